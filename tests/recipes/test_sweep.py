@@ -256,3 +256,17 @@ def test_what_the_loss_raises_is_told_in_four_parts():
     split, data = cached(linear())
     with pytest.raises(fl.DataError, match="sweep stopped"):
         sweep(split.head, data, [{}, {"lr": 0.1}], loss=lambda output, target: output.sum() / len(target.missing))
+
+
+def test_a_solved_head_competes_with_trained_ones():
+    own = linear()
+    split, data = cached(own)
+    result = sweep(split.head, data, [{"optimizer": "probe"}, {"optimizer": "probe", "weight_decay": 10.0},
+                                      {"lr": 1e-5}], val=data)  # fmt: skip
+    assert result.best.number == 0
+    assert (result.best.outcome, result.best.way, result.best.epochs) == ("solved", "closed form", 1)
+    assert result.history[0][0].train_loss == pytest.approx(result.best.val_loss, rel=1e-5)
+    x_ND, y_N = rows()
+    assert float((own.eval()(x_ND).argmax(1) == y_N).float().mean()) == pytest.approx(result.best.score)
+    only = sweep(split.head, data, [{"optimizer": "probe"}], apply=False)
+    assert only.best.outcome == "solved"

@@ -73,3 +73,11 @@ def test_a_value_that_makes_no_sense_names_its_setting(given):
 def test_settings_are_mappings(given):
     with pytest.raises(fl.DataError, match="is not a list|A setting is a mapping of names to values"):
         settings(given)
+
+
+def test_a_solved_head_takes_a_weight_decay_only():
+    (one,) = settings([{"optimizer": "probe", "weight_decay": 0.1}])
+    assert (one.optimizer, one.weight_decay) == ("probe", 0.1)
+    with pytest.raises(fl.DataError, match="A solved head takes a weight decay and nothing else") as caught:
+        settings([{"optimizer": "probe", "lr": 0.1, "width": 3}])
+    assert caught.value.received == "lr=0.1, width=3"

@@ -201,6 +201,7 @@ _FIT: dict[str, Pool] = {
     "example": EXAMPLES.optional(),
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
+    "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

@@ -23,7 +23,7 @@ class SweepRow:
         score: The metric (without one, minus the validation loss) of its best epoch; NaN if it diverged.
         val_loss: Of that epoch.
         train_loss: Of that epoch.
-        best_epoch: Counted from 1; 0 if it diverged, or was solved without epochs.
+        best_epoch: Counted from 1; 0 if it diverged. A solved head has one.
         epochs: That it was trained for.
         outcome: `trained`, `stopped` (by halving), `diverged` or `solved`.
         way: How it was computed: `flat`, `stacked`, `looped` or `closed form`.

@@ -40,6 +40,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine, check_movable
 from frostline.recipes.prepare import prepare
 from frostline.recipes.schedules import as_schedule
+from frostline.recipes.solved_head import start_solved
 from frostline.training import (
     Settings,
     begin_training,
@@ -96,7 +97,7 @@ def fit(
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
-    thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
+    thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None, init_head: str | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -142,6 +143,9 @@ def fit(
         overwrite: Replace the run that `out` holds; its cached features stay.
         thaw: A schedule that thaws layers while the model trains: `{epoch: layer}`, a list of layers from the top,
             `"plateau"`, or a `frostline.ThawSchedule`. The cache follows, and a run without one has the same losses.
+        init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
+            and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
+            the model has.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -155,7 +159,7 @@ def fit(
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor, num_workers=num_workers)  # fmt: skip
+                   monitor=monitor, num_workers=num_workers, init_head=init_head)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -190,7 +194,7 @@ def fit(
                          "loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer),
                          "scheduler": describe_callable(scheduler), "metrics": list(metrics),
                          **_described(model, train, val, has_files=folder is not None or again is not None),
-                         **line.described}  # fmt: skip
+                         **({"init_head": init_head} if init_head else {}), **line.described}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
@@ -206,6 +210,9 @@ def fit(
                     seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
                 )  # fmt: skip
                 with course.of(phase, done, make_ready) as ready:
+                    if init_head is not None and not done.history:
+                        start_solved(ready.module, ready.train, loss, is_told=progress)
+                        seed_generators(seed)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip

@@ -21,7 +21,7 @@ from frostline.core.restore import kept_generators, plain_ambient
 from frostline.core.selection_records import SweepResult, SweepRow
 from frostline.recipes.sweep_heads import SweptHead
 from frostline.recipes.sweep_rows import check_rows, split_rows
-from frostline.selection import SweepPlan, Ways, read_settings, run_sweep
+from frostline.selection import SOLVED, SweepPlan, Ways, read_settings, run_sweep
 from frostline.training import (
     OPTIMIZERS,
     ignored_label,
@@ -58,9 +58,10 @@ def sweep(
         head: `split.head`, or a module that is called on the features. Heads start from its weights.
         data: What `FeatureCache.fill` gave.
         settings: A list of mappings, one for each head; or one mapping of lists, whose combinations are meant. Names:
-            `lr` (1e-3), `weight_decay` (the optimizer's own), `optimizer` (`adamw`, `adam`, `sgd`, `rmsprop` or
-            callable(parameters)), `dropout` (before the output layer, or in the head's own layers of noise), `width`
-            (units of a new hidden layer before the output layer), `seed` (of new layers and noise).
+            `lr` (1e-3), `weight_decay` (the optimizer's own), `optimizer` (`adamw`, `adam`, `sgd`, `rmsprop`,
+            callable(parameters), or `probe`: the output layer is solved, not trained), `dropout` (before the output
+            layer, or in the head's own layers of noise), `width` (units of a new hidden layer before the output layer),
+            `seed` (of new layers and noise).
         val: Rows that the heads are compared on.
         val_share: Without `val`: this share of the rows, of every class, is held out for it.
         loss: As `fit` takes it.
@@ -95,10 +96,11 @@ def sweep(
         val_loader: Any = held_out.loader(_rows_at_once(held_out, batch_size), device=swept.device)
         batch = next(iter(loader))
         check_rows(swept.base, batch[0], loss, chosen_loss, {"sweep(data)": train, "sweep(val=...)": held_out})
-        families = swept.families(chosen, batch)
+        families = swept.families([one for one in chosen if one.optimizer != SOLVED], batch)
+        solved = {one.number: swept.solved(one, loader, loss) for one in chosen if one.optimizer == SOLVED}
         plan = SweepPlan(epochs, factor, partial(num_counted, loss), lambda: _Judge(metrics, ignored_label(loss)),
                          progress)  # fmt: skip
-        courses = run_sweep(families, loader, val_loader, plan)
+        courses = run_sweep(families, loader, val_loader, plan, solved)
     best = min(courses, key=lambda course: course.rank_key)
     if not best.best_epoch:
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from frostline.core.errors import DataError
 from frostline.core.layers import submodule
+from frostline.recipes.solved_head import solve_head
 from frostline.selection import (
+    LoopedHeads,
     dropout_layers,
     find_output_layer,
     hidden_layer,
@@ -65,6 +68,13 @@ class SweptHead:
                 self._made, group, self._ways, batch, layer, may_join=not runs_own_forward(self.base)
             )
         return found
+
+    def solved(self, setting: HeadSetting, data: Any, loss: Any) -> tuple[Heads, float]:
+        """(a head whose output layer is solved over the rows, its mean loss over them)."""
+        head = copied_head(self.base)
+        solution = solve_head(head, data, loss, setting.weight_decay)
+        solution.put_into(head)
+        return LoopedHeads([head], [setting], replace(self._ways, make_optimizer=_no_optimizer)), solution.loss
 
     def _made(self, setting: HeadSetting) -> nn.Module:
         """A new copy, as a setting wants it."""
@@ -124,6 +134,10 @@ class SweptHead:
                     held[name].copy_(value)
             undo.pop_all()
         return tuple(notes)
+
+
+def _no_optimizer(*_: Any) -> Any:
+    """A solved head takes no steps."""
 
 
 def _write(tensor: Tensor, value: Tensor) -> None:

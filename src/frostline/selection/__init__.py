@@ -3,13 +3,17 @@
 from frostline.selection.advice import choose as choose
 from frostline.selection.candidates import Line as Line
 from frostline.selection.candidates import find_lines as find_lines
+from frostline.selection.closed_form import LinearSolution as LinearSolution
+from frostline.selection.closed_form import solve_linear_head as solve_linear_head
 from frostline.selection.costs import StepTimes as StepTimes
 from frostline.selection.costs import step_times as step_times
+from frostline.selection.head_settings import SOLVED as SOLVED
 from frostline.selection.head_settings import HeadSetting as HeadSetting
 from frostline.selection.head_settings import read_settings as read_settings
 from frostline.selection.heads.choice import make_families as make_families
 from frostline.selection.heads.contract import Heads as Heads
 from frostline.selection.heads.contract import Ways as Ways
+from frostline.selection.heads.looped import LoopedHeads as LoopedHeads
 from frostline.selection.line_scores import priced_line as priced_line
 from frostline.selection.line_scores import scored_line as scored_line
 from frostline.selection.sweep import Course as Course

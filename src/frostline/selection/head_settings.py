@@ -12,6 +12,7 @@ from frostline.core.errors import DataError, nearest
 
 NAMES = ("lr", "weight_decay", "dropout", "optimizer", "width", "seed")
 DEFAULT_LR = 1e-3  # as in `fit`
+SOLVED = "probe"  # in place of an optimizer: the output layer is solved in closed form
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class HeadSetting:
         lr: Learning rate.
         weight_decay: None takes the optimizer's own.
         dropout: Probability before the output layer; None leaves the head's own.
-        optimizer: A name, or callable(parameters) -> Optimizer.
+        optimizer: A name, callable(parameters) -> Optimizer, or `probe`: the output layer is solved, not trained.
         width: Units of a hidden layer before the output layer; None leaves the head as it is.
         seed: Of new layers and of the head's noise.
     """
@@ -112,6 +113,15 @@ def _optimizer(number: int, value: Any, given: Mapping[Any, Any], known: Iterabl
     if value is None:
         return "adamw"
     where = f"settings[{number}]: optimizer"
+    if value == SOLVED:
+        unused = [name for name in ("lr", "dropout", "width") if given.get(name) is not None]
+        if unused:
+            raise DataError(
+                what="A solved head takes a weight decay and nothing else.", where=f"sweep({where}=...)",
+                received=", ".join(f"{name}={given[name]!r}" for name in unused),
+                do=f"leave out {', '.join(unused)}, or give an optimizer that takes steps.",
+            )  # fmt: skip
+        return value
     if not isinstance(value, str):
         check_callable("sweep", where, value, takes="(parameters) -> Optimizer, or a name")
         unused = [name for name in ("lr", "weight_decay") if given.get(name) is not None]
@@ -125,7 +135,8 @@ def _optimizer(number: int, value: Any, given: Mapping[Any, Any], known: Iterabl
     if value not in known:
         raise DataError(
             what=f"There is no optimizer named {value!r}.", where=f"sweep({where}=...)", received=repr(value),
-            do=f"use {nearest(value, known)}; there are {', '.join(known)}, and callables(parameters) -> Optimizer.",
+            do=f"use {nearest(value, [*known, SOLVED])}; there are {', '.join(known)}, {SOLVED}, and callables"
+            "(parameters) -> Optimizer.",
         )  # fmt: skip
     return value
 

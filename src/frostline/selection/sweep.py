@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,12 +66,12 @@ class Course:
 
     Attributes:
         setting: Of the head.
-        way: How it was computed: `flat`, `stacked` or `looped`.
+        way: How it was computed: `flat`, `stacked`, `looped` or `closed form`.
         history: One record for each epoch.
         best_epoch: Of its best validation, counted from 1; 0 before the first.
         score: Of that epoch; higher is better.
         state: Its weights and buffers of that epoch.
-        outcome: `trained`, `stopped` (by halving) or `diverged`.
+        outcome: `trained`, `stopped` (by halving), `diverged` or `solved`.
     """
 
     setting: HeadSetting
@@ -91,11 +91,14 @@ class Course:
         return False, -self.score, math.inf if loss is None else loss, self.setting.number
 
 
-def run_sweep(families: Sequence[Heads], train: Rows, val: Rows, plan: SweepPlan) -> list[Course]:
+def run_sweep(
+    families: Sequence[Heads], train: Rows, val: Rows, plan: SweepPlan, solved: Mapping[int, tuple[Heads, float]] = {}
+) -> list[Course]:  # fmt: skip
     """Train all heads on the same batches in the same order.
 
     Args:
         families: The heads; those of one family are computed together.
+        solved: Single heads that are not trained, and their mean losses over the training rows, by number.
         train: Training rows.
         val: Validation rows.
         plan: The rest.
@@ -106,6 +109,8 @@ def run_sweep(families: Sequence[Heads], train: Rows, val: Rows, plan: SweepPlan
     courses = {one.number: Course(one, heads.way) for heads in families for one in heads.settings}
     stops = rungs(len(courses), plan.epochs, plan.factor) if plan.factor is not None else ()
     alive = list(families)
+    for number, (heads, loss) in solved.items():
+        courses[number] = _judged(heads, loss, val, plan)
     for epoch in range(1, plan.epochs + 1):
         if not alive:
             break
@@ -127,6 +132,16 @@ def run_sweep(families: Sequence[Heads], train: Rows, val: Rows, plan: SweepPlan
         if plan.progress:
             _tell(epoch, plan, list(courses.values()), elapsed_s)
     return [courses[number] for number in sorted(courses)]
+
+
+def _judged(heads: Heads, loss: float, val: Rows, plan: SweepPlan) -> Course:
+    """The course of a head that was solved: one record, as of an epoch."""
+    started = time.perf_counter()
+    course = Course(heads.settings[0], "closed form")
+    judged = _validate([heads], val, plan)[course.setting.number]
+    _note(course, 1, loss, judged, time.perf_counter() - started, [heads])
+    course.outcome = "solved" if course.outcome == "trained" else course.outcome
+    return course
 
 
 def _train_epoch(families: Sequence[Heads], data: Iterable[Any], plan: SweepPlan) -> dict[int, float]:
@@ -228,7 +243,7 @@ def _shown(data: Rows, epoch: int, plan: SweepPlan) -> Iterable[Any]:
 
 def _tell(epoch: int, plan: SweepPlan, courses: Sequence[Course], elapsed_s: float) -> None:
     best = min(courses, key=lambda course: course.rank_key)
-    trained = sum(len(course.history) == epoch for course in courses)
+    trained = sum(len(course.history) == epoch and course.outcome != "solved" for course in courses)
     sys.stderr.write(
         f"epoch {epoch}/{plan.epochs}  {trained} heads  best #{best.setting.number} ({best.setting}) "
         f"{best.score:.4f}  {elapsed_s:.2f} s\n"

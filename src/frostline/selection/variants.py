@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.layers import submodule
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
@@ -54,13 +55,13 @@ class OutputLayer:
 
 
 def find_output_layer(
-    head: nn.Module, features: tuple[Tensor, ...], pick: Callable[[Any], Tensor]
+    head: nn.Module, features: Any, pick: Callable[[Any], Tensor]
 ) -> OutputLayer | None:  # fmt: skip
     """The output layer of a head, found by running it; None if its output is not that of one linear layer.
 
     Args:
         head: A copy that may be run.
-        features: A batch.
+        features: A batch, as the head takes it.
         pick: callable(output) -> the tensor in it that the loss takes.
     """
     calls: list[tuple[str, Tensor, Tensor]] = []
@@ -72,7 +73,7 @@ def find_output_layer(
     try:
         with torch.no_grad(), kept_generators(), kept_modes(head):
             head.eval()
-            output = pick(head(*features))
+            output = pick(batches.call(head, features))
     finally:
         for handle in handles:
             handle.remove()

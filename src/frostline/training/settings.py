@@ -20,7 +20,7 @@ _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-
 
 def check_settings(
     *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
-    has_clip: bool, monitor: bool | str = True, num_workers: int = 0,
+    has_clip: bool, monitor: bool | str = True, num_workers: int = 0, init_head: Any = None,
 ) -> None:  # fmt: skip
     """Raise if a number or a combination makes no sense.
 
@@ -44,6 +44,8 @@ def check_settings(
     if monitor == "heal" and precision != "32-true":
         raise _wrong("monitor", f"'heal' with precision={precision!r}",
                      "use precision='32-true': trials run in it, and their proof holds for nothing else.")  # fmt: skip
+    if init_head is not None and (not isinstance(init_head, str) or init_head != "probe"):
+        raise _wrong("init_head", init_head, "use init_head='probe' to solve the output layer first, or None.")
     if as_count("fit", "devices", devices) != 1:
         raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
 

@@ -86,7 +86,7 @@ class FlatHeads(Heads):
         self._head.eval()
         with torch.no_grad():
             output = self._head(*features)
-            return self._ways.joint_loss(output, target), list(output.unbind(-1))
+            return self._ways.joint_loss(output, target), list(output.movedim(-1, 0).contiguous())
 
     def state(self, at: int) -> dict[str, Tensor]:
         """As the contract says; all heads have the buffers of the first."""

@@ -34,18 +34,18 @@ class _Group:
         places: Of its heads along the axis; None if they are all.
         moves: A tensor of zeros for each parameter, which the optimizer steps.
         optimizer: Over these.
-        rates: Learning rates.
-        decays: Weight decays; None if all are 0.
-        is_decoupled: Weight decay shrinks the weights, instead of adding to the gradient.
+        rates: Learning rates, shaped for each parameter, as are the next two.
+        decays: Weight decays that add to the gradient; none if all are 0.
+        shrinks: What a decoupled weight decay multiplies the weights by; none if all are 1.
     """
 
     name: str
     places: Tensor | None
     moves: list[Tensor]
     optimizer: Optimizer
-    rates: Tensor
-    decays: Tensor | None
-    is_decoupled: bool
+    rates: list[Tensor]
+    decays: list[Tensor]
+    shrinks: list[Tensor]
 
 
 class ScaledSteps:
@@ -102,29 +102,31 @@ class ScaledSteps:
             for group in optimizer.param_groups:
                 group["weight_decay"] = 0.0
             decays = [decay if (own := settings[at].weight_decay) is None else own for at in chosen]
+            rates = [settings[at].lr for at in chosen]
+            is_decoupled = isinstance(optimizer, torch.optim.AdamW)
+            is_decayed = any(decays)
             groups.append(_Group(
-                name, places, moves, optimizer, like.new_tensor([settings[at].lr for at in chosen]),
-                like.new_tensor(decays) if any(decays) else None, isinstance(optimizer, torch.optim.AdamW),
+                name, places, moves, optimizer, self._shaped(rates),
+                self._shaped(decays) if is_decayed and not is_decoupled else [],
+                self._shaped([1 - lr * decay for lr, decay in zip(rates, decays, strict=True)])
+                if is_decayed and is_decoupled else [],
             ))  # fmt: skip
         return groups
 
     def _step_group(self, group: _Group) -> None:
         weights = [self._own(parameter, group.places) for parameter in self.parameters]
-        for weight, parameter, move in zip(weights, self.parameters, group.moves, strict=True):
-            gradient = parameter.grad
-            if gradient is not None and group.decays is not None and not group.is_decoupled:
-                own = self._own(gradient, group.places)
-                move.grad = own.addcmul(self._along(group.decays, weight), weight)
-            else:
-                move.grad = None if gradient is None else self._own(gradient, group.places)
+        for at, (weight, parameter, move) in enumerate(zip(weights, self.parameters, group.moves, strict=True)):
+            gradient = None if parameter.grad is None else self._own(parameter.grad, group.places)
+            if gradient is not None and group.decays:
+                gradient = gradient.addcmul(group.decays[at], weight)
+            move.grad = gradient
         group.optimizer.step()
-        for weight, parameter, move in zip(weights, self.parameters, group.moves, strict=True):
+        for at, (weight, parameter, move) in enumerate(zip(weights, self.parameters, group.moves, strict=True)):
             if parameter.grad is None:
                 continue
-            rates = self._along(group.rates, weight)
-            if group.decays is not None and group.is_decoupled:
-                weight.mul_(1 - rates * self._along(group.decays, weight))
-            weight.addcmul_(rates, move)
+            if group.shrinks:
+                weight.mul_(group.shrinks[at])
+            weight.addcmul_(group.rates[at], move)
             move.zero_()
             if group.places is not None:
                 parameter.index_copy_(self.axis, group.places, weight)
@@ -132,5 +134,9 @@ class ScaledSteps:
     def _own(self, tensor: Tensor, places: Tensor | None) -> Tensor:
         return tensor.detach() if places is None else tensor.detach().index_select(self.axis, places)
 
-    def _along(self, values_K: Tensor, like: Tensor) -> Tensor:
-        return values_K.view([-1 if at == self.axis else 1 for at in range(like.dim())])
+    def _shaped(self, values: Sequence[float]) -> list[Tensor]:
+        """A value for each head, along the axis of every parameter."""
+        return [
+            parameter.new_tensor(values).view([-1 if at == self.axis else 1 for at in range(parameter.dim())])
+            for parameter in self.parameters
+        ]

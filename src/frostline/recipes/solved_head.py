@@ -1,0 +1,52 @@
+"""A head whose output layer is solved in closed form: where a sweep has one, and where `fit` starts from one."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from frostline.selection import LinearSolution, solve_linear_head
+from frostline.splitting import copied_head
+from frostline.training import make_loss, num_counted, output_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def solve_head(
+    module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, weight_decay: float | None = None
+) -> LinearSolution:  # fmt: skip
+    """The output layer that minimises a loss over batches, all else as it is; the module does not change.
+
+    Args:
+        module: A head, or a model.
+        data: Batches of (inputs, target), as often as they are iterated.
+        loss: As `fit` takes it: ridge regression for `mse`, L-BFGS for any other.
+        weight_decay: On standardised features; None is 1 / number of rows.
+
+    Raises:
+        DataError: If the output is not that of one linear layer on vectors, or the targets cannot be used.
+    """
+    is_squared = loss == "mse" or (type(loss) is nn.MSELoss and loss.reduction == "mean")
+    return solve_linear_head(
+        copied_head(module), data, loss=make_loss(loss), is_squared=is_squared, counted=partial(num_counted, loss),
+        pick=output_of, weight_decay=weight_decay,
+    )  # fmt: skip
+
+
+def start_solved(module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, is_told: bool) -> None:
+    """Give a module the output layer that is best on its features as they are now; training starts from there.
+
+    References:
+        Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, section 3.
+    """
+    solution = solve_head(module, data, loss)
+    solution.put_into(module)
+    if is_told:
+        sys.stderr.write(
+            f"init_head: the layer {solution.layer!r} was solved over {solution.num_rows} rows, loss "
+            f"{solution.loss:.4f}{'' if solution.is_converged else ' (L-BFGS has not converged)'}\n"
+        )
