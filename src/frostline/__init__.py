@@ -4,6 +4,7 @@ from frostline import data as data
 from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
+from frostline.core.depth_report import DepthReport as DepthReport
 from frostline.core.errors import AmbiguousPortError as AmbiguousPortError
 from frostline.core.errors import CacheError as CacheError
 from frostline.core.errors import DataError as DataError
@@ -24,12 +25,14 @@ from frostline.porting import Certificate as Certificate
 from frostline.recipes import FreezeSchedule as FreezeSchedule
 from frostline.recipes import ThawSchedule as ThawSchedule
 from frostline.recipes import checkup as checkup
+from frostline.recipes import choose_depth as choose_depth
 from frostline.recipes import export as export
 from frostline.recipes import fit as fit
 from frostline.recipes import heal as heal
 from frostline.recipes import load as load
 from frostline.recipes import port as port
 from frostline.recipes import predict as predict
+from frostline.recipes import rank_models as rank_models
 from frostline.recipes import reuse as reuse
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
@@ -43,6 +46,7 @@ __all__ = [
     "CachedDataset",
     "Certificate",
     "DataError",
+    "DepthReport",
     "Diagnosis",
     "FeatureCache",
     "Finding",
@@ -61,6 +65,7 @@ __all__ = [
     "SplitError",
     "ThawSchedule",
     "checkup",
+    "choose_depth",
     "data",
     "export",
     "fit",
@@ -69,6 +74,7 @@ __all__ = [
     "load",
     "port",
     "predict",
+    "rank_models",
     "remedies",
     "replace_head",
     "reuse",

@@ -36,6 +36,7 @@ PUBLIC = {
     "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "ThawSchedule",
     "checkup", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head",
     "reuse", "split", "thaw",
+    "DepthReport", "choose_depth", "rank_models",
 }  # fmt: skip
 
 OPTIONS = {
@@ -49,6 +50,10 @@ OPTIONS = {
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--budget", "--certificate", "--size",
                 "--mean", "--std", "--json"},
+    "choose-depth": {"--model", "--weights", "--certificate", "--samples", "--epochs", "--seed", "--workers", "--cache",
+                     "--picture", "--size", "--mean", "--std", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
+                "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},

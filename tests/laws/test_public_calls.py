@@ -23,6 +23,7 @@ RECORDS = {
     "Split": "made by split; its methods have doors",
     "ActivationPrice": "a record that price_activations gives",
     "Clipped": "a record that a clip gives",
+    "DepthReport": "a record that choose_depth gives",
     "Diagnosis": "a record that checkup gives",
     "Finding": "a record that rules give",
     "FitResult": "a record that fit gives",

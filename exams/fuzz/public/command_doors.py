@@ -217,6 +217,24 @@ DOORS: list[Door] = [
         3,
     ),
     door(
+        "choose-depth",
+        {
+            "DATA": DATA,
+            "model": MODEL,
+            "weights": WEIGHTS,
+            "certificate": CERTIFICATE,
+            "samples": _texts(**{"20": "20", "0": "0", "minus": "-1", "5": "5", "huge": str(2**70), "text": "x"}),
+            "epochs": WHOLE,
+            "seed": SEED,
+            "workers": WORKERS,
+            "cache": OUT,
+            "picture": Pool({UNSET: lambda _: "", "new": lambda w: str(w.folder / "depth.svg")}, _PATHS),
+            **PICTURES,
+            "json": FLAG,
+        },
+        5,
+    ),
+    door(
         "checkup",
         {
             "MODEL": MODEL,

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import frostline as fl
+from exams.fuzz.public import networks
 from exams.fuzz.public import scalars as s
 from exams.fuzz.public.datasets import BATCHES, DATASETS
 from exams.fuzz.public.datasets import batches as usual_batches
@@ -201,8 +202,34 @@ _FIT: dict[str, Pool] = {
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
 }
+CANDIDATES = Pool(
+    constants({"-": None, "first": ["0"]}),
+    constants({"text": "0", "empty": [], "unknown": ["layer3"], "number": 3, "numbers": [0], "twice": ["0", "0"]}),
+)
+_DEPTH: dict[str, Pool] = {
+    "train": DATASETS,
+    "samples": Pool(constants({"-": 2000, "20": 20}), s.COUNTS.odd),
+    "cache": s.OUTS.usual("new"),
+    "epochs": s.FEW.optional(),
+    "batch_size": s.COUNTS.optional(),
+    "num_workers": s.NO_WORKERS,
+    "seed": s.SEEDS.optional(),
+    "progress": s.FLAGS.usual("False"),
+}
+MODEL_LISTS = Pool(
+    {"two": lambda _: [networks.mlp(), networks.mlp()], "named": lambda _: {"a": networks.mlp(), "b": networks.mlp()}},
+    {
+        **constants({"None": None, "text": "mlp", "number": 3, "empty": [], "numbers": [1, 2], "texts": ["a", "b"]}),
+        "one": lambda _: [networks.mlp()],
+        "a model": lambda _: networks.mlp(),
+        "same": lambda _: [networks.mlp()] * 2,
+        "classes": lambda _: [networks.Own, networks.Own],
+    },
+)
 DOORS: list[Door] = [
     *(function(name, getattr(fl, name), pools) for name, pools in _SCHEDULES.items()),
+    function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH}, cost=5),
+    function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH}, cost=10),
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
     Door(
         "Monitor",

@@ -187,6 +187,33 @@ def inspect(
         show(result, f"Reused:    {result.reused}\n{result.explanation}\n{result.price}\n\n{text}", as_json=as_json)
 
 
+@app.command("choose-depth")
+def choose_depth(
+    data: Data, model: Model, weights: Weights = None, certificate: CertificateFile = None,
+    samples: Annotated[int, typer.Option(help="Look at so many samples at most.")] = 2000,
+    epochs: Annotated[int, typer.Option(help="Epochs of the training whose time is estimated.")] = 10, seed: int = 0,
+    workers: Workers = 0,
+    cache: Annotated[str | None, typer.Option(help="Where pooled features are kept; default: your cache home.")] = None,
+    picture: Annotated[str | None, typer.Option(help="Write the scores by line here, as an SVG file.")] = None,
+    size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say how many layers to reuse: every line scored on your data, with what it costs."""
+    from frostline.core.io import write_atomic
+    from frostline.recipes.commands import choose_depth_command
+
+    with errors_in_four_parts(as_json=as_json):
+        seed_generators(as_seed("frostline", "--seed", seed))
+        built = build_model(model)
+        dataset = load_data(data, built, as_transform(size, mean, std))
+        report = choose_depth_command(
+            built, dataset, name=model, weights=weights, certificate=certificate, samples=samples, epochs=epochs,
+            seed=seed, num_workers=workers, cache=cache,
+        )  # fmt: skip
+        if picture is not None:
+            write_atomic(as_path("frostline choose-depth", "--picture", picture), [report.svg().encode()])
+        show(report, str(report), as_json=as_json)
+
+
 @app.command()
 def checkup(
     model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.core.layers import submodule
-from frostline.transfer import freeze, kept_freeze, thaw
+from frostline.transfer import freeze, passing_freeze, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def block_names(model: nn.Module) -> list[str]:
 def layers_to_thaw(model: nn.Module) -> list[str | None]:
     """Layers to thaw down to, the topmost first; the last is None, the whole model, if that leaves nothing frozen."""
     found: list[str | None] = [*_in_steps(model, block_names(model)[::-1], thaw)]
-    with kept_freeze(model, always=True):
+    with passing_freeze(model):
         if found:
             thaw(model, found[-1])
         before = _size_of_trained(model)
@@ -59,7 +59,7 @@ def layers_to_freeze(model: nn.Module) -> list[str]:
 def _in_steps(model: nn.Module, names: list[str], move: Callable[[nn.Module, str], FreezeSummary]) -> list[str]:
     """Those of the names, in order, at which a move of the line changes more than a little; at most a dozen."""
     found: list[str] = []
-    with kept_freeze(model, always=True):
+    with passing_freeze(model):
         moved = 0
         for name in names:
             before = _size_of_trained(model)

@@ -1,4 +1,4 @@
-"""What `frostline fit` and `frostline inspect` do: a new head, everything else frozen, unless told otherwise."""
+"""What `frostline fit`, `inspect` and `choose-depth` do: a new head, everything else frozen, unless told otherwise."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from frostline.core.io import check_new
 from frostline.core.records import Diagnosis, FitResult
 from frostline.data import class_names, labels_of, split_share
 from frostline.recipes.checkup import checkup
+from frostline.recipes.choose_depth import choose_depth
 from frostline.recipes.fit import fit
 from frostline.recipes.healing import heal_first
 from frostline.recipes.predict import prepared_by, shape_of_sample, versions
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from frostline.core.depth_report import DepthReport
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,19 @@ def inspect_command(
     seconds = explanation.frozen_s / explanation.samples * len(dataset)
     price = f"Price:     {stored:.1f} MB and about {seconds:.1f} s once for {len(dataset)} samples"
     return InspectReport(layers, explanation, len(dataset), price, reused)
+
+
+@public("frostline choose-depth")
+def choose_depth_command(
+    model: nn.Module, dataset: Any, *, name: str, weights: str | None, certificate: str | None, samples: int,
+    epochs: int, seed: int, num_workers: int, cache: str | None,
+) -> DepthReport:  # fmt: skip
+    """Weights, a new head for the dataset's classes, and the lines at which the rest could be frozen."""
+    if weights is None and _is_random(name):
+        sys.stderr.write("No --weights: the layers are random, not pretrained.\n")
+    _start(model, classes_of(dataset), name, weights, certificate)
+    return choose_depth(model, dataset, samples=samples, epochs=epochs, seed=seed, num_workers=num_workers,
+                        cache=True if cache is None else cache)  # fmt: skip
 
 
 def set_up(

@@ -18,7 +18,7 @@ from frostline.core.restore import kept_modes
 from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
 from frostline.training import Progress, add_groups, at_share
-from frostline.transfer import freeze, keep_statistics, kept_freeze, thaw
+from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,7 +79,7 @@ class MovingLine:
         self.model, self._schedule, self._epochs = model, schedule, epochs
         self._released: list[tuple[nn.Module, bool]] = []  # that were frozen, with their own modes before
         self._moves = _moves_of(model, schedule)
-        with kept_freeze(model, always=True):
+        with passing_freeze(model):
             first = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
             self.plan = (Phase(1, 1), *(self._planned(number) for number in range(len(self._moves))))
         self.trains = frozenset(first.union(*(phase.parameters for phase in self.plan)))
@@ -141,7 +141,7 @@ class MovingLine:
         """
         is_planned = isinstance(self._schedule, ThawSchedule) and not self._schedule.is_by_rule
         for last in range(len(self._moves), self._made, -1) if is_planned else ():
-            with kept_freeze(self.model, always=True):
+            with passing_freeze(self.model):
                 for number in range(self._made, last):
                     self._moved(number)
                 if not all(parameter.requires_grad for parameter in self.model.parameters()):

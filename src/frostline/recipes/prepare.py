@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from frostline.caching import FillPlan
     from frostline.core.records import CacheFigures
+    from frostline.selection import Taps
     from frostline.splitting import Split
 
 
@@ -128,7 +129,7 @@ def prepare(
     """
     if isinstance(train, CachedDataset):
         return _from_cached(model, train, val, batch_size, seed)
-    keep, dtype = batches.required_labels(model.forward), _precision(model)
+    keep, dtype = batches.required_labels(model.forward), precision_of(model)
     reading: dict[str, Any] = {"keep": keep, "dtype": dtype, "num_workers": num_workers}
     plain = DatasetBatches(train, batch_size, shuffle=True, seed=seed, **reading)
     plain_val = DatasetBatches(val, batch_size, **reading) if val is not None else None
@@ -140,7 +141,7 @@ def prepare(
     labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, num_epochs=num_epochs, seed=seed,
+    return _cached(model, plain, plain_val, store_of(cache, out), fabric, num_epochs=num_epochs, seed=seed,
                    progress=progress, example=example, labels=labels, readers=_readers(loss, metric),
                    earlier=earlier.line if earlier is not None else None)  # fmt: skip
 
@@ -181,7 +182,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
     first = batches.move(plain.batch(seen)[0], fabric.device)
     with told_mismatch(model, first):
         check_still(model, batches.rows(first, slice(0, _FEW)))
-    return first, first if example is None else in_dtype(batches.move(example, fabric.device), _precision(model))
+    return first, first if example is None else in_dtype(batches.move(example, fabric.device), precision_of(model))
 
 
 def _cached(
@@ -189,7 +190,7 @@ def _cached(
     *, num_epochs: int, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
     readers: _Readers, earlier: Line | None,
 ) -> Ready:  # fmt: skip
-    size, dtype = plain.batch_size, _precision(model)
+    size, dtype = plain.batch_size, precision_of(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
     states = {where: DatasetState(own.dataset, has_identity=True) for where, own in read.items()}
     with fabric.autocast():
@@ -211,7 +212,7 @@ def _cached(
             check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
-        part = made if dtype is None else _InPrecision(made, dtype)
+        part = made if dtype is None else InPrecision(made, dtype)
         say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
         frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
         filled: dict[str, CachedDataset] = {}
@@ -283,10 +284,10 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, (tuple, list))
 
 
-class _InPrecision:
+class InPrecision:
     """A frozen part whose model has half or double precision: its inputs are converted before they reach it."""
 
-    def __init__(self, part: Split, dtype: torch.dtype) -> None:
+    def __init__(self, part: Split | Taps, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
         self.recipe, self.frontier, self.is_steered = part.recipe, part.frontier, part.is_steered
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
@@ -300,7 +301,7 @@ class _InPrecision:
         self._part.prove(in_dtype(inputs, self._dtype), features)
 
 
-def _precision(model: nn.Module) -> torch.dtype | None:
+def precision_of(model: nn.Module) -> torch.dtype | None:
     """The dtype of a model whose floats are all of half or double precision: its inputs are converted to it."""
     kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16, torch.float64} else None
@@ -316,7 +317,8 @@ def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: i
     return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
 
 
-def _store(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
+def store_of(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
+    """The cache that was asked for: the caller's own, that of a run's folder, or that in the user's cache home."""
     if isinstance(cache, FeatureCache):
         return cache
     if out is not None:

@@ -16,7 +16,7 @@ from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 
 FROZEN = "_names_frozen"  # a note that `freeze` leaves on a module for `thaw`: names of the parameters it froze
@@ -146,24 +146,43 @@ def check_places(model: nn.Module, where: str) -> None:
 
 
 @contextmanager
-def kept_freeze(model: nn.Module, *, always: bool = False) -> Generator[None]:
-    """If an error leaves the block, everything is as frozen as it was before; with `always`, in any case."""
-    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    is_kept = False
+def kept_freeze(model: nn.Module) -> Generator[None]:
+    """If an error leaves the block, everything is as frozen as it was before."""
+    put_back = _freeze_of(model)
     try:
         yield
-        is_kept = not always
+    except BaseException:
+        put_back()
+        raise
+
+
+@contextmanager
+def passing_freeze(model: nn.Module) -> Generator[None]:
+    """Inside, freeze and thaw as you like; outside, everything is as frozen as it was before, gradients included."""
+    put_back = _freeze_of(model)
+    try:
+        yield
     finally:
-        for module, training, notes in () if is_kept else modules:
+        put_back()
+
+
+def _freeze_of(model: nn.Module) -> Callable[[], None]:
+    """A function that puts back what is frozen now."""
+    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+
+    def put_back() -> None:
+        for module, training, notes in modules:
             module.training = training
             for key, note in notes.items():
                 vars(module).pop(key, None)
                 if note is not None:
                     vars(module)[key] = note
-        for parameter, requires_grad, grad in () if is_kept else parameters:
+        for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
+
+    return put_back
 
 
 def _digests(model: nn.Module) -> dict[str, str]:

@@ -1,0 +1,194 @@
+"""How many layers to reuse: lines found, pooled features cached at all of them, scored, priced; one is chosen.
+
+Read top to bottom; copy it where your question differs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.caching import FeatureCache, Proofs, fill_as_planned
+from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_names, as_seed, check_flag, check_model
+from frostline.core.depth_report import DepthReport
+from frostline.core.doors import public
+from frostline.core.errors import DataError, NotCacheable, SplitError
+from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
+from frostline.core.mismatch import told_mismatch
+from frostline.core.restore import kept_generators, kept_modes, plain_ambient, plain_calls
+from frostline.data import Part, labels_of
+from frostline.recipes.cache_cost import CacheCost
+from frostline.recipes.prepare import InPrecision, precision_of, store_of
+from frostline.selection import (
+    INPUTS,
+    Taps,
+    choose,
+    find_lines,
+    priced_line,
+    sample_rows,
+    scored_line,
+    step_times,
+    targets_from,
+)
+from frostline.splitting import remembered_split
+from frostline.training import in_dtype
+from frostline.transfer import freeze, passing_freeze, thaw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from frostline.caching import CachedDataset
+    from frostline.core.depth_report import DepthRow
+    from frostline.selection import Line, Targets
+    from frostline.selection.scores import Scored
+
+_EXAMPLE = 4  # samples by which lines are found and the split is proven
+_BATCH = 512  # rows that are gathered at once
+
+
+@dataclass(frozen=True)
+class Depth:
+    """A report, and what it was made from.
+
+    Attributes:
+        report: What `choose_depth` returns.
+        targets: The targets of the sample.
+        probes: The probe of each line by name; `(inputs)` is that of the inputs.
+    """
+
+    report: DepthReport
+    targets: Targets
+    probes: dict[str, Scored]
+
+
+@public("choose_depth")
+def choose_depth(
+    model: nn.Module, train: Any, *, candidates: Sequence[str] | None = None, samples: int = 2000,
+    cache: bool | str | Path | FeatureCache = True, epochs: int = 10, batch_size: int = 32, num_workers: int = 0,
+    seed: int = 0, progress: bool = True,
+) -> DepthReport:  # fmt: skip
+    """How many layers of a pretrained model to reuse for these data, measured, with what each choice costs.
+
+    One pass over a sample keeps pooled features at every line; each line is scored by a cross-validated linear probe
+    and others. The model is left as it was.
+
+    Args:
+        model: A pretrained model; what is frozen in it does not matter.
+        train: A map-style dataset of `(inputs, target)`: classes, several labels of zeros and ones, or numbers.
+        candidates: Names of layers to freeze through; None finds at most twelve lines.
+        samples: At most so many samples are looked at, of each class the same share.
+        cache: Where pooled features are kept: a folder or `FeatureCache`; True is the user's cache home.
+        epochs: Epochs of the training whose time is estimated.
+        batch_size: Samples per pass of the frozen part.
+        num_workers: Processes that read samples.
+        seed: Of the sample and the folds.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The report: `best` is the layer to freeze through, or None.
+
+    Raises:
+        DataError: If there are too few samples, one class, targets that are not finite, or features without variance.
+        LayerNotFound: If a candidate is not in the model; the nearest names are listed.
+        NotCacheable: If the output of the frozen part can be cached at none of the lines.
+    """
+    return measured(model, train, candidates, samples, cache, epochs, batch_size, num_workers, seed, progress).report
+
+
+def measured(
+    model: nn.Module, train: Any, candidates: Sequence[str] | None, samples: int, cache: Any, epochs: int,
+    batch_size: int, num_workers: int, seed: int, progress: bool,
+) -> Depth:  # fmt: skip
+    """As `choose_depth`, with the held-out predictions that the report rests on."""
+    check_model("choose_depth", model, needs=())
+    batches.check_map_style(train)
+    names = as_names("choose_depth", "candidates", candidates) if candidates is not None else None
+    samples, epochs, batch_size = (
+        as_count("choose_depth", name, value)
+        for name, value in (("samples", samples), ("epochs", epochs), ("batch_size", batch_size))
+    )
+    num_workers = as_count("choose_depth", "num_workers", num_workers, least=0)
+    seed, progress = as_seed("choose_depth", "seed", seed), check_flag("choose_depth", "progress", progress)
+    store = cache if isinstance(cache, FeatureCache) else store_of(True, None) if cache is True else FeatureCache(cache)
+    model, _ = unwrapped(model)
+    check_initialized(model, "choose_depth(model)")
+    labels = labels_of(train)
+    part = Part(train, sample_rows(len(train), samples, None if labels is None else labels.numpy(), seed).tolist())
+    with plain_ambient(default_dtype_of(model)), plain_calls(model), kept_generators(), kept_modes(model):
+        example, read_s = _example(model, part)
+        with passing_freeze(model), told_mismatch(model, example):
+            thaw(model)
+            model.eval()
+            fill = partial(fill_as_planned, store, dataset=part, batch_size=batch_size, num_workers=num_workers,
+                           progress=progress)  # fmt: skip
+            lines, taps, data = _stored(model, find_lines(model, example, names), example, store, fill)
+            loaded = list(data.loader(_BATCH, device="cpu"))
+        times = step_times(model, lines, example)
+    targets = targets_from(torch.cat([target for _, target in loaded]), seed)
+    parts = [torch.cat(own).numpy() for own in zip(*(features for features, _ in loaded), strict=True)]
+    columns = dict(zip((tensor.name for tensor in taps.frontier), parts, strict=True))
+    probes: dict[str, Scored] = {}
+    rows: list[DepthRow] = []
+    for line in lines:
+        row, found = scored_line(line, taps, columns, targets)
+        if found is not None:
+            probes[row.through or INPUTS] = found
+        if isinstance(times, dict) and line.through in times:
+            row = priced_line(row, times[line.through], read_s, len(train), epochs, partial(_fill_s, len(train)))
+        rows.append(row)
+    if not any(row.probe is not None and row.through is not None and not row.why_not for row in rows):
+        raise DataError(
+            what="The features do not vary at any line: the model gives the same for all samples.",
+            where="choose_depth(model)", received=f"{len(part)} samples, {len(lines)} lines",
+            do="check that weights are loaded and that inputs are scaled as in the pretraining.",
+        )  # fmt: skip
+    choice = choose(rows, targets.metric, targets.baseline, len(part))
+    notes = (*targets.notes, *data.notes, *([times] if isinstance(times, str) else []))
+    report = DepthReport(choice.best, tuple(rows), choice.advice, choice.reason, targets.metric, targets.baseline,
+                         len(part), epochs, notes)  # fmt: skip
+    return Depth(report, targets, probes)
+
+
+def _fill_s(num_samples: int, row_s: float, row_bytes: int) -> float:
+    return CacheCost(num_samples, num_samples, 1, row_s, row_bytes).fill_s
+
+
+def _example(model: nn.Module, part: Part) -> tuple[Any, float]:
+    """A few samples as a batch where the model is, in its precision, and the seconds to read one."""
+    keep, device = batches.required_labels(model.forward), next(model.parameters()).device
+    started, count = time.perf_counter(), min(_EXAMPLE, len(part))
+    items = [batches.unpack(batches.read(part, at), at, keep)[0] for at in range(count)]
+    read_s = (time.perf_counter() - started) / count
+    return in_dtype(batches.move(batches.collate(items, range(count)), device), precision_of(model)), read_s
+
+
+def _stored(
+    model: nn.Module, lines: Sequence[Line], example: Any, store: FeatureCache, fill: Callable[..., CachedDataset]
+) -> tuple[tuple[Line, ...], Taps, CachedDataset]:
+    """The lines, with the reason at those that cannot be cached, and the features at all below the deepest that can."""
+    found, dtype = list(lines), precision_of(model)
+    for at in reversed(range(len(found))):
+        if found[at].through is None or found[at].why_not:
+            continue
+        thaw(model)
+        freeze(model, found[at].through)
+        try:
+            taps = Taps(model, remembered_split(model, example, Proofs(store.root)), found, example)
+            data = fill(split=taps if dtype is None else InPrecision(taps, dtype))
+        except (SplitError, NotCacheable) as error:
+            found[at] = replace(found[at], tap=None, why_not=f"{error.what} ({error.where})")
+        else:
+            return tuple(found), taps, data
+    raise NotCacheable(
+        what="The model can be frozen at none of these lines.", where=type(model).__name__,
+        received="; ".join(f"{line.through}: {line.why_not}" for line in found if line.why_not) or "no lines",
+        do="see frostline.split(model, example) after frostline.freeze(model, through=LAYER) for the whole reason.",
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""Which line to freeze through, and what to say about it: from scores and numbers alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.core.depth_report import DepthRow
+
+# Scores must be so many standard errors above a constant prediction for features to count as informative.
+_INFORMATIVE = 2.0
+# With the energy of BatchNorm inputs beyond a factor of two the data count as far from those of the pretraining.
+_FAR = 2.0
+_ROUGH = 0.02  # a standard error above which lines a few points apart cannot be told apart
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The line to freeze through, or None; why; and what to do."""
+
+    best: str | None
+    reason: str
+    advice: str
+
+
+def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int) -> Choice:
+    """Choose the deepest line whose probe is within one standard error of the best one.
+
+    Args:
+        rows: From the bottom to the top; the first stands for training everything, with the score of the inputs.
+        metric: What was scored.
+        baseline: What a constant prediction scores.
+        samples: How many samples were scored.
+    """
+    lines = [row for row in rows if row.through is not None and row.probe is not None and not row.why_not]
+    peak = max(lines, key=lambda row: _score(row))
+    error = peak.probe_error or 0.0
+    limit = _score(peak) - error
+    best = [row for row in lines if _score(row) >= limit][-1]
+    inputs = rows[0].probe if rows[0].through is None else None
+    scored = f"{metric} {_score(peak):.3f} ± {error:.3f} at {peak.name!r}, of {samples:,} samples"
+    if _score(peak) <= baseline + _INFORMATIVE * error:
+        return _nothing_learnt(scored, baseline, error)
+    if inputs is not None and inputs >= limit:
+        reason = (
+            f"a linear probe on the inputs themselves reaches {metric} {inputs:.3f}, and the best line no more than "
+            f"{_score(peak):.3f} ± {error:.3f}: the pretrained layers add nothing that these samples show"
+        )
+        return Choice(None, reason, f"Train everything, or from scratch: {reason}.{_distance(best)}")
+    reason = f"it is the deepest line within one standard error of the best score ({scored})"
+    return Choice(best.through, reason, _advice(lines, best, peak, metric, limit) + _distance(best))
+
+
+def _nothing_learnt(scored: str, baseline: float, error: float) -> Choice:
+    reason = f"no line scores clearly above a constant prediction ({baseline:.3f}): the best has {scored}"
+    if error > _ROUGH:
+        return Choice(
+            None, reason, f"Too few samples to tell: {reason}. Collect more samples, or pass a larger samples=."
+        )
+    return Choice(
+        None, reason, f"Train everything, or start from another model: {reason}. Check the targets and how inputs are "
+        f"prepared first.",
+    )  # fmt: skip
+
+
+def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: str, limit: float) -> str:
+    at, error = lines.index(best), peak.probe_error or 0.0
+    numbers = f"its probe has {metric} {_score(best):.3f}"
+    if best is not peak:
+        numbers += f", within one standard error of the best ({_score(peak):.3f} ± {error:.3f} at {peak.name!r})"
+    if best is lines[-1]:
+        text = f"Replace the output layer only, and freeze everything below it (through {best.name!r}): {numbers}."
+        lower = [row for row in lines if _score(row) < limit]
+        if lower:
+            text += f" Features still improve up to there: {lower[-1].name!r} has {_score(lower[-1]):.3f}."
+    else:
+        drop = _score(best) - _score(lines[-1])
+        text = (
+            f"Freeze through {best.name!r} and train what is above it: {numbers}. Layers above are made for the data "
+            f"of the pretraining: at {lines[-1].name!r} the score is {drop:.3f} lower."
+        )
+    tied = [row for row in lines[:at] if _score(row) >= limit]
+    if len(tied) == at and at > 0:
+        text += f" All lines are within one standard error of each other: {error:.3f} is too coarse to tell them apart."
+    elif error > _ROUGH and tied:
+        text += f" Too few samples to tell this line from {', '.join(repr(row.name) for row in tied)}."
+    return text + _cost(best)
+
+
+def _cost(best: DepthRow) -> str:
+    if best.epoch_s is None or best.cached_epoch_s is None or best.cached_epoch_s >= best.epoch_s:
+        return ""
+    return f" An epoch takes about {best.epoch_s / best.cached_epoch_s:.1f} times as long without a cache as with one."
+
+
+def _distance(row: DepthRow) -> str:
+    """How far the data lie from those of the pretraining, where BatchNorm layers can tell."""
+    if row.energy is None:
+        return ""
+    energy = row.energy
+    told = f"BatchNorm layers below get inputs of {energy:.2f} times the mean square of the pretraining data"
+    if not math.isfinite(energy) or not 1 / _FAR <= energy <= _FAR:
+        return (
+            f" These data are far from those of the pretraining ({told}): compare with a lower line, and check that "
+            f"inputs are normalised as in the pretraining."
+        )
+    return f" By their running statistics these data are near those of the pretraining ({told})."
+
+
+def _score(row: DepthRow) -> float:
+    assert row.probe is not None
+    return row.probe

@@ -1,0 +1,142 @@
+"""One run of a model: when its layers begin and end, and which tensors are still needed at any moment."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from frostline.core.inputs import call_with_model, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+@dataclass
+class Call:
+    """The calls of one module in a run, by the clock of the run.
+
+    Attributes:
+        name: The module's first qualified name; "" is the model.
+        first: When its first call began.
+        last: When its last call ended.
+        times: How often it was called.
+        takes: Place among the tensors of its first call's arguments, and bytes, of the largest one; None without any.
+    """
+
+    name: str
+    first: int
+    last: int = -1
+    times: int = 1
+    takes: tuple[int, int] | None = None
+
+
+@dataclass
+class LiveTensors:
+    """What one run showed.
+
+    Attributes:
+        calls: The calls of each module that ran, by its name, in the order in which they began.
+        num_samples: Samples of the batch.
+    """
+
+    calls: dict[str, Call] = field(default_factory=lambda: dict[str, Call]())
+    num_samples: int = 0
+    _spans: dict[int, tuple[int, int, int]] = field(default_factory=lambda: dict[int, tuple[int, int, int]]())
+
+    def sizes_at(self, moment: int) -> list[int]:
+        """Bytes of each tensor that was made before this moment and is read at it or later, largest first.
+
+        Parameters, buffers and what does not follow the batch do not count.
+        """
+        live = [size for made, read, size in self._spans.values() if made < moment <= read and size]
+        return sorted(live, reverse=True)
+
+
+class _Run(TorchFunctionMode):
+    """Counts moments; every torch call, and every beginning and end of a module's call, is one."""
+
+    def __init__(self, model: nn.Module, found: LiveTensors) -> None:
+        super().__init__()
+        self.found, self.clock, self.kept = found, 0, list[Tensor]()
+        self.held = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+
+    def made(self, tensors: list[Tensor]) -> None:
+        for tensor in tensors:
+            if id(tensor) not in self.found._spans and id(tensor) not in self.held:
+                self.kept.append(tensor)  # its id is not given away again while it lives
+                with torch._C.DisableTorchFunction():
+                    follows = tensor.dim() and tensor.shape[0] % max(2, self.found.num_samples) == 0
+                    size = tensor.numel() * tensor.element_size() if follows else 0
+                self.found._spans[id(tensor)] = (self.clock, self.clock, size)
+
+    def read(self, tensors: list[Tensor]) -> None:
+        for tensor in tensors:
+            if (span := self.found._spans.get(id(tensor))) is not None:
+                self.found._spans[id(tensor)] = (span[0], self.clock, span[2])
+
+    def begins(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.clock += 1
+        given = _tensors((args, kwargs))
+        self.read(given)
+        if name in self.found.calls:
+            self.found.calls[name].times += 1
+            return
+        with torch._C.DisableTorchFunction():
+            sizes = [tensor.numel() * tensor.element_size() for tensor in given]
+        largest = max(range(len(sizes)), key=lambda at: sizes[at]) if sizes else None
+        takes = (largest, sizes[largest]) if largest is not None else None
+        self.found.calls[name] = Call(name, self.clock, takes=takes)
+
+    def ends(self, name: str) -> None:
+        self.clock += 1
+        self.found.calls[name].last = self.clock
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.clock += 1
+        self.read(_tensors((args, kwargs)))
+        result = func(*args, **(kwargs or {}))
+        self.made(_tensors(result))
+        return result
+
+
+def live_tensors(model: nn.Module, inputs: Any) -> LiveTensors:
+    """Run the model once as it stands, and note what lives when; hooks are taken off again.
+
+    Args:
+        model: The model, in the mode in which it is to run.
+        inputs: A small batch, as the model takes it.
+    """
+    found = LiveTensors()
+    run = _Run(model, found)
+    given = list(leaves(inputs).values())
+    found.num_samples = next((tensor.shape[0] for tensor in given if tensor.dim()), 0)
+    run.made(given)
+    with _hooked(model, run), run:
+        call_with_model(model, inputs)
+    return found
+
+
+@contextmanager
+def _hooked(model: nn.Module, run: _Run) -> Generator[None]:
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+
+            def begins(_: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                run.begins(name, args, kwargs)
+
+            def ends(_: nn.Module, args: Any, output: Any, name: str = name) -> None:
+                run.ends(name)
+
+            stack.callback(module.register_forward_pre_hook(begins, with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(ends).remove)
+        yield
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -1,0 +1,171 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+import frostline as fl
+from helpers_selection import OutOfOrder, ResNet, images
+
+
+def choose(model, data, tmp_path, **options):
+    return fl.choose_depth(model, data, cache=tmp_path, progress=False, **options)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return ResNet()
+
+
+class Counted(Dataset):
+    """Items that are counted, with keys of their own."""
+
+    fingerprint = "counted/1"
+
+    def __init__(self, count=60):
+        self.x, self.labels = images(count)
+        self.reads = 0
+
+    def __len__(self):
+        return len(self.labels)
+
+    def sample_key(self, index):
+        return b"%d" % index
+
+    def target(self, index):
+        return int(self.labels[index])
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return self.x[index], int(self.labels[index])
+
+
+def test_a_line_is_chosen_by_its_score_and_the_table_says_what_each_costs(model, tmp_path):
+    report = choose(model, TensorDataset(*images(150)), tmp_path)
+    assert [row.through for row in report.table] == [None, "bn", "blocks.0", "blocks.1", "blocks"]
+    assert (report.metric, report.samples, report.baseline) == ("accuracy", 150, 1 / 3)
+    best = max(report.table[1:], key=lambda row: row.probe)
+    within = [row.through for row in report.table[1:] if row.probe >= best.probe - best.probe_error]
+    assert report.best in (within[-1], None)
+    assert (report.best is None) == (report.table[0].probe >= best.probe - best.probe_error)
+    for row in report.table[1:]:
+        assert row.epoch_s > 0
+        assert row.total_s > 0
+        assert row.bytes_per_sample > 0
+    assert report.advice in str(report).replace("\n", " ")
+    assert json.loads(report.to_json())["samples"] == 150
+
+
+def test_the_chosen_layer_is_one_that_freeze_takes(tmp_path):
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)]
+    x = torch.randn(300, 6)
+    data = TensorDataset(x, (x[:, 0] * x[:, 1] > 0).long())  # no line parts them, features do
+    model = nn.Sequential(*layers)
+    fl.fit(model, data, epochs=60, lr=1e-2, cache=False, monitor=False, progress=False)
+    report = choose(model, data, tmp_path)
+    assert report.best == "2"
+    assert report.advice.startswith("Replace the output layer only")
+    assert fl.freeze(model, through=report.best).layers
+
+
+def test_the_model_is_left_as_it_was(model, tmp_path):
+    fl.freeze(model, through="bn")
+    model.fc.weight.grad = torch.ones_like(model.fc.weight)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    trains = [parameter.requires_grad for parameter in model.parameters()]
+    state = torch.get_rng_state()
+    choose(model, TensorDataset(*images()), tmp_path)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert modes == [module.training for module in model.modules()]
+    assert trains == [parameter.requires_grad for parameter in model.parameters()]
+    assert torch.equal(state, torch.get_rng_state())
+    assert model.fc.weight.grad is not None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_second_call_computes_nothing_and_reads_the_example_only(model, tmp_path):
+    data = Counted()
+    first = choose(model, data, tmp_path)
+    data.reads = 0
+    second = choose(model, data, tmp_path)
+    assert data.reads == 4 + 16  # the example, and the golden rows that every fill compares
+    assert [row.probe for row in first.table] == [row.probe for row in second.table]
+    assert first.best == second.best
+    assert fl.FeatureCache(tmp_path).entries()[0].rows == 60
+
+
+def test_a_sample_of_each_class_is_enough(model, tmp_path):
+    data = Counted(200)
+    report = choose(model, data, tmp_path, samples=60)
+    assert report.samples == 60
+    assert data.reads < 120
+
+
+def test_regression_labels_and_imbalanced_classes_are_scored(model, tmp_path):
+    x, _ = images(100)
+    assert choose(model, TensorDataset(x, x.mean((1, 2, 3))), tmp_path).metric == "R2"
+    labels = (x.mean((2, 3)) > 0.1).float()
+    assert choose(model, TensorDataset(x, labels), tmp_path).metric == "mean F1"
+    rare = (torch.arange(100) % 10 == 0).long()
+    assert choose(model, TensorDataset(x, rare), tmp_path).metric == "balanced accuracy"
+
+
+def test_candidates_are_the_callers_and_unknown_ones_are_named(model, tmp_path):
+    data = TensorDataset(*images())
+    report = choose(model, data, tmp_path, candidates=["blocks.1", "bn"])
+    assert [row.through for row in report.table] == [None, "bn", "blocks.1"]
+    with pytest.raises(fl.LayerNotFound, match="no layer named 'blocks.9'"):
+        choose(model, data, tmp_path, candidates=["blocks.9"])
+
+
+def test_a_model_without_a_line_to_cache_is_refused_with_the_reasons(tmp_path):
+    x, y = torch.randn(60, 4), torch.arange(60) % 2
+    with pytest.raises(fl.NotCacheable, match="can be frozen at none of these lines") as caught:
+        choose(OutOfOrder(), TensorDataset(x, y), tmp_path)
+    assert "'top' would be frozen too" in caught.value.received
+
+
+def test_a_deepest_line_that_cannot_be_split_is_marked_and_the_next_is_taken(tmp_path):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            h = self.a(x).relu()
+            h = self.b(h)
+            return self.c(h - h.mean(0))  # depends on the batch
+
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 4), torch.arange(60) % 2
+    report = choose(Noisy(), TensorDataset(x + y[:, None], y), tmp_path)
+    assert [bool(row.why_not) for row in report.table] == [False, False, True]
+    assert report.best in ("a", None)
+    assert "note: b:" in str(report)
+
+
+def test_features_that_do_not_vary_are_refused(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].weight.zero_()
+    with pytest.raises(fl.DataError, match="The features do not vary at any line"):
+        choose(model, TensorDataset(torch.randn(40, 4), torch.arange(40) % 2), tmp_path)
+
+
+def test_labels_that_say_too_little_are_refused(model, tmp_path):
+    x, _ = images(60)
+    with pytest.raises(fl.DataError, match="All samples have the same class"):
+        choose(model, TensorDataset(x, torch.zeros(60, dtype=torch.int64)), tmp_path)
+    with pytest.raises(fl.DataError, match="too few samples to hold some of each class out"):
+        choose(model, TensorDataset(x[:12], torch.arange(12) % 3), tmp_path)
+
+
+def test_models_of_half_precision_are_scored_as_well(model, tmp_path):
+    report = choose(model.to(torch.bfloat16), TensorDataset(*images()), tmp_path)
+    assert np.isfinite([row.probe for row in report.table]).all()
