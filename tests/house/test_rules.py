@@ -37,6 +37,12 @@ PUBLIC = {
     "choose_depth", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "rank_models", "remedies",
     "replace_head", "reuse", "split", "thaw",
     "SweepResult", "sweep", "FreezeSchedule", "ThawSchedule",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
+    "Finding", "FitResult", "FreezeSchedule", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing",
+    "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "ThawSchedule",
+    "checkup", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head",
+    "reuse", "split", "thaw",
+    "DepthReport", "choose_depth", "rank_models",
 }  # fmt: skip
 
 OPTIONS = {

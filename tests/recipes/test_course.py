@@ -7,11 +7,11 @@ from frostline.core.records import CacheFigures, Epoch
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules.records import Evidence
 from frostline.recipes.course import Course
-from frostline.recipes.phases import Phase
+from frostline.recipes.phases import MovingLine, Phase
 from frostline.recipes.prepare import Ready
 from frostline.training import Progress
 
-MODEL = nn.Linear(1, 1)
+LINE = MovingLine(nn.Linear(1, 1), None, epochs=1, has_val=False)
 FIGURES = CacheFigures(10, 10, 0, 100, "folder", 2, 0.1)
 
 
@@ -25,12 +25,12 @@ class Watching:
 
 def ran(course, number, epochs, progress, figures=FIGURES):
     ready = Ready(nn.Linear(1, 1), None, None, figures, 1.0, 2.0, 5.0)
-    with course.of(Phase(number, 1, f"change {number}"), progress, lambda: ready):
+    with course.of(Phase(number, 1, f"change {number}"), progress, lambda earlier: ready):
         progress.history += [Epoch(at, 0.0, None, None, 0.1, 0.0) for at in range(epochs)]
 
 
 def test_phases_add_up():
-    course, progress = Course(MODEL, 0, None), Progress([], 0, None, {})
+    course, progress = Course(LINE, 0, None), Progress([], 0, None, {})
     ran(course, 1, 2, progress)
     ran(course, 2, 3, progress, replace(FIGURES, computed=4, reused=6, path="other"))
     ran(course, 3, 0, progress, None)  # nothing was left to do
@@ -48,11 +48,11 @@ def test_of_each_rule_the_most_severe_finding_of_all_phases_is_told():
     silent = healthy.not_judged[0]
     sick = replace(healthy, findings=(replace(silent, outcome="issue"),), not_judged=healthy.not_judged[1:])
     for order in ((healthy, sick), (sick, healthy)):
-        course, progress = Course(MODEL, 0, Watching(*order)), Progress([], 0, None, {})
+        course, progress = Course(LINE, 0, Watching(*order)), Progress([], 0, None, {})
         ran(course, 1, 1, progress)
         ran(course, 2, 1, progress)
         assert [(f.code, f.outcome) for f in course.diagnosis.findings] == [(silent.code, "issue")]
-    one = Course(MODEL, 0, Watching(sick))
+    one = Course(LINE, 0, Watching(sick))
     ran(one, 1, 1, Progress([], 0, None, {}))
     assert one.diagnosis is sick
-    assert Course(MODEL, 0, None).diagnosis is None
+    assert Course(LINE, 0, None).diagnosis is None

@@ -5,6 +5,7 @@ from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import fill_as_planned as fill_as_planned
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.dataset_state import DatasetState as DatasetState
+from frostline.caching.earlier import Earlier as Earlier
 from frostline.caching.fill_plan import FillPlan as FillPlan
 from frostline.caching.loader import CachedLoader as CachedLoader
 from frostline.caching.part import FrozenPart as FrozenPart

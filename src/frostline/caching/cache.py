@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from frostline.caching.cached_dataset import CachedDataset
+    from frostline.caching.earlier import Earlier
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
@@ -208,12 +209,16 @@ class FeatureCache:
 
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-    on_plan: Callable[[FillPlan], None] = lambda _: None,
+    on_plan: Callable[[FillPlan], None] = lambda _: None, earlier: Earlier | None = None,
 ) -> CachedDataset:  # fmt: skip
-    """As `FeatureCache.fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed."""
+    """As `FeatureCache.fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed.
+
+    With `earlier`, a fill of the same dataset at another frost line, items are not read for their keys, and rows of a
+    higher line are computed from those of the lower one.
+    """
     with kept_generators():
         opened = cache._opened(split)
-        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers)
+        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier)
         plan = filling.plan()
         on_plan(plan)
         with progress_bar(len(dataset), is_shown=progress) as advance:

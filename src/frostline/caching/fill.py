@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from frostline.caching.earlier import Climb, Earlier
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
     from frostline.caching.rows import Rows
@@ -50,14 +51,18 @@ class Filling:
         dataset: A map-style dataset.
         batch_size: Samples per pass of the frozen part.
         num_workers: Worker processes that read items.
+        earlier: A fill of the same dataset at another frost line, or None.
     """
 
-    def __init__(self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int) -> None:
+    def __init__(
+        self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
+        earlier: Earlier | None = None,
+    ) -> None:  # fmt: skip
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
-        self.before = opened.rows()
+        self.before, self.earlier = opened.rows(), earlier
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
@@ -69,6 +74,8 @@ class Filling:
 
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
+        if self.earlier is not None:
+            return self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
         return plan_fill(self.dataset, self.samples, self.before, self.opened)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None]) -> CachedDataset:
@@ -78,7 +85,9 @@ class Filling:
             plan = self._proven(plan, plan.known)
         if plan.recalled or plan.known is not None:
             advance(len(plan.recalled))
-        if unread := plan.read:
+        if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
+            self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
+        elif unread := plan.read:
             self._read(unread, advance, has_keys=plan.known is not None)
         return self._result()
 
@@ -130,6 +139,32 @@ class Filling:
         writer.finish()
         self.golden.check()
         self.own = writer.published
+
+    def _climb(self, climb: Climb, missing: list[int], advance: Callable[[int], None]) -> None:
+        """Compute missing rows from those of a lower line; some are computed from the items too, and compared."""
+        chosen = [missing[at] for at in spread(len(missing))]
+        items = [inputs for inputs, _ in self.reader.read(chosen)]
+        expected = self.computer.compute(batches.collate(items, chosen), chosen)
+        places = {index: at for at, index in enumerate(chosen)}
+        writer, keys = ShardWriter(self.opened, self._check_unchanged, self._row_seconds), self.samples.keys
+        new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
+        for start in range(0, len(new), self.batch_size):
+            indices = new[start : start + self.batch_size]
+            rows = {name: tensor.cpu() for name, tensor in climb.rows(indices).items()}
+            self.computer.check_finite(rows, indices)
+            both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
+            if both:
+                ours, theirs = (list(own) for own in zip(*both, strict=True))
+                self.computer.check_golden(
+                    {name: tensor[ours] for name, tensor in rows.items()},
+                    {name: tensor[theirs] for name, tensor in expected.items()}, [indices[at] for at in ours],
+                )  # fmt: skip
+            writer.add(torch.from_numpy(keys[indices]), rows)
+            self.computed += len(indices)
+            advance(len(indices))
+        writer.finish()
+        self.own = writer.published
+        self.opened.notes.append(f"{self.computed:,} rows were computed from those of the line below")
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices, inputs = list(waiting), list(waiting.values())

@@ -45,7 +45,7 @@ class Computer:
             found = self._extract(batch)
             rows = {tensor.name: found[tensor.name] for tensor in self.stored}
             on_cpu = {name: tensor.cpu() for name, tensor in rows.items()}  # waits for a GPU
-        self._check_finite(rows, indices)
+        self.check_finite(rows, indices)
         self._check_shared(found)
         return on_cpu
 
@@ -72,7 +72,8 @@ class Computer:
         self.device = next(iter(found.values())).device
         return found
 
-    def _check_finite(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
+    def check_finite(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
+        """Raise if a row is not finite; the error names samples."""
         for name, tensor in rows.items():
             if not tensor.is_floating_point() or bool(_is_usable(tensor).all()):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +16,9 @@ from frostline.transfer import FrozenState
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from torch import nn
-
     from frostline.core.records import CacheFigures, Diagnosis, Finding
     from frostline.recipes.monitoring import Watching
-    from frostline.recipes.phases import Phase
+    from frostline.recipes.phases import MovingLine, Phase
     from frostline.recipes.prepare import Ready
     from frostline.training import Progress
 
@@ -30,50 +29,64 @@ class Course:
     """Collects what each phase comes to.
 
     Args:
-        model: The model.
+        line: The frost line of the run.
         seed: Of the generators while a phase is prepared.
         watching: The monitor of the run, or None.
+        tells: Say on standard error what is planned, and at every line which rows are reused and computed.
 
     Attributes:
         phases: Those that ran an epoch in this process.
         figures: Of the training data: rows computed and reused in all phases, in the folder of the last.
     """
 
-    def __init__(self, model: nn.Module, seed: int, watching: Watching | None) -> None:
-        self._model, self._seed, self._watching = model, seed, watching
+    def __init__(self, line: MovingLine, seed: int, watching: Watching | None, *, tells: bool = False) -> None:
+        self._line, self._seed, self._watching, self._tells = line, seed, watching, tells and line.is_moving
+        self._ready: Ready | None = None  # at the line before
         self.phases: tuple[PhaseFigures, ...] = ()
         self.figures: CacheFigures | None = None
         self._split_s = self._fill_s = self._epochs_s = self._more_s = 0.0
         self._diagnoses: list[Diagnosis] = []
 
     @contextmanager
-    def of(self, phase: Phase, progress: Progress, make_ready: Callable[[], Ready]) -> Generator[Ready]:
+    def of(self, phase: Phase, progress: Progress, make_ready: Callable[..., Ready]) -> Generator[Ready]:
         """Around the epochs of a phase; nothing that is frozen in it moves.
 
         Args:
             phase: Which one.
             progress: Of the run.
-            make_ready: Splits the model at the line of the phase, and fills the cache; generators are put back.
+            make_ready: callable(earlier=ready) that splits the model at its line, and fills the cache. It gets what was
+                made ready at the line before; generators are put back.
         """
-        promise = FrozenState(self._model)
+        if self._tells and self._ready is None:
+            sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
-            seed_generators(self._seed)
-            ready = make_ready()
+            for _ in self._line.lines_below() if self._ready is None else ():
+                self._make_ready(make_ready, "a line below, for a later phase")
+            promise = FrozenState(self._line.model)
+            begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
+            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins)
         first, started = len(progress.history) + 1, time.perf_counter()
         with ready.around:
             yield ready
         self._epochs_s += time.perf_counter() - started
         promise.check()
         num_epochs = len(progress.history) + 1 - first
-        self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
         self._more_s += ready.frozen_epoch_s * num_epochs
-        self.figures = _joined(self.figures, ready.figures)
         if num_epochs:
             own = PhaseFigures(phase.number, first, first + num_epochs - 1, phase.change, ready.figures)
             self.phases = (*self.phases, own)
         if self._watching is not None and num_epochs:
             found = self._watching.diagnosis(ready, progress.history[first - 1 :])
             self._diagnoses += [found] if found is not None else []
+
+    def _make_ready(self, make_ready: Callable[..., Ready], what: str) -> Ready:
+        seed_generators(self._seed)
+        self._ready = ready = make_ready(earlier=self._ready)
+        self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
+        self.figures = _joined(self.figures, ready.figures)
+        if self._tells:
+            sys.stderr.write(f"{what}; {ready.line or 'nothing is cached'}\n")
+        return ready
 
     def timings(self, started: float, heal_s: float) -> Timings:
         """Seconds of the call that began at `started`."""

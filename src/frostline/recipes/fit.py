@@ -97,7 +97,8 @@ def fit(
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
-    thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None, init_head: str | None = None,
+    thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
+    init_head: str | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -203,7 +204,7 @@ def fit(
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
-            course = Course(model, seed, watching)
+            course = Course(line, seed, watching, tells=progress)
             for phase in line.phases(done):
                 make_ready = partial(
                     prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -65,6 +64,7 @@ class MovingLine:
         has_val: There is validation data.
 
     Attributes:
+        model: The model.
         plan: The phases in order, before anything runs; `print` them.
         trains: Names of the parameters that train in some phase.
 
@@ -76,7 +76,7 @@ class MovingLine:
     def __init__(
         self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool
     ) -> None:
-        self._model, self._schedule, self._epochs = model, schedule, epochs
+        self.model, self._schedule, self._epochs = model, schedule, epochs
         self._released: list[tuple[nn.Module, bool]] = []  # that were frozen, with their own modes before
         self._moves = _moves_of(model, schedule)
         with passing_freeze(model):
@@ -102,19 +102,19 @@ class MovingLine:
     @contextmanager
     def settled(self) -> Generator[None]:
         """After the block modes are as before; layers that were thawed inside follow the mode of the model again."""
-        with kept_modes(self._model):
+        with kept_modes(self.model):
             yield
         for module, own in self._released:
             if not is_pinned(module):
-                module.training = self._model.training and own
-        for module in self._model.modules():
+                module.training = self.model.training and own
+        for module in self.model.modules():
             if MODE in vars(module):
                 module.training = False
 
     def joined(self, optimizer: Optimizer) -> Optimizer:
         """The optimizer, with the parameters that thaw later, a group for each thaw."""
         if isinstance(self._schedule, ThawSchedule):
-            named, self._optimizer = dict(self._model.named_parameters()), optimizer
+            named, self._optimizer = dict(self.model.named_parameters()), optimizer
             later = [([named[name] for name in phase.parameters], phase.share) for phase in self.plan[1:]]
             self._groups = add_groups(optimizer, later)
         return optimizer
@@ -133,6 +133,20 @@ class MovingLine:
             if len(progress.history) >= self._epochs or progress.stopped_early:
                 return
 
+    def lines_below(self) -> Generator[None]:
+        """The model at each line that is planned below this one, the lowest first; then it is at this one again.
+
+        Rows of a higher line are computed from those of a lower one, so that all of them cost one frozen pass. Lines
+        that a rule may never reach are left out.
+        """
+        is_planned = isinstance(self._schedule, ThawSchedule) and not self._schedule.is_by_rule
+        for last in range(len(self._moves), self._made, -1) if is_planned else ():
+            with passing_freeze(self.model):
+                for number in range(self._made, last):
+                    self._moved(number)
+                if not all(parameter.requires_grad for parameter in self.model.parameters()):
+                    yield
+
     def settings(self, progress: Progress, steps: int) -> dict[str, Any]:
         """What the training loop must know of this phase.
 
@@ -149,10 +163,6 @@ class MovingLine:
             "pace": partial(self._paced, list(progress.moves), steps),
         }  # fmt: skip
 
-    def tell(self) -> None:
-        """Say on standard error what is planned, before anything runs."""
-        sys.stderr.write("".join(f"plan: {phase}\n" for phase in self.plan) if self.is_moving else "")
-
     def _move(self) -> FreezeSummary:
         """Move the line once more."""
         summary = self._moved(self._made)
@@ -161,15 +171,15 @@ class MovingLine:
 
     def _moved(self, number: int) -> FreezeSummary:
         layer = self._moves[number][1]
-        held = [(module, vars(module)[MODE]) for module in self._model.modules() if MODE in vars(module)]
+        held = [(module, vars(module)[MODE]) for module in self.model.modules() if MODE in vars(module)]
         self._released += [
             (module, own) for module, own in held if id(module) not in {id(m) for m, _ in self._released}
         ]
         if not isinstance(self._schedule, ThawSchedule):
-            return freeze(self._model, layer)
-        summary = thaw(self._model, layer)
+            return freeze(self.model, layer)
+        summary = thaw(self.model, layer)
         if self._schedule.keep_statistics:
-            keep_statistics(self._model, summary.parameters)
+            keep_statistics(self.model, summary.parameters)
         return summary
 
     def _planned(self, number: int) -> Phase:
@@ -177,10 +187,10 @@ class MovingLine:
         epoch, layer = self._moves[number]
         summary = self._moved(number)
         is_thaw = isinstance(self._schedule, ThawSchedule)
-        _check_move(self._model, layer, summary, is_thaw=is_thaw)
+        _check_move(self.model, layer, summary, is_thaw=is_thaw)
         share = self._schedule.factor ** -(number + 1) if isinstance(self._schedule, ThawSchedule) else 1.0
         verb = f"thawed down to {layer!r}" if is_thaw else f"frozen through {layer!r}"
-        named = dict(self._model.named_parameters())
+        named = dict(self.model.named_parameters())
         count = sum(named[name].numel() for name in summary.parameters)
         change = "the whole model thawed" if layer is None else verb
         return Phase(number + 2, epoch, change, summary.parameters, count, share)
@@ -211,7 +221,7 @@ class MovingLine:
         """Keep the weights whose updates are measured."""
         if self._schedule is None or isinstance(self._schedule, ThawSchedule) or not self._schedule.is_by_rule:
             return
-        named = dict(self._model.named_parameters())
+        named = dict(self.model.named_parameters())
         measured = [name for phase in self.plan[self._made + 1 :] for name in phase.parameters]
         self._before = {name: named[name].detach().clone() for name in measured}
 
@@ -219,7 +229,7 @@ class MovingLine:
         """Note the size of each block's update in the last epoch, divided by the learning rate."""
         if not self._before:
             return
-        named, lr = dict(self._model.named_parameters()), progress.history[-1].lr
+        named, lr = dict(self.model.named_parameters()), progress.history[-1].lr
         for phase in self.plan[self._made + 1 :]:
             moved = [named[name].detach() - self._before[name] for name in phase.parameters]
             norm = float(torch.stack([change.double().norm() for change in moved]).norm())

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache, FrozenPart, Proofs, fill_as_planned
+from frostline.caching import CachedDataset, DatasetState, Earlier, FeatureCache, FrozenPart, Proofs, fill_as_planned
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError
+from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.mismatch import told_mismatch
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
@@ -54,6 +54,41 @@ _FEW = 2  # samples that show how many classes the output has
 
 
 @dataclass(frozen=True)
+class Line:
+    """A frost line of the run, and what is stored at it.
+
+    Attributes:
+        frozen: Names of the frozen parameters.
+        head: What trains above it.
+        data: Features of each dataset, by the argument of `fit`.
+    """
+
+    frozen: frozenset[str]
+    head: nn.Module
+    data: Mapping[str, CachedDataset]
+
+    def __str__(self) -> str:
+        figures = [data.figures for data in self.data.values()]
+        names = ", ".join(tensor.name for tensor in next(iter(self.data.values())).frontier)
+        reused, computed = sum(own.reused for own in figures), sum(own.computed for own in figures)
+        return f"rows at {names}: {reused:,} reused, {computed:,} computed"
+
+    def earlier(self, where: str, now: frozenset[str], proofs: Proofs) -> Earlier:
+        """What it knows for a fill of this dataset at the line where these parameters are frozen."""
+        data = self.data[where]
+        return Earlier(data, partial(self._middle, data, proofs) if self.frozen < now else None)
+
+    def _middle(self, data: CachedDataset, proofs: Proofs) -> Split | None:
+        """The layers between this line and the one that the model has now; None where they cannot be split off."""
+        device = next(self.head.parameters()).device
+        features, _ = next(iter(data.loader(min(len(data), _SEEN), device=device)))
+        try:
+            return remembered_split(self.head, features, proofs)
+        except (SplitError, NotCacheable, DataError):
+            return None  # the rows are computed from the items
+
+
+@dataclass(frozen=True)
 class Ready:
     """What the training loop takes.
 
@@ -68,6 +103,7 @@ class Ready:
         frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
+        line: The frost line, with what is stored at it; None where nothing was cached here.
     """
 
     module: nn.Module
@@ -80,6 +116,7 @@ class Ready:
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
+    line: Line | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
@@ -89,9 +126,11 @@ class Ready:
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
     *, num_epochs: int, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
-    metrics: Mapping[str, str | Metric] | None = None, num_workers: int = 0,
+    metrics: Mapping[str, str | Metric] | None = None, num_workers: int = 0, earlier: Ready | None = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
+
+    With `earlier`, what was made ready at another frost line for the same data, its features are used where they can.
 
     Raises:
         DataError: If the data cannot be used.
@@ -116,7 +155,8 @@ def prepare(
         return Ready(model, plain, plain_val, around=around)
     return _cached(model, plain, plain_val, store_of(cache, out), fabric, num_epochs=num_epochs, seed=seed,
                    progress=progress, example=example, check=check,
-                   readers=_readers(loss, metrics or {}))  # fmt: skip
+                   readers=_readers(loss, metrics or {}),
+                   earlier=earlier.line if earlier is not None else None)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -200,6 +240,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
     *, num_epochs: int, seed: int, progress: bool, example: Any, check: _Fit, readers: _Readers,
+    earlier: Line | None,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, precision_of(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
@@ -225,24 +266,28 @@ def _cached(
         started = time.perf_counter()
         part = made if dtype is None else InPrecision(made, dtype)
         say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
-        workers = plain.num_workers
-        data = fill_as_planned(store, part, plain.dataset, size, workers, progress=progress, on_plan=say)
-        val_data = fill_as_planned(
-            store, part, plain_val.dataset, size, workers, progress=progress
-        ) if plain_val else None  # fmt: skip
+        frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
+        filled: dict[str, CachedDataset] = {}
+        for where, own in read.items():
+            filled[where] = fill_as_planned(
+                store, part, own.dataset, size, plain.num_workers, progress=progress,
+                on_plan=say if own is plain else (lambda _: None),
+                earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
+            )  # fmt: skip
         fill_s = time.perf_counter() - started
-        frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)
+        frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in filled.values())
     for state in states.values():
         state.leave_out_moved()
     for note in made.explain().notes:
         sys.stderr.write(f"split: {note}\n")
-    for note in (*data.notes, *(val_data.notes if val_data else ())):
+    for note in [note for data in filled.values() for note in data.notes]:
         sys.stderr.write(f"cache: {note}\n")
+    data, *val_data = filled.values()
     loader = data.loader(size, shuffle=True, seed=seed)
-    val_loader = val_data.loader(size) if val_data else None
+    val_loader = val_data[0].loader(size) if val_data else None
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
     return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
-                 check=partial(_check_same, states))  # fmt: skip
+                 check=partial(_check_same, states), line=Line(frozen, made.head, filled))  # fmt: skip
 
 
 def _say_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan) -> None:
