@@ -32,17 +32,10 @@ TESTS = "\n".join(
 
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "DepthReport", "Diagnosis",
-    "FeatureCache", "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing",
-    "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup",
-    "choose_depth", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "rank_models", "remedies",
-    "replace_head", "reuse", "split", "thaw",
-    "SweepResult", "sweep", "FreezeSchedule", "ThawSchedule",
-    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
-    "Finding", "FitResult", "FreezeSchedule", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing",
-    "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "ThawSchedule",
-    "checkup", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head",
-    "reuse", "split", "thaw",
-    "DepthReport", "choose_depth", "rank_models",
+    "FeatureCache", "Finding", "FitResult", "FreezeSchedule", "FreezeSummary", "FrontierTensor", "FrostlineError",
+    "Healing", "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError",
+    "SweepResult", "ThawSchedule", "checkup", "choose_depth", "data", "export", "fit", "freeze", "heal", "load",
+    "port", "predict", "rank_models", "remedies", "replace_head", "reuse", "split", "sweep", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
