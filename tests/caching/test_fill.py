@@ -190,3 +190,8 @@ def test_a_target_that_is_no_number_is_not_taken_for_another_one(tmp_path):
         told.targets = [target] * N
         with pytest.raises(fl.DataError, match="target"):
             fill(tmp_path, data=told)
+
+
+def test_where_standard_error_is_a_file_there_is_no_bar(tmp_path, capsys):
+    fl.FeatureCache(tmp_path).fill(Part(), dataset())
+    assert capsys.readouterr() == ("", "")

@@ -7,7 +7,7 @@ import torch
 import typer
 
 import frostline as fl
-from frostline.cli.output import errors_in_four_parts, plain, show, table
+from frostline.cli.output import errors_in_four_parts, plain, show, table, with_options
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,15 @@ def test_errors_that_are_not_ours_pass():
 def test_columns_are_as_wide_as_their_widest_entry():
     assert table([("layer3", "5"), ("a", "12345")], ("name", "rows")).splitlines() == [
         "name    rows", "------  -----", "layer3  5", "a       12345"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "told"), [
+    ("fit(patience=...)", "--patience"), ("fit(metric='auroc')", "--metric"), ("fit(num_workers=...)", "--workers"),
+    ("fit(val=...), sample 5", "--val, sample 5"), ("fit(resume=..., overwrite=True)", "--resume"),
+    ("fit(loss=...)", "fit(loss=...)"), ("fit(train)", "fit(train)"), ("layer3 (ReLU)", "layer3 (ReLU)"),
+])  # fmt: skip
+def test_arguments_of_fit_are_told_as_options(capsys, where, told):
+    assert with_options(where) == told
+    with pytest.raises(typer.Exit), errors_in_four_parts(as_json=False):
+        raise fl.DataError(what="W.", where=where, received="r", do="d.")
+    assert f"Where:    {told}\n" in capsys.readouterr().err

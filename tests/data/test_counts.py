@@ -1,8 +1,8 @@
 import torch
 from torch.utils.data import TensorDataset
 
-from frostline.data import Arrays, split_share
-from frostline.data.counts import SampleCounts, sample_counts
+from frostline.data import Arrays, Part, split_share
+from frostline.data.counts import SampleCounts, place_of_sample, sample_counts, shared_samples
 
 
 def arrays(*counts: int) -> Arrays:
@@ -40,3 +40,12 @@ def test_labels_without_names_and_data_without_labels():
     ages = TensorDataset(torch.zeros(4, 2), torch.tensor([31, 72, 18, 44]))
     assert str(sample_counts(ages)) == "4 training samples, no validation data"
     assert sample_counts([(0, 0)] * 3).train_classes == {}
+
+
+def test_samples_of_the_same_content_in_both_are_found():
+    inputs = torch.arange(12.0).view(6, 2)
+    train = Arrays(inputs, torch.tensor([0, 1, 0, 1, 0, 1]))
+    val = Part(Arrays(inputs.flip(0) + torch.tensor([[0.0], [99]] * 3), train.labels), [1, 2, 4])
+    assert shared_samples(train, val) == [1, 2]
+    assert place_of_sample(val, 1) == "sample 2"
+    assert shared_samples(train, [(0, 0)]) == []

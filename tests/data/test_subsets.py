@@ -31,11 +31,17 @@ def test_a_share_of_every_class_is_held_out():
     assert split_share(data, 0.2, 4)[1].indices != val.indices
 
 
-@pytest.mark.parametrize("share", [0.001, 0, -0.5, 1, 1.5])
+@pytest.mark.parametrize("share", [0.001, 0.999])
 def test_a_share_leaves_both_parts_samples(share):
     data = Arrays(torch.rand(50, 2), torch.arange(50) % 5)
     with pytest.raises(fl.DataError, match="leaves training or validation without samples"):
         split_share(data, share, 0)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1, 1.5])
+def test_a_share_is_between_0_and_1(share):
+    with pytest.raises(fl.DataError, match="share is not a finite number above 0 and below 1"):
+        split_share(Arrays(torch.rand(50, 2), torch.arange(50) % 5), share, 0)
 
 
 def test_a_part_offers_what_its_dataset_offers():

@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -361,3 +362,15 @@ def test_a_scheduler_that_is_not_known_is_refused_before_anything_is_filled(tmp_
         fit(mlp(), data(20), freeze="2", scheduler="cosin", cache=tmp_path / "cache")
     assert error.value.do == "use 'cosine', 'linear', 'step', or a callable(optimizer) -> scheduler."
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_import_of_fabric_is_no_time_of_a_run(monkeypatch):
+    module, clock, shift = importlib.import_module("frostline.recipes.fit"), time.perf_counter, [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock() + shift[0])
+    monkeypatch.setattr(module, "import_fabric", lambda: shift.__setitem__(0, 1e6))
+    assert fit(mlp(), epochs=1, cache=False).timings.total_s < 1e5
+
+
+def test_samples_of_each_class_are_told(capsys):
+    fit(mlp(), data(20), data(6), epochs=1, cache=False, progress=True)
+    assert "data: 20 training samples, 6 validation samples; 2 classes: 0 " in capsys.readouterr().err

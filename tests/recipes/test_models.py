@@ -22,7 +22,7 @@ def test_a_function_of_a_module_builds_the_model():
         ("torch.nn:", "nothing behind the colon"),
         ("torch.nn:Flaten", "torch.nn has no function 'Flaten'"),
         ("torch.nn:Linear", "TypeError: "),
-        ("builtins:dict", "a dict"),
+        ("builtins:dict", "a value of type dict"),
         ("no_such_package_anywhere:f", "ModuleNotFoundError: "),
     ],
 )

@@ -6,13 +6,14 @@ import warnings
 import pytest
 
 import frostline as fl
-from frostline.training.fabric import log_figures, make_fabric
+from frostline.training.fabric import import_fabric, log_figures, make_fabric
 
 
 def test_fabric_is_a_guest_that_leaves_no_trace(tmp_path):
     log = logging.getLogger("lightning_fabric")
     handlers, level = list(log.handlers), log.level
     environment, filters = dict(os.environ), list(warnings.filters)
+    import_fabric()
     make_fabric("32-true", 1, tmp_path)
     assert (list(log.handlers), log.level) == (handlers, level)
     assert dict(os.environ) == environment

@@ -237,14 +237,18 @@ def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor,
 
 @contextmanager
 def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], None]]:
-    """A progress bar on standard error, or nothing."""
+    """A progress bar on standard error, or nothing where that is a file."""
     if not is_shown:
         yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    if not console.is_terminal and not console.is_jupyter:  # a file would get empty lines
+        yield lambda _: None
+        return
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Frozen pass", total=total)
         yield lambda count: progress.advance(task, count)
 

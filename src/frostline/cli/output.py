@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from frostline.core.summaries import plain
 from frostline.core.summaries import table as table
 
 INTERRUPTED = 130
+# Where the library names an argument of `fit`, the command line has an option.
+_ARGUMENT = re.compile(r"\bfit\((\w+)=[^()]*\)")
+_NAMES = ("epochs", "batch_size", "lr", "seed", "optimizer", "scheduler", "patience", "metric", "out", "resume",
+          "overwrite", "val", "freeze")  # fmt: skip
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {"num_workers": "--workers"}
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
@@ -30,10 +36,11 @@ def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
     try:
         yield
     except FrostlineError as error:
+        parts = {**error.parts(), "where": with_options(error.where)}
         if as_json:
-            sys.stdout.write(json.dumps({"error": error.parts()}, indent=1) + "\n")
+            sys.stdout.write(json.dumps({"error": parts}, indent=1) + "\n")
         else:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(f"{FrostlineError(**parts)}\n")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         parts = {
@@ -47,6 +54,16 @@ def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
         else:
             sys.stderr.write(f"{FrostlineError(**parts)}\n")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def with_options(where: str) -> str:
+    """The place of an error, arguments of `fit` written as options.
+
+    Example:
+        >>> with_options("fit(batch_size=...)"), with_options("fit(loss=...)")
+        ('--batch-size', 'fit(loss=...)')
+    """
+    return _ARGUMENT.sub(lambda found: _OPTIONS.get(found[1], found[0]), where)
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:

@@ -114,7 +114,8 @@ class Timings:
         split_s: Recording and verifying the split.
         fill_s: The frozen pass over samples that were not cached yet.
         epochs_s: All epochs, validation included.
-        total_s: The whole call.
+        total_s: The whole call, without checks of its arguments and the import of Lightning Fabric (3 s, once in a
+            process).
         uncached_s: An estimate of `total_s` without a cache, from times of the fill; None if nothing is cached.
         heal_s: Looking for what keeps the model from learning, and trying treatments, before the epochs.
     """

@@ -85,3 +85,19 @@ def _most(labels: Any) -> int:
 
 def _by_class(labels: Any, names: list[str]) -> dict[str, int]:
     return {name: int((labels == number).sum()) for number, name in enumerate(names)}
+
+
+def shared_samples(train: Any, val: Any) -> list[int]:
+    """Positions of validation samples whose content is that of a training sample, where both have keys of content."""
+    if not hasattr(train, "sample_key") or not hasattr(val, "sample_key"):
+        return []
+    known = {train.sample_key(at) for at in range(len(train))}
+    return [at for at in range(len(val)) if val.sample_key(at) in known]
+
+
+def place_of_sample(dataset: Any, index: int) -> str:
+    """The file of a sample, where it has one; else its position."""
+    while hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
+        dataset, index = dataset.dataset, dataset.indices[index]
+    paths = getattr(dataset, "paths", None)
+    return str(paths[index]) if paths is not None else f"sample {index}"

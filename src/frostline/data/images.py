@@ -138,7 +138,8 @@ def image_files(path: Path) -> list[Path]:
 
 def _class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise _wrong("There is no such folder.", str(root), "a path that is not a folder",
+        found = "a file" if root.exists() else "no file or folder at this path"
+        raise _wrong("There is no such folder.", str(root), found,
                      "pass a folder with one subfolder of images per class.")  # fmt: skip
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(folders) < 2:

@@ -61,7 +61,7 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
         DataError: If the share leaves one of the parts empty.
     """
     generator = torch.Generator().manual_seed(as_seed("split_share", "seed", seed))
-    share = as_number("split_share", "share", share)
+    share = as_number("split_share", "share", share, above=0, below=1)
     check_map_style(dataset)
     labels = labels_of(dataset)
     if labels is None:
@@ -75,9 +75,10 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
         order = own[torch.randperm(len(own), generator=generator)]
         held += order[: round(share * len(own))].tolist()
     kept = sorted(set(range(len(labels))) - set(held))
-    if not held or not kept or not 0 < share < 1:
+    if not held or not kept:
         raise DataError(
             what="The share leaves training or validation without samples.", where="val_share",
-            received=f"{share} of {len(labels)} samples", do="pass a share such as 0.2, or a validation set.",
+            received=f"{share:g} of the {len(labels)} samples, taken of each class and rounded",
+            do="pass another share, such as 0.2, or a validation set.",
         )  # fmt: skip
     return Part(dataset, kept), Part(dataset, sorted(held))

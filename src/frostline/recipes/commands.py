@@ -19,7 +19,7 @@ from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
 from frostline.core.records import Diagnosis, FitResult
 from frostline.data import ImageFolder, class_names, labels_of, split_share, with_classes_of
-from frostline.data.counts import SampleCounts, sample_counts
+from frostline.data.counts import SampleCounts, place_of_sample, sample_counts, shared_samples
 from frostline.recipes.checkup import checkup
 from frostline.recipes.choose_depth import choose_depth
 from frostline.recipes.fit import fit
@@ -69,7 +69,7 @@ class FitReport:
             weights = ", ".join(f"{name} {weight:.3g}" for name, weight in self.class_weights.items())
             lines.append(f"          weights of the classes in the loss: {weights}")
         lines += [f"Reused:   {self.reused}",
-                 f"Trained:  {len(self.result.history)} epochs; loss {last.train_loss:.4f} in epoch {last.epoch}, "
+                 f"Trained:  {_epochs(len(self.result.history))}; loss {last.train_loss:.4f} in epoch {last.epoch}, "
                  "which is kept"]  # fmt: skip
         if last.val_metrics:
             scores = ", ".join(f"{name} {score:.4f}" for name, score in last.val_metrics.items())
@@ -175,6 +175,8 @@ def fit_command(
         )  # fmt: skip
     if val_share is not None:
         dataset, val = split_share(whole, val_share, seed)
+    if val is not None:
+        _tell_shared(dataset, val)
     loss = _loss(dataset, class_weights, label_smoothing)
     _check_metrics(make_metrics(metric, loss), len(classes))
     reused = set_up(model, whole, name, weights, freeze, certificate, head)
@@ -290,6 +292,15 @@ def _is_random(name: str) -> bool:
     return name.startswith(("timm:", "hf:"))
 
 
+def _tell_shared(train: Any, val: Any) -> None:
+    """Say on standard error how many validation samples are training samples too: scores of these are too good."""
+    if found := shared_samples(train, val):
+        sys.stderr.write(
+            f"data: {len(found)} of {len(val)} validation samples are training samples, too, such as "
+            f"{place_of_sample(val, found[0])}: scores on them are too good.\n"
+        )
+
+
 def _check_metrics(metrics: Mapping[str, Any], num_classes: int) -> None:
     """Raise if a metric cannot take outputs of so many classes, before weights are loaded and the model is healed."""
     for metric in metrics.values():
@@ -345,6 +356,10 @@ def _health(result: FitResult) -> str:
     tips = len(result.findings) - len(issues)
     told = "; ".join(places) or "no issue"
     return f"{told}; {tips} tip{'s' if tips > 1 else ''}" if tips else told
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def _kept(result: FitResult) -> list[str]:

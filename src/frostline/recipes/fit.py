@@ -56,6 +56,7 @@ from frostline.training import (
     describe_optimizer,
     has_checkpoint,
     ignored_label,
+    import_fabric,
     is_cross_entropy,
     is_stateless,
     make_fabric,
@@ -156,7 +157,6 @@ def fit(
         SplitError: If the model cannot be split exactly.
         NotCacheable: If its frozen part must not be cached; `cache=False` trains it all the same.
     """
-    started = time.perf_counter()
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
@@ -174,8 +174,12 @@ def fit(
     check_names(optimizer, scheduler)
     val = _checked_val(train, val, loss, metrics)
     if progress:
+        if again is not None and not has_checkpoint(again):
+            sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
         sys.stderr.write(f"data: {sample_counts(train, val)}\n")
     through, moves = as_schedule(freeze, thaw)
+    import_fabric()
+    started = time.perf_counter()
     with _frozen(model, through, is_moving=moves is not None):
         check_movable(moves, train, monitor)
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)

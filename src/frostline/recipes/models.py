@@ -44,7 +44,7 @@ def build_model(spec: str) -> nn.Module:
             spec, f"{type(error).__name__}: {error}", "mend the function; it is called without arguments."
         ) from error
     if not isinstance(model, nn.Module):
-        raise _wrong(spec, f"a {type(model).__name__}", "return a torch.nn.Module from the function.")
+        raise _wrong(spec, f"a value of type {type(model).__name__}", "return a torch.nn.Module from the function.")
     return model
 
 

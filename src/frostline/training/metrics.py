@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from frostline.core.errors import DataError, nearest
+from frostline.core.errors import DataError
 from frostline.core.inputs import describe
 from frostline.training.losses import IGNORED, as_labels, is_cross_entropy, is_one_hot
 from frostline.training.outputs import fields_of, output_of
@@ -55,7 +55,7 @@ def make_metrics(
         if not (_is_known(one) if isinstance(one, str) else callable(one)):
             raise DataError(
                 what=f"The metric {name!r} is not usable.", where="fit(metric=...)", received=repr(one),
-                do=f"use a name ({nearest(str(one), _NAMES, count=len(_NAMES))}), a callable(output, target) -> "
+                do=f"use a name ({', '.join(map(repr, _NAMES))}), a callable(output, target) -> "
                 "number, higher is better, a list of names, or a mapping of several; None takes accuracy for cross "
                 "entropy.",
             )  # fmt: skip

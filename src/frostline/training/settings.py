@@ -32,7 +32,7 @@ def check_settings(
     as_number("fit", "lr", lr, above=0)
     as_count("fit", "num_workers", num_workers, least=0)
     if patience is not None and (as_count("fit", "patience", patience) and not has_val):
-        raise _wrong("patience", patience, "pass validation data (val=...) to judge by.")
+        raise _wrong("patience", patience, "pass validation data to judge by: val=..., or --val-share 0.2.")
     if as_name("fit", "precision", precision) not in _PRECISIONS:
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
     if precision == "16-mixed" and has_clip:
