@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from finding_examples import FOLDER as EXAMPLES
+from finding_examples import FindingExample, run_example
 
 from frostline.diagnosis.rules import RULES
 
@@ -21,24 +27,53 @@ _PARTS = ("what", "where", "received", "do")
 _LABELS = dict(zip(_PARTS, ("", "Where:    ", "Received: ", "Do:       "), strict=True))
 
 
-def findings() -> str:
-    """The page of every finding code."""
+def findings(examples: Mapping[str, FindingExample]) -> str:
+    """The page of every finding code, each with its example."""
     lines = [
         "# Findings", "",
         "Each finding of `fl.Monitor`, `fl.fit`, `fl.checkup` and `fl.heal` has a code that never changes. It is "
         "an *issue* (training suffers), a *tip* (training may be fine), *passed*, *not applicable* or *not judged*. "
-        "[Health](../health.md) gives the limits of each rule and where they come from.", "",
+        "[Health](../health.md) gives the limits of each rule and where they come from, and "
+        "[how the doctor reasons](../doctor.md) what follows from a finding.", "",
+        "Each code has an example: a network with one fault, what is printed for it, and the same network without "
+        "the fault. The printed text is that of a run. All examples begin with these lines "
+        "(`docs/examples/findings/setting.py`):", "",
+        "```python", _setting(), "```", "",
     ]  # fmt: skip
     for rule in sorted(RULES, key=lambda rule: rule.ABOUT.code):
-        about = rule.ABOUT
-        lines += [f"## {about.code} {about.title}", "", f"**Family:** {about.family}. {_sentence(rule)}", ""]
-        lines += [f"**Do:** {_code(about.advice)}", ""]
+        about, example = rule.ABOUT, examples[rule.ABOUT.code]
+        lines += [
+            f"## {about.code} {about.title}",
+            "",
+            f"**Family:** {about.family}. **Measured:** {_sentence(rule)}",
+            "",
+        ]
+        if f"Do: {about.advice}" not in example.printed:
+            lines += [f"**Do:** {_code(about.advice)}", ""]
+        lines += [f"**Example:** {example.about}", "", "```python", example.code, "```", ""]
+        lines += [
+            "```text",
+            example.printed,
+            "```",
+            "",
+            "With the fix, the rule reports *{}*: {}".format(*example.after(about.code)),
+            "",
+        ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _setting() -> str:
+    text = (EXAMPLES / "setting.py").read_text()
+    return text.split('"""', 2)[2].strip()
 
 
 def _sentence(rule: object) -> str:
     """What the rule measures: the first line of its check."""
-    return str(rule.check.__doc__).split("\n")[0]  # type: ignore[attr-defined]
+    return _lowered(str(rule.check.__doc__).split("\n")[0])  # type: ignore[attr-defined]
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _code(text: str) -> str:
@@ -55,7 +90,9 @@ def errors() -> str:
         "",
     ]  # fmt: skip
     for folder in sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")}):
-        found = sorted(set(_errors_in(SOURCE / folder)))
+        found = sorted(
+            {(site.kind, site.text) for site in error_sites() if site.path.relative_to(SOURCE).parts[0] == folder}
+        )
         if found:
             lines += [f"## {folder.removesuffix('.py')}", ""]
             for kind, text in found:
@@ -63,13 +100,42 @@ def errors() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _errors_in(place: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                parts = {one.arg: one.value for one in node.keywords if one.arg in _PARTS}
-                if node.func.id[0].isupper() and set(parts) == set(_PARTS):
-                    yield node.func.id, "\n".join(_LABELS[name] + _text(parts[name]) for name in _PARTS)
+@dataclass(frozen=True)
+class ErrorSite:
+    """One place of the source that makes an error.
+
+    Attributes:
+        path: The file.
+        first: The first line of the call.
+        last: Its last line.
+        kind: The class of the error.
+        text: Its four parts, as they are printed; what is computed stands in angle brackets.
+    """
+
+    path: Path
+    first: int
+    last: int
+    kind: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """The name of the error in `error_examples.json`."""
+        return hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:12]
+
+
+def error_sites() -> list[ErrorSite]:
+    """All of them, file by file."""
+    return [site for path in sorted(SOURCE.rglob("*.py")) for site in _sites_in(path)]
+
+
+def _sites_in(path: Path) -> Iterator[ErrorSite]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            parts = {one.arg: one.value for one in node.keywords if one.arg in _PARTS}
+            if node.func.id[0].isupper() and set(parts) == set(_PARTS):
+                text = "\n".join(_LABELS[name] + _text(parts[name]) for name in _PARTS)
+                yield ErrorSite(path, node.lineno, node.end_lineno or node.lineno, node.func.id, text)
 
 
 def _text(node: ast.expr) -> str:
@@ -99,7 +165,8 @@ def _name(node: ast.expr) -> str:
 def main() -> None:
     """Write both pages."""
     FOLDER.mkdir(exist_ok=True)
-    for name, text in (("findings.md", findings()), ("errors.md", errors())):
+    examples = {rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES}
+    for name, text in (("findings.md", findings(examples)), ("errors.md", errors())):
         (FOLDER / name).write_text(text)
         sys.stdout.write(f"{FOLDER / name}\n")
 

@@ -1,30 +1,67 @@
 """The documentation: it is built without a warning, and its generated pages are those of the source."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from frostline.diagnosis.rules import RULES
+
 DOCS = Path(__file__).parents[2] / "docs"
+CODES = sorted(rule.ABOUT.code for rule in RULES)
+# Findings that an example shows beside its own, each with the reason.
+BESIDE = {
+    "FL102": {"FL302"},  # the output layer is too large for the same reason
+    "FL501": {"FL302"},  # large inputs make large outputs
+}
+NUMBER = re.compile(r"\d(?:[\d.,]|e[+-]\d)*")
 
 
-def pages():
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "pages.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-@pytest.mark.parametrize("name", ["findings", "errors"])
-def test_a_generated_page_is_that_of_the_source(name):
-    made = getattr(pages(), name)()
-    assert (DOCS / "reference" / f"{name}.md").read_text() == made, "python docs/pages.py writes it anew"
+@pytest.fixture(scope="module")
+def examples():
+    """All examples of findings, run once."""
+    run_example = load("finding_examples").run_example
+    return {code: run_example(code) for code in CODES}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_example_shows_its_finding_and_its_fix_does_not(code, examples):
+    example = examples[code]
+    assert example.diagnosis.findings[0].code == code
+    assert {finding.code for finding in example.diagnosis.findings} - {code} == BESIDE.get(code, set())
+    assert not example.fixed.findings
+    assert example.after(code)[0] in {"passed", "not applicable"}
+    assert len(example.code.splitlines()) <= 25
+
+
+def test_there_is_an_example_for_every_code_and_no_other():
+    found = {path.stem.upper() for path in (DOCS / "examples" / "findings").glob("*.py")}
+    assert found == {*CODES, "SETTING"}
+
+
+def test_the_page_of_findings_is_that_of_a_run(examples):
+    made, page = load("pages").findings(examples), (DOCS / "reference" / "findings.md").read_text()
+    assert NUMBER.sub("#", page) == NUMBER.sub("#", made), "python docs/pages.py writes it anew"
+
+
+def test_the_page_of_errors_is_that_of_the_source():
+    made = load("pages").errors()
+    assert (DOCS / "reference" / "errors.md").read_text() == made, "python docs/pages.py writes it anew"
 
 
 def test_every_error_class_has_an_entry():
-    made = pages().errors()
+    made = load("pages").errors()
     for kind in ("LayerNotFound", "SplitError", "NotCacheable", "CacheError", "DataError", "PortError"):
         assert f"**{kind}**" in made
 

@@ -1,4 +1,4 @@
-"""The tutorial and every guide: their Python and their commands run, in order, from an empty folder."""
+"""The tutorial, explanations and every guide: their Python and commands run, in order, from an empty folder."""
 
 import os
 import re
@@ -12,7 +12,8 @@ from PIL import Image
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHIM = Path(__file__).parents[1] / "shim"  # torchvision may be built for another torch where tests run
-GUIDES = [DOCS / "tutorial.md", *sorted((DOCS / "guides").glob("*.md"))]
+EXPLANATIONS = [DOCS / f"{name}.md" for name in ("cache-key", "doctor")]
+GUIDES = [DOCS / "tutorial.md", *EXPLANATIONS, *sorted((DOCS / "guides").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
+from frostline.diagnosis.experiments import budget as budget_module
 from helpers_health import CLASSES, mlp, sgd, sick_sigmoids, task
 from remedies.surgeon import fingerprint, same, untouched
 
@@ -271,3 +272,67 @@ def test_answers_that_belong_to_other_inputs_are_no_clean_bill_of_health():
 def test_what_is_no_scaler_is_refused(scaler):
     with pytest.raises(fl.DataError, match="That is no scaler of gradients"):
         fl.checkup(mlp(), task(30), F.cross_entropy, scaler=scaler)
+
+
+def spent_at_once(monkeypatch):
+    """A clock on which every look costs a second."""
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(budget_module, "clock_of", lambda _: lambda: float(next(ticks)))
+
+
+def test_what_the_budget_has_no_room_for_is_not_judged(monkeypatch):
+    spent_at_once(monkeypatch)
+    model = sick_sigmoids()
+    diagnosis = fl.checkup(model, task(100), F.cross_entropy, sgd(model, lr=0.01), budget=1e-3)
+    assert diagnosis.cause is None
+    left = {one.code: one.why for one in diagnosis.not_judged}
+    assert left["FL101"].startswith("the budget of 0.001 s was spent before these were tried: ")
+    assert "new weights by the activation that follows" in left["FL101"]
+    assert "checkup(..., budget=" in left["FL101"]
+    assert any(one.code == "FL101" and "No fix was tried: the budget" in one.why for one in diagnosis.findings)
+    assert "training may be fine" not in str(diagnosis)
+
+
+def test_a_budget_that_is_large_changes_nothing():
+    model = sick_sigmoids()
+    least, most = (
+        fl.checkup(model, task(100), F.cross_entropy, sgd(model, lr=0.01), budget=budget) for budget in (None, 1e6)
+    )
+    assert str(least) == str(most)
+    assert least.cause == "vanishing"
+
+
+def test_an_interruption_returns_what_is_known(monkeypatch):
+    calls = []
+
+    class Interrupted(nn.Module):
+        def __init__(self, body, at):
+            super().__init__()
+            self.body, self.at = body, at
+
+        def forward(self, x):
+            if self.training:
+                calls.append(1)
+                if len(calls) == self.at:
+                    raise KeyboardInterrupt
+            return self.body(x)
+
+    for at, has_trial in ((60, False), (160, True)):  # while it is watched, and in a trial
+        calls.clear()
+        model = Interrupted(sick_sigmoids(), at)
+        diagnosis = fl.checkup(model, task(100), F.cross_entropy, sgd(model, lr=0.01))
+        assert len(calls) < 220, has_trial
+        assert any(finding.code == "FL101" for finding in diagnosis.findings)
+        assert any("the checkup was interrupted before" in one.why for one in diagnosis.not_judged)
+    assert "Could not be evaluated" in str(diagnosis)
+
+
+def test_progress_goes_to_standard_error_if_it_is_wanted(monkeypatch, capsys):
+    monkeypatch.setattr(budget_module, "_QUIET_S", 0.0)
+    model = mlp()
+    fl.checkup(model, task(30), F.cross_entropy, sgd(model), progress=False)
+    assert capsys.readouterr() == ("", "")
+    fl.checkup(model, task(30), F.cross_entropy, sgd(model))
+    out, told = capsys.readouterr()
+    assert not out
+    assert told.startswith("checkup: about ")

@@ -89,6 +89,7 @@ WHOLE = _texts(**{"2": "2", "1": "1", "0": "0", "minus": "-1", "half": "1.5", "t
 SIZES = _texts(**{"8": "8", "0": "0", "minus": "-1", "1": "1", "huge": str(2**70), "text": "x"})
 LR = _texts(**{"0.01": "0.01", "0": "0", "minus": "-1", "nan": "nan", "inf": "inf", "text": "x", "huge": "1e300"})
 SEED = _texts(**{UNSET: "", "7": "7", "minus": "-1", "huge": str(2**70), "half": "0.5"})
+BUDGET = _texts(**{UNSET: "", "5": "5", "0": "0", "minus": "-1", "nan": "nan", "inf": "inf", "text": "x"})
 SHARE = _texts(**{UNSET: "", "0.2": "0.2", "0": "0", "1": "1", "nan": "nan", "minus": "-0.5", "above": "2"})
 OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
 OPTIMIZER = _texts(**{UNSET: "", "sgd": "sgd", "unknown": "lion", "empty": ""})
@@ -226,6 +227,7 @@ DOORS: list[Door] = [
             "lr": LR,
             "steps": WHOLE,
             "seed": SEED,
+            "budget": BUDGET,
             **PICTURES,
             "json": FLAG,
         },

@@ -188,6 +188,8 @@ DOORS: list[Door] = [
             "epochs": s.COUNTS.optional(),
             "accumulation": s.COUNTS.optional(),
             "scaler": SCALERS.optional(),
+            "budget": s.NUMBERS.optional(),
+            "progress": s.FLAGS,
         },
         cost=10,
         owner="doctor",

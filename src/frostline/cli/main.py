@@ -192,6 +192,7 @@ def checkup(
     model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,
     weights: Weights = None, batch_size: int = 64, lr: float = 1e-3,
     steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
+    budget: Annotated[float | None, typer.Option(help="Seconds; the time of three epochs is the default.")] = None,
     certificate: CertificateFile = None, size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what keeps a network from learning: what, how it is known, what to do."""
@@ -203,7 +204,7 @@ def checkup(
         dataset = load_data(data, built, as_transform(size, mean, std))
         result = checkup_command(
             built, dataset, name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
-            seed=seed, certificate=certificate,
+            seed=seed, certificate=certificate, budget=budget,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

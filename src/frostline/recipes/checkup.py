@@ -5,22 +5,19 @@ Read top to bottom; copy it where your treatments differ.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from frostline.core.arguments import as_count, as_number
+from frostline.core.arguments import as_count, as_number, check_flag
 from frostline.core.doors import public
-from frostline.core.errors import DataError
-from frostline.core.inputs import describe
 from frostline.core.layers import default_dtype_of
 from frostline.core.restore import default_dtype, kept_generators
-from frostline.core.steps import is_optimizer
 from frostline.diagnosis import Patient
 from frostline.diagnosis.experiments import (
     BATCHNORM,
     Examination,
     as_batches,
+    budget_for,
     check_given,
     counts,
     examine,
@@ -28,6 +25,7 @@ from frostline.diagnosis.experiments import (
     num_epochs,
     prove,
     told,
+    usual_optimizer,
 )
 
 if TYPE_CHECKING:
@@ -43,21 +41,26 @@ _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do bett
 _LITTLE = 0.5  # of the loss of the constant-prediction baseline; below it other rates are tried, whatever the symptoms
 
 _FEWEST = 20  # batches, after which another rate says something about the whole training
+_PROOF = 3  # trainings for which a first trial needs room: itself, and a repeat with and without the treatment
 
 
 @public("checkup")
 def checkup(
     model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor],
     optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None = None, *, steps: int | None = None,
-    epochs: float | None = None, accumulation: int = 1, scaler: Any = None,
+    epochs: float | None = None, accumulation: int = 1, scaler: Any = None, budget: float | None = None,
+    progress: bool = True,
 ) -> Diagnosis:  # fmt: skip
     """Find what keeps a network from training, on a copy: symptoms by layer, and the cause by trial.
 
     The copy trains on the batches while every layer is measured. What the rules suspect is then undone, one factor at
     a time, from the same start on the same batches: a suspicion is an issue only if that makes the network clearly
     better, on other held-out samples as well, and the cause is the most specific factor that does. Your model,
-    optimizer, generators and modes are left as they are. It takes the time of one training on the batches for each
-    factor that is tried, and of two to six more for one that helps.
+    optimizer, generators and modes are left as they are.
+
+    It takes at most the time of three epochs of training (or 10 seconds, where that is longer): copies train on fewer
+    batches if need be, and experiments for which no time is left are listed as not judged. Ctrl-C ends it as well:
+    the first one returns what is known by then.
 
     Args:
         model: As it is before training, or anywhere in it.
@@ -72,6 +75,8 @@ def checkup(
             augmentation changes them each time, or where a stream never repeats any.
         accumulation: Batches whose gradients make one step of yours; their mean is taken.
         scaler: Your `torch.amp.GradScaler`, copied. Call `checkup` inside of your `torch.autocast`.
+        budget: Seconds that it may take, once the batches are read; None as above. More seconds judge more.
+        progress: Lines on standard error about what is tried, and how long it takes; none if that is a few seconds.
 
     Returns:
         Issues and tips, most severe first, each with its evidence; the cause if there is one; what could not be judged.
@@ -80,36 +85,32 @@ def checkup(
         DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
             or the loss is not a scalar that depends on the model.
     """
-    check_given(model, batches, loss_fn, "checkup")
+    check_given(model, batches, loss_fn, "checkup", scaler)
     accumulation = as_count("checkup", "accumulation", accumulation)
     epochs = as_number("checkup", "epochs", epochs, above=0) if epochs is not None else None
     steps = as_count("checkup", "steps", steps) if steps is not None else None
-    if scaler is not None and (isinstance(scaler, type) or not hasattr(scaler, "unscale_")):
-        raise DataError(
-            what="That is no scaler of gradients.", where="checkup(scaler=...)", received=describe(scaler),
-            do="pass your torch.amp.GradScaler, or leave it out.",
-        )  # fmt: skip
+    budget = as_number("checkup", "budget", budget, above=0) if budget is not None else None
+    tell = _tell if check_flag("checkup", "progress", progress) else None
     with default_dtype(default_dtype_of(model)):  # what is made on the way fits the model, whatever the caller makes
-        return _checkup(model, batches, loss_fn, optimizer, steps, epochs, accumulation, scaler)
+        with kept_generators():  # a loader that shuffles draws
+            whole = as_batches(batches, model, steps)
+        data, judged = held_out(whole)
+        patient = Patient(model, usual_optimizer(model, optimizer), accumulation=accumulation, scaler=scaler)
+        count = num_epochs(whole) if epochs is None else epochs
+        own = budget_for(patient, data, loss_fn, per_epoch=len(whole) / max(count, 1.0), seconds=budget, tell=tell)
+        part = data[: own.most]
+        seen = examine(patient, part, judged, loss_fn, whole=whole, epochs=count * len(part) / len(data), budget=own)
+        is_rate_known = optimizer is not None
+        if seen.is_misfit:
+            return told(seen.diagnosis, None, "loss_mismatch", is_rate_known=is_rate_known)
+        tried = _try_all(seen, is_rate_known=is_rate_known)
+        proof = prove(seen, tried, whole)
+        cause = proof.trial.suspicion.family if proof is not None else None
+        return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
 
 
-def _checkup(
-    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Any, steps: int | None,
-    epochs: float | None, accumulation: int, scaler: Any,
-) -> Diagnosis:  # fmt: skip
-    with kept_generators():  # a loader that shuffles draws
-        whole = as_batches(batches, model, steps)
-    data, judged = held_out(whole)
-    is_rate_known = optimizer is not None
-    patient = Patient(model, _optimizer(model, optimizer), accumulation=accumulation, scaler=scaler)
-    count = num_epochs(whole) if epochs is None else epochs
-    seen = examine(patient, data, judged, loss_fn, whole=whole, epochs=count)
-    if seen.is_misfit:
-        return told(seen.diagnosis, None, "loss_mismatch", is_rate_known=is_rate_known)
-    tried = _try_all(seen, is_rate_known=is_rate_known)
-    proof = prove(seen, tried, whole)
-    cause = proof.trial.suspicion.family if proof is not None else None
-    return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known)
+def _tell(line: str) -> None:
+    sys.stderr.write(f"checkup: {line}\n")
 
 
 def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
@@ -119,7 +120,7 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
     if seen.is_short:  # what is faster at first is ahead in healthy networks as well
         suspicions = [one for one in suspicions if one.is_clear]
     for suspicion in (one for one in suspicions if one.has_symptom):
-        tried.append(seen.attempt(suspicion))
+        tried.append(seen.attempt(suspicion, trainings=_PROOF))
         is_good = counts(tried[-1]) and tried[-1].score.share > _AS_GOOD_AS_IT_GETS
         is_specific = suspicion.is_clear and not suspicion.is_late and suspicion.remedy.identity != BATCHNORM
         if is_good and is_specific:
@@ -131,7 +132,7 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
         if at < 2 or not any(map(counts, tried)):
             tried += _along(seen, direction)
     if not any(map(counts, tried)):
-        tried += [seen.attempt(one) for one in suspicions if not one.has_symptom]
+        tried += [seen.attempt(one, trainings=_PROOF) for one in suspicions if not one.has_symptom]
     return tried
 
 
@@ -140,7 +141,7 @@ def _along(seen: Examination, direction: list[Suspicion]) -> list[Trial]:
     tried: list[Trial] = []
     reached, patience = seen.seen.score.loss, 1
     for suspicion in direction:
-        tried.append(seen.attempt(suspicion))
+        tried.append(seen.attempt(suspicion, trainings=_PROOF))
         if reached == reached and not tried[-1].score.loss < reached:
             if not suspicion.has_symptom or not patience:
                 break
@@ -148,28 +149,3 @@ def _along(seen: Examination, direction: list[Suspicion]) -> list[Trial]:
         else:
             reached = tried[-1].score.loss
     return tried
-
-
-def _optimizer(model: nn.Module, given: Any) -> Optimizer:
-    """The one that was given, or that which it makes, or the usual one."""
-    if given is not None and is_optimizer(given):
-        return given
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    made: Any = given(trainable) if callable(given) and trainable else None
-    if given is not None and trainable and not is_optimizer(made):
-        raise DataError(
-            what="That is no optimizer, and does not make one.", where="checkup(optimizer=...)",
-            received=type(given if made is None else made).__name__,
-            do="pass the optimizer that you train with, or one that is made from the parameters: "
-            "lambda parameters: torch.optim.SGD(parameters, lr=0.1).",
-        )  # fmt: skip
-    if made is not None:
-        return made
-    if not trainable:
-        raise DataError(
-            what="The model has nothing to train: every parameter is frozen.", where=type(model).__name__,
-            received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
-            do="let something train, such as model.requires_grad_(True), or check the module that does.",
-        )  # fmt: skip
-    is_half = any(parameter.dtype == torch.float16 for parameter in trainable)
-    return torch.optim.AdamW(trainable, lr=1e-3, eps=1e-4 if is_half else 1e-8)  # 1e-8 is zero in float16

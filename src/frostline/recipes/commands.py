@@ -105,10 +105,11 @@ class CheckupReport:
 @public("frostline checkup")
 def checkup_command(
     model: nn.Module, dataset: Any, *, name: str, weights: str | None, batch_size: int, lr: float, steps: int,
-    seed: int, certificate: str | None = None,
+    seed: int, certificate: str | None = None, budget: float | None = None,
 ) -> CheckupReport:  # fmt: skip
     """Train copies for so many batches of AdamW, every layer watched, and say what keeps it from learning."""
     batch_size = as_count("frostline checkup", "--batch-size", batch_size)
+    budget = as_number("frostline checkup", "--budget", budget, above=0) if budget is not None else None
     classes = classes_of(dataset)
     _, reused = _start(model, classes, name, weights, certificate)
     started = time.perf_counter()
@@ -118,7 +119,8 @@ def checkup_command(
         found += list(data)[: steps - len(found)]
         data.epoch += 1
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), make_optimizer("adamw", trainable, lr))
+    optimizer = make_optimizer("adamw", trainable, lr)
+    diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), optimizer, budget=budget)
     return CheckupReport(diagnosis, len(found), time.perf_counter() - started, reused)
 
 

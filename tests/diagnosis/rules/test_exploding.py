@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from frostline.diagnosis.rules import exploding
@@ -83,3 +85,10 @@ def test_a_recurrent_layer_beside_others_is_judged_by_the_largest_gradient(norm,
 
 def test_a_network_of_one_layer_has_nothing_that_can_grow():
     assert outcomes(exploding, of_sizes(1.0)) == ["not applicable"]
+
+
+def test_outputs_that_start_at_zero_are_no_measure():
+    evidence = of_sizes(1e-4, 1.0, 1.0)
+    layers = tuple(replace(layer, starts_at_zero=layer.order == 0) for layer in evidence.layers)
+    assert outcomes(exploding, evidence) == ["issue"]
+    assert outcomes(exploding, replace(evidence, layers=layers)) == ["passed"]

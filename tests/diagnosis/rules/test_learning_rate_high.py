@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -86,3 +87,12 @@ def test_steps_before_the_first_sampled_one_and_frozen_layers_do_not_count():
     assert outcomes(learning_rate_high, Evidence(chain(2), records(**fast), falling())) == ["tip"]
     frozen = Evidence(chain(2, is_frozen=True), records(**fast), falling())
     assert outcomes(learning_rate_high, frozen) == ["not judged"]
+
+
+def test_steps_of_layers_that_start_at_zero_are_all_that_they_are():
+    kept = records(fc0={"update_ratio": 0.5}, fc1={"update_ratio": 0.001})
+    layers = tuple(replace(layer, starts_at_zero=layer.order == 0) for layer in chain(2))
+    assert outcomes(learning_rate_high, of(0.5, falling(), kept)) == ["tip"]
+    assert outcomes(learning_rate_high, Evidence(layers, kept, falling())) == ["passed"]
+    alone = tuple(replace(layer, starts_at_zero=True) for layer in chain(2))
+    assert outcomes(learning_rate_high, Evidence(alone, kept, RISING)) == ["issue"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from frostline.diagnosis.rules import vanishing
@@ -84,3 +86,25 @@ def test_of_two_samples_the_second_is_judged():
     for first, outcome in ((0.3, "passed"), (1e-6, "issue")):
         later = record(1, **by_layer("gradient_norm", first, 0.4, 1.0))
         assert outcomes(vanishing, Evidence(chain(3), (zero, later))) == [outcome]
+
+
+def test_layers_behind_a_zero_factor_are_compared_with_each_other():
+    """`fc0` and `fc2` got nothing at the first step: the matrices behind them were zero (LoRA)."""
+    start = record(0, **by_layer("gradient_norm", 0.0, 1.0, 0.0, 1.0))
+    for second, outcome in ((2e-5, "passed"), (1.0, "issue")):
+        later = records(6, **by_layer("gradient_norm", 1e-5, 1.0, second, 1.0))
+        assert outcomes(vanishing, Evidence(chain(4), (start, *later))) == [outcome]
+
+
+def test_layers_in_a_block_with_a_small_scale_are_compared_with_each_other():
+    layers = tuple(replace(layer, is_held=layer.order < 2) for layer in chain(4))
+    for second, outcome in ((2e-6, "passed"), (1.0, "issue")):
+        evidence = Evidence(layers, records(**by_layer("gradient_norm", 1e-6, second, 1.0, 1.0)))
+        assert outcomes(vanishing, evidence) == [outcome]
+
+
+def test_the_outputs_of_layers_that_start_at_zero_say_nothing():
+    layers = tuple(replace(layer, starts_at_zero=layer.order == 3) for layer in chain(5))
+    evidence = Evidence(layers, records(**by_layer("deviation", 1.0, 1.0, 1.0, 1e-6, 1.0)))
+    assert outcomes(vanishing, evidence) == ["passed"]
+    assert outcomes(vanishing, replace(evidence, layers=chain(5))) == ["issue"]

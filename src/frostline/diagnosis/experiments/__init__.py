@@ -7,11 +7,13 @@ from frostline.diagnosis.experiments.batches import held_out as held_out
 from frostline.diagnosis.experiments.batches import merged as merged
 from frostline.diagnosis.experiments.batches import num_epochs as num_epochs
 from frostline.diagnosis.experiments.batches import usual_rows as usual_rows
+from frostline.diagnosis.experiments.budget import budget_for as budget_for
 from frostline.diagnosis.experiments.examination import Examination as Examination
 from frostline.diagnosis.experiments.examination import Suspicion as Suspicion
 from frostline.diagnosis.experiments.examination import Trial as Trial
 from frostline.diagnosis.experiments.examination import examine as examine
 from frostline.diagnosis.experiments.report import told as told
 from frostline.diagnosis.experiments.treatments import BATCHNORM as BATCHNORM
+from frostline.diagnosis.experiments.trial import usual_optimizer as usual_optimizer
 from frostline.diagnosis.experiments.verdict import counts as counts
 from frostline.diagnosis.experiments.verdict import prove as prove

@@ -26,7 +26,7 @@ _SOON = 2.0  # times as many passes as there would be if every input came once i
 _AT_ONCE = 2**20  # values of inputs that are scored in one go
 
 
-def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
+def check_given(model: Any, given: Any, loss_fn: Any, where: str, scaler: Any = None) -> None:
     """Raise unless these are what a training needs.
 
     Raises:
@@ -51,6 +51,11 @@ def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
             what="The loss cannot be called with an output and a target.", where=f"{where}(..., loss_fn)",
             received=_kind(loss_fn),
             do="pass a function, such as torch.nn.functional.cross_entropy, or an instance: nn.CrossEntropyLoss().",
+        )  # fmt: skip
+    if scaler is not None and (isinstance(scaler, type) or not hasattr(scaler, "unscale_")):
+        raise DataError(
+            what="That is no scaler of gradients.", where=f"{where}(scaler=...)", received=batches.describe(scaler),
+            do="pass your torch.amp.GradScaler, or leave it out.",
         )  # fmt: skip
 
 

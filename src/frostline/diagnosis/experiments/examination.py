@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
+from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
 from frostline.diagnosis.experiments.observer import observe
 from frostline.diagnosis.experiments.score import Score, score
@@ -82,6 +83,7 @@ class Trial:
             not finite.
         course: What the training saw.
         failure: Why it could not be tried, or "".
+        is_open: True if it was left out, for want of time.
     """
 
     suspicion: Suspicion
@@ -92,6 +94,7 @@ class Trial:
     loss_ratio: float
     course: Course
     failure: str = ""
+    is_open: bool = False
 
     @property
     def is_calm(self) -> bool:
@@ -113,6 +116,7 @@ class Examination:
         diagnosis: What the rules say about it.
         start: What they say about it before its first step.
         seed: Of the noise in the model.
+        budget: What all experiments may take together.
         codes: Of all findings.
     """
 
@@ -124,6 +128,7 @@ class Examination:
     diagnosis: Diagnosis
     start: Diagnosis
     seed: int = 0
+    budget: Budget = field(default_factory=Budget)
     codes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -201,15 +206,27 @@ class Examination:
             for code, direction in directions
         ]
 
-    def attempt(self, suspicion: Suspicion) -> Trial:
-        """Undo one factor on a copy, and train it on the same batches with the same noise."""
-        twin, remedy = self.patient.copy(), suspicion.remedy
+    def attempt(self, suspicion: Suspicion, *, trainings: int = 1) -> Trial:
+        """Undo one factor on a copy, and train it on the same batches with the same noise.
+
+        Args:
+            suspicion: The factor.
+            trainings: For which the budget must have room, so that the result can be used.
+        """
+        remedy = suspicion.remedy
+        if not self.budget.has_room(remedy.name, trainings):
+            return self._left_open(suspicion)
         try:
-            remedy.apply(twin, self.data)
-            course = train(twin, self.data, self.loss_fn, seed=self.seed)
-            if remedy.finish is not None:
-                remedy.finish(twin, self.data)
-            after = score(twin.model, self.judged, self.loss_fn)
+            with self.budget.training():
+                twin = self.patient.copy()
+                remedy.apply(twin, self.data)
+                course = train(twin, self.data, self.loss_fn, seed=self.seed)
+                if remedy.finish is not None:
+                    remedy.finish(twin, self.data)
+                after = score(twin.model, self.judged, self.loss_fn)
+        except KeyboardInterrupt:
+            self.budget.interrupt()
+            return self._left_open(suspicion)
         except CANNOT as error:
             return replace(
                 _FAILED,
@@ -221,6 +238,9 @@ class Examination:
         ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
 
+    def _left_open(self, suspicion: Suspicion) -> Trial:
+        return replace(_FAILED, suspicion=suspicion, failure=f"not tried: {self.budget.ended}", is_open=True)
+
 
 _FAILED = Trial(
     Suspicion(Remedy("", (), lambda *_: None), "", False, False),
@@ -230,7 +250,7 @@ _FAILED = Trial(
 
 def examine(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    whole: Sequence[Batch] | None = None, epochs: float | None = None,
+    whole: Sequence[Batch] | None = None, epochs: float | None = None, budget: Budget | None = None,
 ) -> Examination:  # fmt: skip
     """What is seen of a copy in training.
 
@@ -241,9 +261,14 @@ def examine(
         loss_fn: callable(output, target) -> scalar.
         whole: All batches as they were given, in which values that are not finite are looked up.
         epochs: How many epochs these are; None if not known.
+        budget: What this and all trials of it may take; None sets no limit.
     """
+    budget = budget or Budget()
     seen = observe(patient.copy(), data, judged, loss_fn, whole=whole, epochs=epochs)
-    return Examination(patient, data, judged, loss_fn, seen, judge(seen.evidence), judge_start(seen.evidence))
+    if not seen.is_whole:
+        budget.interrupt()
+    found, start = judge(seen.evidence), judge_start(seen.evidence)
+    return Examination(patient, data, judged, loss_fn, seen, found, start, budget=budget)
 
 
 def judge_start(evidence: Evidence) -> Diagnosis:

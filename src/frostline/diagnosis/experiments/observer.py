@@ -33,10 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """One training, seen from all sides."""
+    """One training, seen from all sides.
+
+    Attributes:
+        evidence: What the rules judge by.
+        score: On held-out samples, after it.
+        is_whole: False if it was interrupted: then nothing is scored.
+    """
 
     evidence: Evidence
     score: Score
+    is_whole: bool = True
 
     @property
     def first_loss(self) -> float:
@@ -105,10 +112,15 @@ class Observer:
         self._monitor.every = max(self._monitor.every, len(part) // 2)  # the first steps tell most
 
     @property
+    def has_begun(self) -> bool:
+        """True if steps were taken, though an interruption may have ended the part that they belong to."""
+        return bool(self._monitor.evidence.losses)
+
+    @property
     def evidence(self) -> Evidence:
         """All that was seen so far."""
         seen = self._monitor.evidence
-        data = self._data[: self.steps]
+        data = self._data[: max(1, self.steps or len(seen.losses))]
         if not self._has_facts:
             self._has_facts = True
             self._inputs = facts_of_inputs(seen, self._data)
@@ -147,7 +159,12 @@ def observe(
     observer = Observer(patient, data, loss_fn, every=every, whole=whole)
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
     with observer:
-        observer.train(len(data))
+        try:
+            observer.train(len(data))
+        except KeyboardInterrupt:
+            if not observer.has_begun:
+                raise
+            return Observation(replace(observer.evidence, mixes=mixes), Score(0.0, math.nan), is_whole=False)
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
     idle = idle_parts(patient, start, data, loss_fn)

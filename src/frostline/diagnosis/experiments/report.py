@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,20 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.core.records import Diagnosis, Finding
+    from frostline.diagnosis.experiments.budget import Budget
     from frostline.diagnosis.experiments.examination import Trial
     from frostline.diagnosis.experiments.verdict import Proof
     from frostline.diagnosis.rules.contract import About
 
 _CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
+_FIRST = "Fixing this helped in the first trial, which was not repeated"
 _ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
 _OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only
 _OF_RATES = frozenset({"FL401", "FL402"})
-_ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
+_ABOUT = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
 
 
 def told(
     diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = (),
-    start: Diagnosis | None = None, *, is_rate_known: bool = True,
+    start: Diagnosis | None = None, *, is_rate_known: bool = True, budget: Budget | None = None,
 ) -> Diagnosis:  # fmt: skip
     """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed.
 
@@ -37,7 +40,9 @@ def told(
         tried: All first trials.
         start: What the rules said before the first step.
         is_rate_known: False if the optimizer is one of ours: nothing is said about its steps.
+        budget: What the trials had; None if it had no limit.
     """
+    ended = budget.ended if budget is not None and budget.left_out else ""
     if not is_rate_known:
         diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
     code = proof.trial.suspicion.remedy.code if proof is not None else None
@@ -47,7 +52,7 @@ def told(
     for finding in diagnosis.findings:
         is_known = proof is not None or finding.outcome == "issue"
         is_cause = is_known and finding.family == cause and code in (None, finding.code)
-        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried))
+        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried, ended))
     is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
     if proof is not None and about is not None and not is_told:
         name = proof.trial.suspicion.remedy.name
@@ -56,7 +61,8 @@ def told(
         seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
         findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof))
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
-    return diagnosis_of([*findings, *passed, *diagnosis.not_judged], cause)
+    open_ = _left_open(tried, budget) if budget is not None and proof is None else []
+    return diagnosis_of([*findings, *passed, *diagnosis.not_judged, *open_], cause)
 
 
 def _of_ours(finding: Finding) -> Finding:
@@ -80,18 +86,48 @@ def _advised(finding: Finding, proof: Proof) -> Finding:
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
 
 
-def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Finding:
+def _left_open(tried: Sequence[Trial], budget: Budget) -> list[Finding]:
+    """The rules whose experiments were left out, or not repeated, with what would judge them."""
+    left: dict[str, list[str]] = {}
+    names = set(budget.left_out)
+    for trial in tried:
+        remedy, name = trial.suspicion.remedy, trial.suspicion.remedy.name
+        known = (rule.ABOUT.code for rule in RULES if rule.ABOUT.family == trial.suspicion.family)
+        code = remedy.code or next(known, None)
+        if code is not None and (trial.is_open or f"{name}, again" in names):
+            left.setdefault(code, []).append(name if trial.is_open else f"{name}, again")
+    count = sum(map(len, left.values()))
+    enough = 10 * math.ceil((budget.spent_s + (2 * count + 2) * budget.trial_s) / 10)
+    return [
+        _ABOUT[code].not_judged(
+            f"{budget.ended} before {'this was' if len(several) == 1 else 'these were'} tried: {'; '.join(several)}. "
+            f"checkup(..., budget={enough}) tries {'it' if len(several) == 1 else 'them'}."
+        )
+        for code, several in left.items()
+    ]
+
+
+def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial], ended: str) -> Finding:
     """What is not the cause: a consequence of it, something that helps less, or nothing."""
     if finding.code in _CERTAIN or (finding.code == "FL404" and cause is None):
         return finding
     if finding.code == "FL404":
         return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
-    own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
+    every = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
+    own = [trial for trial in every if not trial.is_open]
     if any(map(counts, own)):
-        result = "Fixing this helped as well." if cause else _ONCE
+        result = "Fixing this helped as well." if cause else f"{_FIRST}; {ended}." if ended else _ONCE
+    elif len(own) < len(every):
+        result = f"{'Not all fixes were' if own else 'No fix was'} tried: {ended}."
     else:
         result = "Fixing this did not help in a trial." if own else "It was not tried on its own."
-    if finding.outcome == "tip" and own and not any(map(counts, own)) and not _names_rows(finding):
+    if (
+        finding.outcome == "tip"
+        and own
+        and len(own) == len(every)
+        and not any(map(counts, own))
+        and not _names_rows(finding)
+    ):
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
@@ -105,4 +141,4 @@ def _speaks_for(trial: Trial, finding: Finding) -> bool:
 
 def _names_rows(finding: Finding) -> bool:
     """Whether it says which rows to look at, besides what its rule advises: worth knowing, whatever a trial says."""
-    return finding.code == "FL103" and finding.advice != _ADVICE["FL103"]
+    return finding.code == "FL103" and finding.advice != _ABOUT["FL103"].advice

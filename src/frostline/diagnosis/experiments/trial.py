@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.errors import DataError
 from frostline.core.norms import gradient_norms, separate_norms
 from frostline.core.restore import kept_generators, seed_generators
-from frostline.core.steps import check_loss, copied, take_step
+from frostline.core.steps import check_loss, copied, is_optimizer, take_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -64,6 +65,35 @@ class Patient:
         model, optimizer = copied(self.model, self.optimizer)
         scaler = copy.deepcopy(self.scaler)
         return Patient(model, optimizer, copy.deepcopy(self.clip), self.accumulation, scaler)
+
+
+def usual_optimizer(model: nn.Module, given: Any) -> Optimizer:
+    """The optimizer that was given, or that which the given function makes, or AdamW at 1e-3.
+
+    Raises:
+        DataError: If that is none, or nothing trains.
+    """
+    if given is not None and is_optimizer(given):
+        return given
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    made: Any = given(trainable) if callable(given) and trainable else None
+    if given is not None and trainable and not is_optimizer(made):
+        raise DataError(
+            what="That is no optimizer, and does not make one.", where="checkup(optimizer=...)",
+            received=type(given if made is None else made).__name__,
+            do="pass the optimizer that you train with, or one that is made from the parameters: "
+            "lambda parameters: torch.optim.SGD(parameters, lr=0.1).",
+        )  # fmt: skip
+    if made is not None:
+        return made
+    if not trainable:
+        raise DataError(
+            what="The model has nothing to train: every parameter is frozen.", where=type(model).__name__,
+            received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
+            do="let something train, such as model.requires_grad_(True), or check the module that does.",
+        )  # fmt: skip
+    is_half = any(parameter.dtype == torch.float16 for parameter in trainable)
+    return torch.optim.AdamW(trainable, lr=1e-3, eps=1e-4 if is_half else 1e-8)  # 1e-8 is zero in float16
 
 
 @dataclass(frozen=True)

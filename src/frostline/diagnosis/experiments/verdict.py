@@ -223,15 +223,27 @@ class _Folds:
         """The score without treatment, the first time."""
         return self._first.seen.score
 
-    def attempt(self, fold: int, suspicion: Suspicion) -> Trial:
-        if fold not in self._made:
-            seen = self._first
-            again, judged = held_out(self._in_order(fold), fold=fold)
-            twin = seen.patient.copy()
-            train(twin, again, seen.loss_fn, seed=fold, measures=False)
-            base = score(twin.model, judged, seen.loss_fn)
-            self._made[fold] = replace(seen, data=again, judged=judged, seen=replace(seen.seen, score=base), seed=fold)
-        return self._made[fold].attempt(suspicion)
+    def attempt(self, fold: int, suspicion: Suspicion) -> Trial | None:
+        """None where the budget has no room for it."""
+        budget = self._first.budget
+        if not budget.has_room(f"{suspicion.remedy.name}, again", 1 if fold in self._made else 2):
+            return None
+        try:
+            if fold not in self._made:
+                self._made[fold] = self._without_treatment(fold)
+        except KeyboardInterrupt:
+            budget.interrupt()
+            return None
+        trial = self._made[fold].attempt(suspicion)
+        return None if trial.is_open else trial
+
+    def _without_treatment(self, fold: int) -> Examination:
+        seen = self._first
+        again, judged = held_out(self._in_order(fold), fold=fold)
+        again, twin = again[: seen.budget.most], seen.patient.copy()
+        train(twin, again, seen.loss_fn, seed=fold, measures=False)
+        base = score(twin.model, judged, seen.loss_fn)
+        return replace(seen, data=again, judged=judged, seen=replace(seen.seen, score=base), seed=fold)
 
     def _in_order(self, fold: int) -> list[Batch]:
         """Backwards, then begun elsewhere: another fifth comes last each time."""
@@ -244,7 +256,10 @@ def _repeat(first: Trial, folds: _Folds, criterion: Criterion) -> Proof | None:
     least, sigma = criterion.min_gain, criterion.min_sigma_of_mean
     trials = [first]
     for fold in range(1, _FOLDS):
-        trials.append(folds.attempt(fold, first.suspicion))
+        again = folds.attempt(fold, first.suspicion)
+        if again is None:
+            return None
+        trials.append(again)
         gain = sum(trial.gain for trial in trials) / len(trials)
         error = math.sqrt(sum(trial.error**2 for trial in trials)) / len(trials)
         is_steady = trials[-1].gain > (0 if len(trials) == 2 else -trials[-1].error)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.diagnosis.monitor.layers import Found
+    from frostline.diagnosis.probes.zero_starts import ZeroStarts
 
 _SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "rprop", "lion", "lamb", "muon", "adafactor", "sign")
 
 
 def layers_that_ran(
-    found: Sequence[Found], order: dict[str, int], heads: Set[str] = frozenset()
+    found: Sequence[Found], order: dict[str, int], heads: Set[str] = frozenset(), zeros: ZeroStarts | None = None
 ) -> tuple[Layer, ...]:  # fmt: skip
     """The layers in the order in which they ran; those that never did come last.
 
@@ -29,15 +30,20 @@ def layers_that_ran(
         found: All layers.
         order: In which they ran, by name.
         heads: Those that are known to give a part of the model's output; the last one does in any case.
+        zeros: What started at zero; None where nothing did.
     """
+    starts, held = (zeros.layers, zeros.held) if zeros is not None else (frozenset[str](), frozenset[str]())
     ordered = sorted(
         (entry.layer for entry in found), key=lambda layer: order.get(layer.name, len(order) + layer.order)
     )
     weighted = [layer.name for layer in ordered if layer.has_weights and layer.name in order]
     return tuple(
-        replace(layer, order=at, is_output=layer.name in weighted and layer.name in {weighted[-1], *heads})
+        replace(
+            layer, order=at, is_output=layer.name in weighted and layer.name in {weighted[-1], *heads},
+            starts_at_zero=layer.name in starts, is_held=layer.name in held,
+        )
         for at, layer in enumerate(ordered)
-    )
+    )  # fmt: skip
 
 
 def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:

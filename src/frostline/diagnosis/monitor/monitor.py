@@ -23,6 +23,7 @@ from frostline.diagnosis.monitor.sampling import Laboratory, Sample
 from frostline.diagnosis.monitor.streaming import JsonLines
 from frostline.diagnosis.probes.symmetry import copies
 from frostline.diagnosis.probes.unheld_parameters import Unheld
+from frostline.diagnosis.probes.zero_starts import ZeroStarts, zero_starts
 from frostline.diagnosis.rules.judge import judge
 from frostline.diagnosis.rules.records import Evidence, InputFacts, StepRecord
 
@@ -41,6 +42,9 @@ _UNTOLD = 8  # sampled steps after which the file and the logger are told
 _MOST = 2**1000  # beyond, a whole number is no float
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
 _FREE_SAMPLES = 10  # that the budget does not count
+# Steps in which units that start at zero part: Adam's first step moves all by the same amount, up or down, and a zero
+# layer behind another zero layer gets its first gradient a step later.
+_PARTED = 10
 
 
 class Monitor:
@@ -110,12 +114,13 @@ class Monitor:
         self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
+        self._zeros = ZeroStarts()
         self._step: Step | None = None
         self._handles: list[Any] = []
         self._sampled: Any = None  # the hook before a sampled step
 
     def __enter__(self) -> Monitor:
-        self._copies = copies(self._watch.found)
+        self._copies, self._zeros = copies(self._watch.found), zero_starts(self._watch.found)
         self._stream = JsonLines(self._path) if self._path is not None else None
         if self._optimizer is not None:
             self._handles = [self._optimizer.register_step_post_hook(self._after_step)]
@@ -197,7 +202,7 @@ class Monitor:
         """Everything that was measured, as the rules read it."""
         records = self.records
         return Evidence(
-            layers=layers_that_ran(self._watch.found, self._watch.order, self._watch.heads or frozenset()),
+            layers=layers_that_ran(self._watch.found, self._watch.order, self._watch.heads or frozenset(), self._zeros),
             records=records,
             losses=tuple(self._losses),
             optimizer=facts_of_optimizer(self._optimizer),
@@ -330,7 +335,12 @@ class Monitor:
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
         now = copies(self._watch.found) if self._num_steps and any(self._copies.values()) else {}
-        return tuple((name, min(share, now[name])) for name, share in self._copies.items() if now.get(name) and share)
+        young = self._zeros.layers if self._num_steps < _PARTED else frozenset[str]()
+        return tuple(
+            (name, min(share, now[name]))
+            for name, share in self._copies.items()
+            if now.get(name) and share and name not in young
+        )
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

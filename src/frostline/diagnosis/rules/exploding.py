@@ -30,7 +30,8 @@ _RECURRENT = 30.0  # gradient over weight norm of a recurrent layer; healthy LST
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Largest deviation of a layer's output over that of the first, in the first steps; recurrent gradients by size."""
     records = early(finite_records(evidence))
-    layers = [layer.name for layer in evidence.layers if layer.has_weights and not layer.is_output]
+    hidden = [layer for layer in evidence.layers if layer.has_weights and not layer.is_output]
+    layers = [layer.name for layer in hidden if not layer.starts_at_zero]
     sizes = {name: typical(of_layer(records, name, "deviation")) for name in layers}
     known = {name: size for name, size in sizes.items() if size}
     if not known:

@@ -23,7 +23,10 @@ _RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The loss ends above where it was, while updates are large."""
     records, levels = finite_records(evidence), loss_levels(evidence)
-    ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
+    zeros = {layer.name for layer in evidence.layers if layer.starts_at_zero}  # their first steps are all that they are
+    layers = weighted_layers(evidence)
+    names = [name for name in layers if name not in zeros] or layers
+    ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in names]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if levels is None or largest is None:
         return (ABOUT.not_judged("fewer than ten losses, or no updates, were measured."),)

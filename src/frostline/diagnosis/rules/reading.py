@@ -51,6 +51,17 @@ def weighted_layers(evidence: Evidence) -> list[str]:
     return [layer.name for layer in evidence.layers if layer.has_weights and not layer.is_frozen]
 
 
+def held_layers(evidence: Evidence, records: Sequence[StepRecord]) -> set[str]:
+    """Layers that a factor holds back which started at zero, or near it.
+
+    A zero matrix behind a layer lets no gradient through at the first step: it is exactly zero there.
+    """
+    held = {layer.name for layer in evidence.layers if layer.is_held}
+    if not records or records[0].step > 0:
+        return held
+    return held | {sample.layer for sample in records[0].layers if sample.gradient_norm == 0}
+
+
 def has_unseen_activations(evidence: Evidence) -> bool:
     """True if layers with weights follow each other without an activation module: a forward may call functions."""
     has_some = any(layer.kind == "activation" for layer in evidence.layers)

@@ -21,6 +21,8 @@ class Layer:
         is_frozen: True if it has parameters and none of them trains.
         is_output: True for the last layer with weights, and others whose output leaves the model: it goes to the loss.
         type: Its class and sizes, `Linear, 784 to 64`.
+        starts_at_zero: True if all its weights were zero before the first step (LoRA's second matrix, a zero head).
+        is_held: True if a scale in its block started at zero or near it (LayerScale, the last norm of a branch).
     """
 
     name: str
@@ -30,6 +32,8 @@ class Layer:
     is_frozen: bool
     is_output: bool
     type: str = ""
+    starts_at_zero: bool = False
+    is_held: bool = False
 
     @property
     def has_weights(self) -> bool:

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from frostline.diagnosis.rules.advice import DRAW_ALL, INSERT_NORMS
 from frostline.diagnosis.rules.contract import About
-from frostline.diagnosis.rules.reading import early, finite_records, of_layer, typical, weighted_layers
+from frostline.diagnosis.rules.reading import (
+    early,
+    finite_records,
+    held_layers,
+    of_layer,
+    typical,
+    weighted_layers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
     from frostline.core.records import Finding
     from frostline.diagnosis.rules.records import Evidence, StepRecord
@@ -36,6 +44,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     The gradient of the first trainable layer is compared with the largest of all; the first sample is left out where
     there are more, because a zero output layer (Fixup) passes nothing down, once. The outputs of the last hidden layer
     are compared with those of the first: small weights shrink the signal on its way up, and every gradient with it.
+
+    Layers that a factor holds back that started at zero (LoRA, ReZero, zero layers) are compared with each other alone:
+    their gradients grow with that factor. The outputs of layers that start at zero say nothing.
     """
     layers, records = weighted_layers(evidence), finite_records(evidence)
     if len(layers) < 3:
@@ -44,7 +55,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
                 f"the model has {len(layers)} trainable layers with weights, too few for gradients to vanish."
             ),
         )
-    judged = [_gradients(layers, early(records[1:] or records)), _outputs(evidence, early(records))]
+    held = held_layers(evidence, records)
+    parts = (held, {layer.name for layer in evidence.layers} - held)
+    judged = [
+        *(_gradients([name for name in layers if name in part], early(records[1:] or records)) for part in parts),
+        *(_outputs(evidence, part, early(records)) for part in parts),
+    ]
     found = [entry for entry in judged if entry is not None]
     if not found:
         return (ABOUT.not_judged("no gradients were measured, or all of them are zero."),)
@@ -71,8 +87,9 @@ def _gradients(layers: list[str], records: Sequence[StepRecord]) -> Judged | Non
     return share, _GRADIENT, why, first
 
 
-def _outputs(evidence: Evidence, records: Sequence[StepRecord]) -> Judged | None:
-    hidden = [layer.name for layer in evidence.layers if layer.has_weights and not layer.is_output]
+def _outputs(evidence: Evidence, part: AbstractSet[str], records: Sequence[StepRecord]) -> Judged | None:
+    inner = [layer for layer in evidence.layers if layer.has_weights and not layer.is_output and layer.name in part]
+    hidden = [layer.name for layer in inner if not layer.starts_at_zero]
     sizes = {name: typical(of_layer(records, name, "deviation")) for name in hidden}
     known = [(name, size) for name, size in sizes.items() if size is not None]
     if len(known) < 3 or known[0][1] == 0.0:
