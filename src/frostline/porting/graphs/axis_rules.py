@@ -78,8 +78,10 @@ def _along(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _shaped(run: AxesOfRun, call: Call) -> list[Axes] | None:
+    """Reshapes: axes are cut and merged as factors, so that a flatten and its inverse show the map again."""
     (value, *_), (made, *_) = call.known, call.made
     axes = run.of(value)
+    # Whoever flattens an input at once may be given maps, although the example that was made here has features only.
     is_first = run.is_guessed and value.is_floating_point() and run.is_input(axes)
     if is_first and value.ndim == made.ndim == 2 and call.name != "contiguous":
         return [(axes[0], whole(Origin(made.shape[1], BROKEN, (call.number, 1))))]
@@ -88,12 +90,14 @@ def _shaped(run: AxesOfRun, call: Call) -> list[Axes] | None:
 
 
 def _turned(run: AxesOfRun, call: Call) -> list[Axes]:
+    """Permutations: the call is repeated on a value whose sizes are distinct primes, which shows where axes go."""
     axes = run.of(call.known[0])
     shape = call.on_primes(len(axes)).shape
     return [tuple(axes[PRIMES.index(size)] for size in shape)]
 
 
 def _reduced(run: AxesOfRun, call: Call) -> list[Axes] | None:
+    """Reductions, seen on primes as permutations are: an axis of size 1 or none is left of those that go."""
     if len(call.known) > 1:
         return passed(run, call) if call.name in ("max", "min") else None
     axes = run.of(call.known[0])
@@ -113,10 +117,12 @@ def _is_mixed(axes: Axes, reduced: Sequence[Axis]) -> bool:
 
 
 def _resized(run: AxesOfRun, call: Call) -> list[Axes]:
+    """Operations that change sizes; pools and interpolations show which axes are places and which one channels."""
     axes = run.of(call.known[0])
     spatial = next((int(letter) for letter in call.name if letter.isdigit()), 0)
     if call.name.startswith(("interpolate", "upsample")):
         spatial = len(axes) - 2
+    # What lies on this axis in another order than it was cut has no order of its own: both are open.
     if spatial and is_odd(axes, len(axes) - spatial - 1, is_sure=True):
         return _broken(run, call, axes)
     if spatial:
@@ -159,6 +165,7 @@ def _shortened(axes: Axes, axis: int, shape: Sequence[int], number: int) -> Axes
 
 
 def _indexed(run: AxesOfRun, call: Call) -> list[Axes] | None:
+    """Indices of numbers and slices; tensors and lists as indices have no rule, so their results mean nothing."""
     axes = run.of(call.known[0])
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
     if any(not (one is None or one is ... or isinstance(one, (int, slice))) for one in index):
@@ -193,6 +200,7 @@ def _is_followed(run: AxesOfRun, axes: Axes, at: int) -> bool:
 
 
 def _unbound(run: AxesOfRun, call: Call) -> list[Axes]:
+    """One place of an axis: the others keep their meaning."""
     axes = list(run.of(call.known[0]))
     at = call.given("dim", 1, 0) % len(axes)
     if not _is_followed(run, tuple(axes), at):
@@ -202,6 +210,7 @@ def _unbound(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _expanded(run: AxesOfRun, call: Call) -> list[Axes]:
+    """Axes that are repeated hold one number many times: they are no part of a map."""
     axes, shape = run.of(call.known[0]), call.made[0].shape
     axes = ((),) * (len(shape) - len(axes)) + axes
     return [tuple(
@@ -211,6 +220,7 @@ def _expanded(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _joined(run: AxesOfRun, call: Call) -> list[Axes]:
+    """Joins: all parts share the other axes, as in a sum; the joined axis remembers its parts in their order."""
     pieces = call.args[0] if call.args else call.kwargs["tensors"]
     axis = call.given("dim", 1, call.kwargs.get("axis", 0))
     shape = call.made[0].shape
@@ -223,6 +233,8 @@ def _joined(run: AxesOfRun, call: Call) -> list[Axes]:
     axes = list(run.together(without, rest, call.number))
     parts = [run.of(one)[axis] for one in known]
     place = next((part[0].origin.place for part in parts if part), (call.number, axis % len(shape)))
+    # Whole axes of one role (channels of two branches) give an axis of that role. A flattened map among them has to
+    # be found again behind the join, which a part without known axes prevents.
     if all(len(part) <= 1 and not any(one.origin.role == JOINED for one in part) for part in parts):
         roles = {role_over(part) for part in parts if part}
         role = roles.pop() if len(roles) == 1 else BROKEN if BROKEN in roles else UNKNOWN
@@ -236,6 +248,7 @@ def _joined(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _stacked(run: AxesOfRun, call: Call) -> list[Axes]:
+    """A new axis that counts values: neither channels nor places."""
     pieces = call.args[0] if call.args else call.kwargs["tensors"]
     shape = call.made[0].shape
     axis = call.given("dim", 1, 0) % len(shape)
@@ -271,6 +284,7 @@ def _shuffled(run: AxesOfRun, call: Call) -> list[Axes] | None:
 
 
 def _product(run: AxesOfRun, call: Call) -> list[Axes] | None:
+    """Products of two computed values, as in an attention: rows of the first and columns of the second remain."""
     first, second = call.args[0], call.args[1]
     if call.name == "__rmatmul__":
         first, second = second, first
@@ -304,6 +318,7 @@ def _attention(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _broken(run: AxesOfRun, call: Call, axes: Axes) -> list[Axes]:
+    """What cannot be followed is a doubt at the layers before it, and at the next layer behind it, not a guess."""
     run.doubt_makers(axes)
     run.mark_unfollowed(call.made)
     return [of_role(BROKEN, one.shape, call.number, axes) for one in call.made]

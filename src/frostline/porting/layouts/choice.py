@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
+# Frameworks whose maps end with the channels, so that what has one number for each element of a map is turned.
 CHANNELS_LAST = ("keras", "tensorflow", "flax", "haiku")
 _BY_FRAMEWORK = {
     "keras": keras.moves,
@@ -72,12 +73,14 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     is_whole = is_layer(target.module) and not _is_rest(target)
     found = rules(unit, target) if is_whole else None
+    # Mean or variance of a `Normalization` alone fits tensors of that meaning only: any vector has its shape.
     if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):
         return keras.statistic(unit, target) if keras.is_statistic(unit, target) else None
     if found is None and not is_whole and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
         is_last = unit.framework in CHANNELS_LAST
         theirs, ours = unit.leaves[leaf].shape, tuple(target.tensors[own].shape)
+        # Frameworks store a token as (C), (1, C) or (1, 1, C): axes of length 1 are no evidence against a pair here.
         layout = channels_first(theirs, ours) if is_last else SAME
         if layout is SAME and without_ones(theirs) == without_ones(ours) and theirs != ours:
             layout = reshaped("axes of length 1 set as in the module", theirs, ours)

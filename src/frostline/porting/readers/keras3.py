@@ -78,6 +78,7 @@ def read(file: WeightFile) -> Source:
 
 
 def _in_archive(file: WeightFile, archive: Archive) -> _Weights:
+    """The weights in one member, which Keras does not compress, so that HDF5 is read in place; or in several."""
     if _WEIGHTS in archive.members:
         return _gather(hdf5.walk(file, archive.open(_WEIGHTS)))
     weights = _Weights()
@@ -123,7 +124,7 @@ def _gather(found: Hdf5) -> _Weights:
 
 
 def _merge(file: WeightFile, weights: _Weights, part: _Weights) -> None:
-    twice = weights.arrays.keys() & part.arrays.keys()
+    twice = weights.arrays.keys() & part.arrays.keys()  # which of both is meant depends on the order of reading
     if twice:
         raise file.damaged(f"two shards contain {min(twice)!r}")
     weights.arrays.update(part.arrays)
@@ -144,6 +145,7 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
         place = _place(group, known, weights.names)
         named = leaves(place.kind, len(paths), place.config)
         unit = place.unit or "the model itself"
+        # A network that is a class is stored by the names of its attributes, which do not show classes of layers.
         if place.config is None and not is_known(place.kind):
             named = leaves_by_shape([weights.arrays[path].shape for path in paths])
             if "" not in named:
@@ -170,6 +172,7 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
 
 
 def _order(groups: Iterable[str], names: Mapping[str, str]) -> str:
+    """What the order of a file without its graph means, as `Source.order`; a list of layers is in order of creation."""
     if all(is_counted(group, names) for group in groups):
         return "layers"
     return "made" if any(group.startswith("layers/") for group in groups) else "numbers"
@@ -183,7 +186,7 @@ def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Calla
     of_group = {path: number for number, path in enumerate(known)}
 
     def rank(group: str, unit: str) -> tuple[int, int]:
-        while unit and unit not in of_layer:
+        while unit and unit not in of_layer:  # parts of a layer that is a network stand where the whole stands
             unit = unit.rpartition("/")[0]
         return (of_layer[unit], of_group.get(modern(group), len(of_group))) if unit else _UNKNOWN
 

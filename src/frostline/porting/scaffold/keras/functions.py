@@ -39,7 +39,7 @@ def activated(call: Call, expression: str, rank: int) -> str:
         return FUNCTIONS[kind](replace(call, inputs=(expression,), shapes=(call.shape,), config=config))[1]
     if given in ("softmax", "log_softmax"):
         return f"F.{given}({expression}, {1 if rank > 3 else -1})"
-    if given == "hard_sigmoid":
+    if given == "hard_sigmoid":  # Keras 3 has the slope 1/6 of PyTorch; it was 1/5 before
         return f"F.hardsigmoid({expression})" if call.version >= 3 else f"(0.2 * {expression} + 0.5).clamp(0, 1)"
     if not isinstance(given, str) or given not in _ACTIVATIONS:
         call.refuse(f"activation {given!r}")
@@ -74,6 +74,7 @@ def _unit_normalized(call: Call) -> Written:
 
 
 def _leaky(call: Call) -> Written:
+    """The slope has another name in Keras 3, and in both another default (0.3) than in PyTorch (0.01)."""
     name = "negative_slope" if "negative_slope" in call.config else "alpha"
     return "", f"F.leaky_relu({call.x}, {decimal(call.number(name, 0.3))})"
 
@@ -82,13 +83,14 @@ def _axis(call: Call, axis: Any) -> int:
     """The axis of the module for an axis of the file."""
     if not isinstance(axis, int):
         call.refuse(f"axis {axis!r}")
-    at = axis % call.rank
+    at = axis % call.rank  # of images and volumes the last axis is 1 in the module, and the others follow it
     if call.rank <= 3 or at == 0:
         return at
     return 1 if at == call.rank - 1 else at + 1
 
 
 def _check_no_mask(call: Call) -> None:
+    """Refuse layers of Keras that pass a mask on or not, depending on the version."""
     if any(call.masks) and "trainable" in call.config and call.version != 2:
         call.refuse("padded steps, which versions of Keras treat differently here")
 
@@ -154,6 +156,8 @@ def _global(function: str) -> Callable[[Call], Written]:
 
 
 def _pooled(kind: str) -> Callable[[Call], Written]:
+    """Pools; `same` is a block of ours, since TensorFlow pads unevenly and leaves padding out of averages."""
+
     def written(call: Call) -> Written:
         size = call.sizes("pool_size", 2)
         stride = call.sizes("strides", size) if call.config.get("strides") else size
@@ -178,6 +182,7 @@ def _sides(call: Call, name: str) -> list[tuple[int, int]]:
 
 
 def _padded(call: Call) -> Written:
+    # `F.pad` begins with the last axis, which holds the features of a sequence.
     pads = [size for pair in reversed(_sides(call, "padding")) for size in pair]
     return "", f"F.pad({call.x}, {tuple(pads if call.rank > 3 else [0, 0, *pads])})"
 
@@ -199,6 +204,7 @@ def _enlarged(call: Call) -> Written:
 
 
 def _reshaped(call: Call) -> Written:
+    """The numbers are in the order of channels last, so both axes of the module are turned before and after it."""
     shape = ", ".join(str(size) for size in call.shape[1:])
     return "", first(f"{last(call.x, call.rank)}.reshape(-1, {shape})", len(call.shape))
 
@@ -216,6 +222,8 @@ def _softmax(call: Call) -> Written:
 
 
 def _dropout(kind: str) -> Callable[[Call], Written]:
+    """`SpatialDropout` drops whole channels, which are on axis 1 for PyTorch; elements have no order."""
+
     def written(call: Call) -> Written:
         applied = over_channels(call, f"self.{call.name}") if kind != "Dropout" else f"self.{call.name}({call.x})"
         return f"nn.{kind}({decimal(call.number('rate', 0.5))})", applied
@@ -247,7 +255,7 @@ def _dot(call: Call) -> Written:
         call.refuse("axes, or values of more than three axes")
     if call.flag("normalize", False):
         call.refuse("normalized")
-    words = [["a", "b", "c"], ["a", "d", "e"]]
+    words = [["a", "b", "c"], ["a", "d", "e"]]  # `a` is the batch, `z` the axis that is summed
     for word, axis, shape in zip(words, pair, call.shapes, strict=True):
         word[axis % len(shape)] = "z"
     left, right = ("".join(word[: len(shape)]) for word, shape in zip(words, call.shapes, strict=True))

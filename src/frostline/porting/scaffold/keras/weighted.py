@@ -27,6 +27,7 @@ def _dense(call: Call) -> Layers:
 
 
 def _each(call: Call) -> Layers:
+    """`TimeDistributed`: `nn.Linear` takes any number of axes before the last, so that a `Dense` needs no loop."""
     inner: Any = call.config.get("layer")
     if not isinstance(inner, dict) or inner.get("class_name") != "Dense" or not isinstance(inner.get("config"), dict):
         call.refuse("of another layer than Dense")
@@ -39,10 +40,12 @@ def _padding(
     """The padding argument of a convolution, and the expression of its input."""
     kind, x = call.config.get("padding", "valid"), call.x
     x = f"{x}.transpose(1, 2)" if call.rank == 3 else x
-    if kind == "causal":
+    if kind == "causal":  # all of it before the first step; the argument of a layer of PyTorch pads both sides
         return "", f"F.pad({x}, ({dilation[0] * (kernel[0] - 1)}, 0))"
     if kind == "valid" or set(kernel) == {1} == set(stride):
         return "", x
+    # `same` of TensorFlow puts an odd rest behind the data, and with strides depends on the size of the input: only
+    # an even reach at stride 1 is the padding of a layer of PyTorch.
     reach = tuple((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
     if set(stride) == {1} and not any(size % 2 for size in reach):
         return f", padding={short(tuple(size // 2 for size in reach))}", x
@@ -50,6 +53,7 @@ def _padding(
 
 
 def _back(call: Call, expression: str) -> str:
+    """Sequences keep features last between layers; images and volumes have channels on axis 1 in the whole module."""
     return f"{expression}.transpose(1, 2)" if call.rank == 3 else expression
 
 
@@ -70,11 +74,13 @@ def _conv(call: Call) -> Layers:
 
 
 def _depthwise(call: Call) -> Layers:
+    """One group for each channel; a depth multiplier is in the number of outputs."""
     made, applied = _convolution(call, call.shape[-1], call.width, call.name, _bias(call))
     return made, activated(call, _back(call, applied), len(call.shape))
 
 
 def _separable(call: Call) -> Layers:
+    """Two layers, of which Keras stores one bias and one activation, behind the second."""
     wide = call.width * int(call.number("depth_multiplier", 1))
     made, applied = _convolution(call, wide, call.width, f"{call.name}_depthwise", ", bias=False")
     made[f"{call.name}_pointwise"] = f"nn.Conv{call.rank - 2}d({wide}, {call.shape[-1]}, 1{_bias(call)})"
@@ -83,6 +89,7 @@ def _separable(call: Call) -> Layers:
 
 
 def _transposed(call: Call) -> Layers:
+    """Keras cuts the output to stride times input, PyTorch by equal amounts on both sides: odd cuts are a block."""
     kernel, stride = call.sizes("kernel_size", 1), call.sizes("strides", 1)
     if call.config.get("output_padding") is not None or set(call.sizes("dilation_rate", 1)) != {1}:
         call.refuse("output_padding or dilation")
@@ -95,7 +102,7 @@ def _transposed(call: Call) -> Layers:
             made[f"{call.name}_crop"] = f"blocks.CropTransposed({short(kernel)}, {short(stride)})"
         else:
             options = f", padding={short(tuple(max(k - s, 0) // 2 for k, s in pairs))}"
-    more = tuple(max(s - k, 0) for k, s in pairs)
+    more = tuple(max(s - k, 0) for k, s in pairs)  # steps behind the last one that a kernel reaches
     options += f", output_padding={short(more)}" if any(more) else ""
     made[call.name] = (
         f"nn.ConvTranspose{call.rank - 2}d({call.width}, {call.shape[-1]}, {short(kernel)}, {short(stride)}"
@@ -112,6 +119,7 @@ def _is_last(call: Call) -> bool:
 
 
 def _batch_norm(call: Call) -> Layers:
+    """Keras has the share of the old average as its momentum, PyTorch that of the new value; epsilons differ too."""
     if not _is_last(call):
         call.refuse("another axis than the last")
     affine = "" if call.flag("scale", True) or call.flag("center", True) else ", affine=False"
@@ -157,6 +165,7 @@ def _einsum(call: Call) -> Layers:
 
 
 def _layer_norm(call: Call) -> Layers:
+    """A norm of PyTorch has a scale, or a scale and a shift; a shift alone becomes both, with a scale of ones."""
     if not _is_last(call) or call.flag("rms_scaling", False):
         call.refuse("another axis than the last")
     affine = ", elementwise_affine=False" if not call.flag("scale", True) and not call.flag("center", True) else ""
@@ -166,6 +175,7 @@ def _layer_norm(call: Call) -> Layers:
 
 
 def _group_norm(call: Call) -> Layers:
+    """-1 groups stand for one group for each channel, as in an instance norm."""
     groups = int(call.number("groups", 32))
     if not _is_last(call):
         call.refuse("another axis than the last")
@@ -182,6 +192,7 @@ def _embedding(call: Call) -> Layers:
 
 
 def _prelu(call: Call) -> Layers:
+    """`nn.PReLU` has one slope for each channel; Keras has one for each place unless these axes are shared."""
     if list(call.config.get("shared_axes") or ()) != list(range(1, call.rank - 1)):
         call.refuse("one slope for each place")
     return {call.name: f"nn.PReLU({call.width})"}, over_channels(call, f"self.{call.name}")
@@ -199,6 +210,7 @@ def _recurrent(call: Call, kind: str, config: Any, options: str = "") -> str:
 
 
 def _plain_recurrent(call: Call) -> Layers:
+    """A recurrent layer in one direction; `[:, -1]` is the output of the last step, which Keras returns by default."""
     config = call.config
     x = f"{call.x}.flip(1)" if call.flag("go_backwards", False) else call.x
     end = "" if call.flag("return_sequences", False) else "[:, -1]"
@@ -208,6 +220,7 @@ def _plain_recurrent(call: Call) -> Layers:
         zeros = ", has_zeros=True" if call.flag("zero_output_for_mask", False) else ""
         applied = f"blocks.over_steps(self.{call.name}, {x}{mask}{zeros}){end}"
     if call.kind == "GRU" and not config.get("reset_after"):
+        # `nn.GRU` resets after the product with the state, this one before it, with the hard sigmoid in old files.
         functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
         is_old = functions == ("tanh", "hard_sigmoid") and 0 < call.version < 3
         if (functions != ("tanh", "sigmoid") and not is_old) or not call.flag("use_bias", True):
@@ -218,6 +231,7 @@ def _plain_recurrent(call: Call) -> Layers:
 
 
 def _bidirectional(call: Call) -> Layers:
+    """Directions that differ in nothing else are one layer of PyTorch, which concatenates; other merges follow it."""
     inner: Any = call.config.get("layer")
     if not isinstance(inner, dict) or inner.get("class_name") not in ("LSTM", "GRU", "SimpleRNN"):
         call.refuse("of another layer")
@@ -233,6 +247,7 @@ def _bidirectional(call: Call) -> Layers:
     if config.get("return_sequences"):
         both = f"self.{call.name}({call.x})[0]"
         return made, both if merge == "concat" else f"{both}.unflatten(-1, (2, -1)).{_MERGED[merge]}(-2)"
+    # The last step of the backward direction is the first of the sequence: it is in the state, not at the end.
     state = "[1][0]" if kind == "LSTM" else "[1]"
     ends = ".transpose(0, 1).flatten(1)" if merge == "concat" else f".{_MERGED[merge]}(0)"
     return made, f"self.{call.name}({call.x}){state}{ends}"
@@ -267,6 +282,7 @@ def is_packed(config: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], shap
 
 
 def _attention(call: Call) -> Layers:
+    """Keras takes query, value, key in this order, by name or place, and its heads may have any width."""
     heads, key = int(call.number("num_heads", 1)), int(call.number("key_dim", 1))
     names = call.config.get("names") or ("",) * len(call.inputs)
     places = dict(zip(("query", "value", "key"), (at for at, name in enumerate(names) if not name), strict=False))

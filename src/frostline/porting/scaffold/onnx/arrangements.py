@@ -1,4 +1,8 @@
-"""Operators that only rearrange elements: reshape, transpose, slice, gather, concatenate, split, pad."""
+"""Operators that arrange elements anew: reshape, transpose, concatenate, split, repeat, pad.
+
+Sizes that a file computes (`Shape`, then arithmetic, then `Reshape`) stay numbers of Python, so that the module is
+written with the expressions that a person would write, and works for other batch sizes.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ from frostline.porting.scaffold.onnx.values import BOOL, FLOAT, INT, Numbers, Va
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_FAR = 2**31 - 2  # the end of a slice from here on means the end of the axis
+
+_MOST_WRITTEN = 64  # numbers of a constant that are written out; more of them are made by an expression
 
 
 def _shape(node: Node) -> Result:
+    """Sizes that only a run shows are expressions, so that the module takes batches of any size."""
     given = node.given(0)
     if isinstance(given, Numbers):
         return Numbers(objects(list(given.data.shape)))
@@ -38,11 +44,11 @@ def _listed(sizes: Sequence[int | str]) -> str:
 
 def _reshape(node: Node) -> Result:
     given = node.given(0)
-    if "shape" in node.config:
+    if "shape" in node.config:  # before version 5 of the operators
         sizes: list[int | str] = list(node.integers("shape"))
     else:
         shape = node.given(1)
-        if isinstance(shape, Value) and shape.rank != 0:
+        if isinstance(shape, Value) and shape.rank != 0:  # computed from values: the sizes are read in the run
             x, sizes_ = node.x, f"{shape.atom}.tolist()"
             if not node.integer("allowzero", 0):
                 sizes_ = f"[size or {x.atom}.shape[axis] for axis, size in enumerate({sizes_})]"
@@ -54,7 +60,7 @@ def _reshape(node: Node) -> Result:
             kept = [given.data.shape[axis] if one == 0 else one for axis, one in enumerate(known)]
             return given.like(given.data.reshape(kept))
         given = node.as_tensor(given)
-    if not node.integer("allowzero", 0):
+    if not node.integer("allowzero", 0):  # a zero stands for the size that the input has
         sizes = [f"{given.atom}.shape[{axis}]" if one == 0 else one for axis, one in enumerate(sizes)]
     if len(sizes) == 2 and sizes[1] == -1 and sizes[0] == f"{given.atom}.shape[0]":
         return Value(f"{given.atom}.flatten(1)", 2, given.kind)
@@ -62,6 +68,7 @@ def _reshape(node: Node) -> Result:
 
 
 def _flatten(node: Node) -> Result:
+    """Always a matrix, also where no axis is on one side: then it gets a size of 1."""
     x, axis = node.x, node.integer("axis", 1)
     axis = node.axis(axis, node.need(x.rank)) if axis < 0 else axis
     if axis == 0 or axis == x.rank:
@@ -73,7 +80,7 @@ def _flatten(node: Node) -> Result:
 def _transpose(node: Node) -> Result:
     given = node.given(0)
     rank = len(node.integers("perm")) if "perm" in node.config else node.need(given.rank)
-    perm = node.integers("perm", list(reversed(range(rank))))
+    perm = node.integers("perm", list(reversed(range(rank))))  # without `perm` all axes are reversed
     if sorted(perm) != list(range(rank)):
         node.refuse(f"perm {perm}")
     if isinstance(given, Numbers):
@@ -89,7 +96,7 @@ def _transpose(node: Node) -> Result:
 def _unsqueeze(node: Node) -> Result:
     given, axes = node.given(0), node.axes(1) or []
     rank = None if given.rank is None else given.rank + len(axes)
-    if min(axes, default=0) < 0 and len(axes) > 1:
+    if min(axes, default=0) < 0 and len(axes) > 1:  # axes from the end count in the result
         rank = node.need(rank)
     placed = sorted(node.axis(axis, rank) for axis in axes)
     if isinstance(given, Numbers):
@@ -104,103 +111,11 @@ def _squeeze(node: Node) -> Result:
     given, axes = node.given(0), node.axes(1)
     if isinstance(given, Numbers):
         return given.like(given.data.squeeze(None if axes is None else tuple(axes)))
-    if axes is None:
+    if axes is None:  # which axes go depends on sizes of the run
         return Value(f"{given.atom}.squeeze()", None, given.kind)
     rank = None if given.rank is None else given.rank - len(axes)
     placed = [node.axis(axis, given.rank) for axis in axes]
     return Value(f"{given.atom}.squeeze({placed[0] if len(placed) == 1 else tuple(placed)})", rank, given.kind)
-
-
-def _slice(node: Node) -> Result:
-    given = node.given(0)
-    if node.has(1):
-        starts, ends = node.list_of(1), node.list_of(2)
-        steps = node.known(4) if node.has(4) else [1] * len(starts)
-        axes = node.known(3) if node.has(3) else list(range(len(starts)))
-    else:
-        starts, ends = [*node.integers("starts")], [*node.integers("ends")]
-        axes, steps = node.integers("axes", list(range(len(starts)))), [1] * len(starts)
-    if len({len(starts), len(ends), len(steps), len(axes)}) > 1:
-        node.refuse("starts, ends, axes and steps of different numbers")
-    rank = given.rank if min(axes, default=0) >= 0 else node.need(given.rank)
-    ways = dict(zip([node.axis(axis, rank) for axis in axes], zip(starts, ends, steps, strict=True), strict=True))
-    if isinstance(given, Numbers):
-        if all(isinstance(one, int) for one in (*starts, *ends)):
-            index: Any = [slice(None)] * given.rank
-            for axis, (start, end, step) in ways.items():
-                index[axis] = slice(start, None if step < 0 and isinstance(end, int) and end < -_FAR else end, step)
-            return given.like(given.data[tuple(index)])
-        given = node.as_tensor(given)
-    flipped = [axis for axis, (_, _, step) in ways.items() if step < 0]
-    for axis in flipped:
-        start, end, step = ways.pop(axis)
-        if step != -1 or start != -1 or not isinstance(end, int) or end >= -_FAR:
-            node.refuse("a negative step that does not turn a whole axis")
-    text = f"{given.atom}.flip({_listed(flipped)})" if flipped else given.text
-    cuts = [_cut(*ways[axis]) if axis in ways else ":" for axis in range(max(ways, default=-1) + 1)]
-    while cuts and cuts[-1] == ":":
-        cuts.pop()
-    text = f"{text if flipped else given.atom}[{', '.join(cuts)}]" if cuts else text
-    return Value(text, given.rank, given.kind)
-
-
-def _cut(start: int | str, end: int | str, step: int) -> str:
-    first = "" if start == 0 else str(start)
-    last = "" if isinstance(end, int) and end >= _FAR else str(end)
-    return f"{first}:{last}" + (f":{step}" if step != 1 else "")
-
-
-def _gather(node: Node) -> Result:
-    given, index, axis = node.given(0), node.given(1), node.integer("axis", 0)
-    if isinstance(given, Numbers):
-        if isinstance(index, Numbers) and index.is_known:
-            taken = np.take(given.data, index.data.astype(int), axis=axis)
-            return given.like(objects(taken))
-        given = node.as_tensor(given)
-    axis = node.axis(axis, node.need(given.rank) if axis < 0 else None)
-    before = ":, " * axis
-    if isinstance(index, Numbers):
-        rank = None if given.rank is None else given.rank - 1 + index.rank
-        return Value(f"{given.atom}[{before}{index.text}]", rank, given.kind)
-    rank = None if given.rank is None or index.rank is None else given.rank - 1 + index.rank
-    return Value(f"{given.atom}[{before}{index.text}]", rank, given.kind)
-
-
-def _gather_elements(node: Node) -> Result:
-    axis = node.axis(node.integer("axis", 0), node.x.rank)
-    return Value(f"torch.gather({node.x.text}, {axis}, {_counted(node, axis)})", node.x.rank, node.x.kind)
-
-
-def _counted(node: Node, axis: int) -> str:
-    """The indices of a node, made non-negative: PyTorch does not accept indices from the end here."""
-    return f"{node.tensor(1).atom} % {node.x.atom}.shape[{axis}]"
-
-
-def _places(node: Node, slot: int) -> str:
-    """The expression of indices whose last axis enumerates the axes of the data, as a tuple of tensors."""
-    return f"tuple({node.tensor(slot).atom}.movedim(-1, 0))"
-
-
-def _gather_places(node: Node) -> Result:
-    if node.integer("batch_dims", 0):
-        node.refuse("batch_dims")
-    return Value(f"{node.x.atom}[{_places(node, 1)}]", None, node.x.kind)
-
-
-def _scattered_places(node: Node) -> Result:
-    more = {"none": "", "add": ", accumulate=True"}[node.choice("reduction", "none", "none", "add")]
-    return Value(f"{node.x.atom}.index_put({_places(node, 1)}, {node.tensor(2).text}{more})", node.x.rank, node.x.kind)
-
-
-def _scattered(node: Node) -> Result:
-    function = {"none": "scatter", "add": "scatter_add"}[node.choice("reduction", "none", "none", "add")]
-    axis = node.axis(node.integer("axis", 0), node.x.rank)
-    text = f"{node.x.atom}.{function}({axis}, {_counted(node, axis)}, {node.tensor(2).text})"
-    return Value(text, node.x.rank, node.x.kind)
-
-
-def _nonzero(node: Node) -> Result:
-    return Value(f"{node.x.atom}.nonzero().T", 2, INT)
 
 
 def _concat(node: Node) -> Result:
@@ -226,7 +141,7 @@ def _split(node: Node) -> Result:
         cuts = np.cumsum(sizes or [each] * count)[:-1]
         return tuple(given.like(one) for one in np.split(given.data, cuts, axis))
     parts = tuple(Value("{}", given.rank, given.kind) for _ in range(count))
-    if sizes is not None:
+    if sizes is not None:  # one number stands for equal parts, but PyTorch does not take 0 for them
         return Several(
             f"{given.atom}.split({sizes if len(set(sizes)) > 1 or not sizes[0] else sizes[0]}, {axis})", parts
         )
@@ -234,13 +149,14 @@ def _split(node: Node) -> Result:
 
 
 def _expand(node: Node) -> Result:
+    """A broadcast in both directions: a size of 1 keeps that of the input, which is -1 for PyTorch."""
     given, sizes = node.given(0), node.given(1)
     if isinstance(sizes, Value):
         shape = f"torch.broadcast_shapes({node.x.atom}.shape, {sizes.atom}.tolist())"
         return Value(f"{node.x.atom}.expand({shape})", None, given.kind)
     wanted = node.list_of(1)
     if isinstance(given, Numbers):
-        if all(isinstance(one, int) for one in wanted) and math.prod(int(one) for one in wanted) <= 64:
+        if all(isinstance(one, int) for one in wanted) and math.prod(int(one) for one in wanted) <= _MOST_WRITTEN:
             spread = np.broadcast_shapes(given.data.shape, tuple(int(one) for one in wanted))
             return given.like(np.broadcast_to(given.data, spread))
         if len(given.items) == 1:
@@ -268,7 +184,7 @@ def _constant_of_shape(node: Node) -> Result:
     if isinstance(shape, Value):
         return Value(f"torch.full({shape.atom}.tolist(), {written(value.item)}, device={node.module.device})", None)
     sizes = node.list_of(0)
-    if all(isinstance(one, int) for one in sizes) and 0 <= math.prod(int(one) for one in sizes) <= 64:
+    if all(isinstance(one, int) for one in sizes) and 0 <= math.prod(int(one) for one in sizes) <= _MOST_WRITTEN:
         return value.like(objects(np.full([int(one) for one in sizes], value.item, dtype=object)))
     return _full(node, sizes, value)
 
@@ -289,7 +205,7 @@ def _range(node: Node) -> Result:
         known: list[Any] = [one.item for one in bounds if isinstance(one, Numbers)]
         check_size((known[1] - known[0]) / known[2])
         values = np.arange(*known)
-        if values.size <= 64:
+        if values.size <= _MOST_WRITTEN:
             return Numbers(objects(values.tolist()), bounds[0].kind)
     start, end, step = (node.scalar(slot) for slot in range(3))
     limits = end if (start, step) == ("0", "1") else f"{start}, {end}, {step}"
@@ -306,9 +222,10 @@ def padded(node: Node, x: Value, pads: Sequence[int | str], axes: Sequence[int],
         sides.pop(0)
     if not sides:
         return x
-    flat = [one for pair in reversed(sides) for one in pair]
+    flat = [one for pair in reversed(sides) for one in pair]  # `F.pad` begins with the last axis
     more = "" if value in ("0", "0.0") else f", value={value}"
     more = more if mode == "constant" else f', mode="{mode}"'
+    # The other modes of `F.pad` take the last axes only, with one or two axes before them.
     if mode != "constant" and not (rank - 2 <= len(sides) <= rank - 1 or rank == len(sides) + 1):
         node.refuse(f"mode {mode!r} over these axes")
     return Value(f"F.pad({x.text}, ({_listed(flat)}){more})", x.rank, x.kind)
@@ -319,7 +236,7 @@ _MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wr
 
 def _pad(node: Node) -> Result:
     x, mode = node.x, _MODES[node.choice("mode", "constant", *_MODES)]
-    name = "pads" if "pads" in node.config else "paddings"
+    name = "pads" if "pads" in node.config else "paddings"  # its name in version 1 of the operators
     pads = node.list_of(1) if node.has(1) else list[int | str](node.integers(name))
     value = node.scalar(2) if node.has(2) else written(node.number("value", 0.0))
     x = Value(x.text, x.rank if node.has(3) or x.rank is not None else len(pads) // 2, x.kind)
@@ -328,6 +245,7 @@ def _pad(node: Node) -> Result:
 
 
 def _depth_to_space(node: Node) -> Result:
+    """`CRD` is the order of `F.pixel_shuffle`; in `DCR`, that of TensorFlow, the block stands before the channels."""
     size, mode = node.integer("blocksize", None), node.choice("mode", "DCR", "DCR", "CRD")
     if mode == "CRD":
         return Value(f"F.pixel_shuffle({node.x.text}, {size})", 4, node.x.kind)
@@ -353,6 +271,7 @@ def _triangular(node: Node) -> Result:
 
 
 def _one_hot(node: Node) -> Result:
+    """`F.one_hot` makes zeros and ones on the last axis; everything else is refused."""
     values = node.given(2)
     axis, depth = node.integer("axis", -1), node.scalar(1)
     if not isinstance(values, Numbers) or values.items not in ([0, 1], [0.0, 1.0]) or axis != -1:
@@ -362,6 +281,7 @@ def _one_hot(node: Node) -> Result:
     return Value(f"F.one_hot({node.x.atom}.long(), int({depth})){ends}", rank, values.kind)
 
 
+# Strings and sparse tensors are missing: no layer of a network takes them.
 _CONSTANTS = ("value_int", "value_float", "value_ints", "value_floats", "value")
 
 
@@ -373,7 +293,7 @@ def _constant(node: Node) -> Result:
     return Numbers(given, FLOAT if "float" in name or isinstance(next(iter(given.flat), 0), float) else INT)
 
 
-_FLOAT_TYPES = (1, 10, 11, 16)
+_FLOAT_TYPES = (1, 10, 11, 16)  # `TensorProto`: float32, float16, float64, bfloat16
 
 
 def _eye_like(node: Node) -> Result:
@@ -386,9 +306,7 @@ def _eye_like(node: Node) -> Result:
 
 SHAPING: dict[str, Callable[[Node], Result]] = {
     "Shape": _shape, "Size": _size, "Reshape": _reshape, "Flatten": _flatten, "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Slice": _slice, "Gather": _gather,
-    "GatherElements": _gather_elements, "GatherND": _gather_places, "ScatterND": _scattered_places,
-    "ScatterElements": _scattered, "NonZero": _nonzero, "Concat": _concat, "Split": _split, "Expand": _expand,
+    "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Concat": _concat, "Split": _split, "Expand": _expand,
     "ConstantOfShape": _constant_of_shape, "Tile": _tile, "Range": _range, "Pad": _pad,
     "DepthToSpace": _depth_to_space, "SpaceToDepth": _space_to_depth, "Trilu": _triangular, "OneHot": _one_hot,
     "Constant": _constant, "EyeLike": _eye_like,

@@ -1,4 +1,8 @@
-"""Elementwise operators: activations, arithmetic, comparisons."""
+"""Elementwise operators: activations, arithmetic, comparisons.
+
+Numbers that a file computes, mostly sizes, are computed in Python, when the module is written or when it runs; the
+other values are tensors. Where ONNX and PyTorch differ in a default, the text states the value of the file.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ from frostline.porting.scaffold.python_text import literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# A size of a value, as `arrangements.py` writes it.
 _SIZE = re.compile(r"[\w.]+\.shape\[\d+\]")
 
 _SIMPLE = {
@@ -71,11 +76,12 @@ def _infinite(node: Node) -> Result:
 
 
 def _cast(node: Node) -> Result:
+    """One type for each kind: the module has one float type, and whole numbers are indices or sizes in networks."""
     given, to = node.given(0), node.integer("to", 1)
     kind = BOOL if to == 9 else FLOAT if to in (1, 10, 11, 16) else INT
     if isinstance(given, Numbers):
         convert: Callable[[Any], Any] = {BOOL: bool, FLOAT: float, INT: int}[kind]
-        is_cut = given.kind == FLOAT and kind == INT
+        is_cut = given.kind == FLOAT and kind == INT  # `int` cuts toward zero, as the operator does
         return elementwise(
             lambda one: (f"int({one})" if is_cut else one) if isinstance(one, str) else convert(one), given, kind=kind
         )
@@ -119,11 +125,13 @@ def _combined(
 
 
 def _divided(node: Node) -> Result:
+    """Whole numbers are divided toward zero in ONNX; `//` floors, which is the same for sizes, as they are positive."""
     one, other = node.given(0), node.given(1)
     if widest(one, other) == FLOAT:
         return _combined(node, "/", operator.truediv, one, other, FLOAT)
     if isinstance(one, Numbers) and isinstance(other, Numbers):
         return elementwise(operation("//", lambda a, b: int(a / b)), one, other, kind=INT)
+    # Arguments of a function need no parentheses.
     x, y = (_operand(node, *pair).removeprefix("(").removesuffix(")") for pair in ((one, other), (other, one)))
     return Value(f'torch.div({x}, {y}, rounding_mode="trunc")', highest(one, other), INT)
 
@@ -132,6 +140,7 @@ def _modulo(node: Node) -> Result:
     one, other = node.given(0), node.given(1)
     if isinstance(one, Numbers) and isinstance(other, Numbers):
         return elementwise(operation("%", operator.mod), one, other, kind=widest(one, other))
+    # The sign of the result is that of the first number, as in C, or that of the second, as in Python.
     function = "torch.fmod" if node.integer("fmod", 0) else "torch.remainder"
     text = f"{function}({_operand(node, one, other)}, {_operand(node, other, one)})"
     return Value(text, highest(one, other), widest(one, other))
@@ -153,10 +162,12 @@ def _power(node: Node) -> Result:
 
 
 def _compared(sign: str, compute: Callable[[Any, Any], bool]) -> Callable[[Node], Result]:
+    """A comparison. Exporters compare sizes with 0 and -1, which they never are: no branch on it is written."""
+
     def items(one: Item, other: Item) -> Item:
         for size, known in ((one, other), (other, one)):
             if isinstance(size, str) and _SIZE.fullmatch(size) and known in (0, -1) and sign == "==":
-                return False  # sizes are positive
+                return False
         return operation(sign, compute)(one, other)
 
     def apply(node: Node) -> Result:
@@ -170,6 +181,8 @@ def _compared(sign: str, compute: Callable[[Any, Any], bool]) -> Callable[[Node]
 
 
 def _extremes(function: str, compute: Callable[..., Any], bound: str) -> Callable[[Node], Result]:
+    """The larger or smaller of values: `clamp` where one is a number, as a ReLU with a bound is often stored."""
+
     def items(one: Item, other: Item) -> Item:
         if isinstance(one, str) or isinstance(other, str):
             return f"{compute.__name__}({written(one)}, {written(other)})"
@@ -205,6 +218,7 @@ def _mean(node: Node) -> Result:
 
 
 def _clip(node: Node) -> Result:
+    """Bounds are inputs since version 11 of the operators, settings before; both may be left out."""
     x = node.x
     low = node.scalar(1) if node.has(1) else literal(node.number("min", -math.inf)) if "min" in node.config else "None"
     high = node.scalar(2) if node.has(2) else literal(node.number("max", math.inf)) if "max" in node.config else "None"
@@ -238,11 +252,13 @@ def _leaky(node: Node) -> Result:
 
 
 def _elu(node: Node) -> Result:
+    """`Celu` differs from `Elu` in that its input is divided by alpha, so that it is smooth at 0 for every alpha."""
     alpha = node.number("alpha", 1.0)
     function = "celu" if node.kind == "Celu" else "elu"
     return Value(f"F.{function}({node.x.text}{'' if alpha == 1 else f', {literal(alpha)}'})", node.x.rank)
 
 
+# Alpha and gamma of Klambauer et al. (2017) in float32, the defaults of ONNX and the only values of `F.selu`.
 _SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
@@ -260,6 +276,7 @@ def _gelu(node: Node) -> Result:
 
 
 def _hard_sigmoid(node: Node) -> Result:
+    """`F.hardsigmoid` has the slope 1/6; the default of ONNX is 1/5, that of old Keras."""
     alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
         return Value(f"F.hardsigmoid({node.x.text})", node.x.rank)
@@ -271,6 +288,7 @@ def _softplus(node: Node) -> Result:
 
 
 def _swish(node: Node) -> Result:
+    """`F.silu` has no factor inside of its sigmoid."""
     alpha, x = node.number("alpha", 1.0), node.x
     text = f"F.silu({x.text})" if alpha == 1 else f"{x.atom} * torch.sigmoid({literal(alpha)} * {x.atom})"
     return Value(text, x.rank)
@@ -281,6 +299,7 @@ def _thresholded(node: Node) -> Result:
 
 
 def _shrunk(node: Node) -> Result:
+    """Two of all cases have a function: without a bias the hard shrinkage, with its bound as the bias the soft one."""
     bias, lambd, x = node.number("bias", 0.0), node.number("lambd", 0.5), node.x
     if bias not in (0.0, lambd):
         node.refuse("a bias that is not its bound")
@@ -292,9 +311,10 @@ def _passed(node: Node) -> Result:
 
 
 def _dropout(node: Node) -> Result:
+    """A layer, so that the module can be trained on; nothing where the file drops nothing."""
     if len(node.outputs) > 1 and node.outputs[1]:
         node.refuse("its mask is used")
-    given = node.given(1) if node.has(1) else None
+    given = node.given(1) if node.has(1) else None  # since version 12 of the operators; a setting before
     ratio = given.item if isinstance(given, Numbers) else node.number("ratio", 0.5)
     if not isinstance(ratio, float) or not 0 < ratio < 1:
         return node.given(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.arrangements import SHAPING
+from frostline.porting.scaffold.onnx.indexing import gathered
 from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal
@@ -112,7 +112,7 @@ def _gather(node: Node) -> Result:
         found = node.module.weighted(f"nn.Embedding({rows}, {width})", {"weight": LayerTensor(table, "weight")})
         if found:
             return Value(f"{found}({index.text})", None if index.rank is None else index.rank + 1)
-    return SHAPING["Gather"](node)
+    return gathered(node)
 
 
 def _prelu(node: Node) -> Result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.porting.scaffold.onnx.arrangements import SHAPING
 from frostline.porting.scaffold.onnx.convolutions import CONVOLUTIONS
 from frostline.porting.scaffold.onnx.elementwise import ELEMENTWISE
+from frostline.porting.scaffold.onnx.indexing import INDEXING
 from frostline.porting.scaffold.onnx.norms import NORMS
 from frostline.porting.scaffold.onnx.recurrent import RECURRENT
 from frostline.porting.scaffold.onnx.reductions import REDUCTIONS
@@ -18,5 +19,5 @@ if TYPE_CHECKING:
     from frostline.porting.scaffold.onnx.node import Node, Result
 
 OPERATORS: dict[str, Callable[[Node], Result]] = {
-    **ELEMENTWISE, **SHAPING, **REDUCTIONS, **WINDOWS, **CONVOLUTIONS, **RECURRENT, **NORMS,
+    **ELEMENTWISE, **SHAPING, **INDEXING, **REDUCTIONS, **WINDOWS, **CONVOLUTIONS, **RECURRENT, **NORMS,
 }  # fmt: skip
