@@ -61,7 +61,8 @@ def _measure(one: Training) -> str:
     epochs = [_seconds(lambda: train(own.copy(), per_epoch, one.loss_fn, measures=False)) for _ in range(4)]
     epoch_s = median(epochs[1:])
     found: list[Any] = []
-    checkup_s = _seconds(lambda: found.append(fl.checkup(one.model, one.batches, one.loss_fn, one.optimizer)))
+    given = (one.model, one.batches, one.loss_fn, one.optimizer)
+    checkup_s = _seconds(lambda: found.append(fl.checkup(*given, progress=False)))
     said = ", ".join(dict.fromkeys(f"{f.code} {f.outcome}" for f in found[0].findings)) or "no finding"
     times = f"{checkup_s / epoch_s:.1f} epochs (checkup {checkup_s:.3g} s, epoch {epoch_s:.3g} s"
     return f"{times} of {len(per_epoch)} batches); {said}"

@@ -39,7 +39,7 @@ class Frostline:
         import frostline
 
         setup = case.build()
-        diagnosis = frostline.checkup(setup.model, setup.batches, setup.loss_fn, setup.optimizer)
+        diagnosis = frostline.checkup(setup.model, setup.batches, setup.loss_fn, setup.optimizer, progress=False)
         issues = [finding for finding in diagnosis.findings if finding.outcome == "issue"]
         named = (diagnosis.cause, *diagnosis.candidates, *(finding.family for finding in issues))
         families = tuple(dict.fromkeys(family for family in named if family))

@@ -92,7 +92,7 @@ def test_seconds_that_are_given_count_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("steps_paid", "available", "most"), [(8_000, 1_000, 1_000), (3_000, 3_000, 375), (1_200, 1_200, 200), (60, 60, 15)]
+    ("steps_paid", "available", "most"), [(8_000, 1_000, 1_000), (3_000, 3_000, 375), (1_200, 1_200, 200), (60, 60, 10)]
 )
 def test_more_experiments_are_made_of_fewer_batches_where_there_are_many(steps_paid, available, most):
     assert budget_module._num_batches(0.5 * steps_paid, 0.5, available) == most
@@ -106,7 +106,7 @@ def test_progress_is_told_where_it_takes_long(monkeypatch):
     timed(monkeypatch, 1.0)
     budget = made(task(60), per_epoch=20, tell=lines.append)
     (line,) = lines
-    assert line.startswith("about 60 s (an epoch of training takes 20 s): copies train on 15 of 60 batches")
+    assert line.startswith("about 60 s (an epoch of training takes 20 s): copies train on 10 of 60 batches")
     budget.has_room("clip gradients")
     assert lines[-1] == "trying: clip gradients (0 s so far)"
 

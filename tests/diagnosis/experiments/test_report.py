@@ -149,7 +149,7 @@ def test_a_layer_that_is_drawn_anew_keeps_its_own_advice():
     assert by_code(told(diagnosis_of([other], None), proof, "dead_units"))["FL201"].advice == "swap them."
 
 
-@pytest.mark.parametrize("code", ["FL405", "FL406", "FL502", "FL503", "FL504", "FL604", "FL605"])
+@pytest.mark.parametrize("code", ["FL405", "FL406", "FL502", "FL503", "FL504", "FL507", "FL508", "FL604", "FL605"])
 def test_what_is_certain_stays_as_it_is(code):
     found = told(diagnosis_of([tip(code)], None), proof_of(trial()), "dead_units", [trial()])
     assert by_code(found)[code] == tip(code)

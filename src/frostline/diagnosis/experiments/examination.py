@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
-_CERTAIN = frozenset({"FL405", "FL406", "FL503", "FL604"})  # evidence that no experiment can add to
+_CERTAIN = frozenset({"FL405", "FL406", "FL503", "FL507", "FL508", "FL604"})  # evidence that no experiment can add to
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 

@@ -20,6 +20,7 @@ from frostline.diagnosis.experiments.nonfinite_rows import with_nonfinite_rows
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
+from frostline.diagnosis.probes.classes import facts_of_classes
 from frostline.diagnosis.probes.loss import probe_loss
 from frostline.diagnosis.probes.modes import facts_of_modes
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
@@ -175,7 +176,7 @@ def observe(
         observer.evidence, skill=skill, mixes=mixes, epochs=epochs,
         idle=idle_parts(patient, start, data, loss_fn), stands_still=is_still, still_gradient=gradient,
         outside=facts_of_outside(patient.model, batch, loss_fn, patient.parameters),
-        modes=facts_of_modes(patient.model, batch),
+        modes=facts_of_modes(patient.model, batch), classes=facts_of_classes(whole or data),
     )  # fmt: skip
     return Observation(evidence, reached)
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments.verdict import Proof
     from frostline.diagnosis.rules.contract import About
 
-_CERTAIN = frozenset({"FL405", "FL406", "FL502", "FL503", "FL504", "FL604", "FL605"})  # what needs no trial
+_CERTAIN = frozenset(
+    {"FL405", "FL406", "FL502", "FL503", "FL504", "FL507", "FL508", "FL604", "FL605"}
+)  # what needs no trial
 _FIRST = "Fixing this helped in the first trial, which was not repeated"
 _ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
 _OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only

@@ -206,6 +206,23 @@ class NormFacts:
 
 
 @dataclass(frozen=True)
+class ClassFacts:
+    """Targets that are classes, one for each sample.
+
+    Attributes:
+        count: How many there are.
+        first: The first target.
+        per_batch: How many classes a batch holds, on average; None where batches are too small to say.
+        if_shuffled: How many it would, if its samples were drawn at random.
+    """
+
+    count: int
+    first: int
+    per_batch: float | None = None
+    if_shuffled: float | None = None
+
+
+@dataclass(frozen=True)
 class OutsideFacts:
     """Tensors that the model computes with, that ask for gradients, and that are neither in it nor in its optimizer.
 
@@ -268,6 +285,7 @@ class Evidence:
         inputs: The model's input, or None if it is not float.
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
         targets: Real targets, or None if there are none or nobody looked.
+        classes: Targets that are classes, or None if they are not, or nobody looked.
         loss: How the loss behaves, or None if it was not probed.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
@@ -296,6 +314,7 @@ class Evidence:
     inputs: InputFacts | None = None
     outliers: OutlierFacts | None = None
     targets: TargetFacts | None = None
+    classes: ClassFacts | None = None
     loss: LossFacts | None = None
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()

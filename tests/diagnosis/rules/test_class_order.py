@@ -1,0 +1,39 @@
+import pytest
+
+from frostline.diagnosis import Evidence
+from frostline.diagnosis.rules import class_order
+from frostline.diagnosis.rules.records import ClassFacts
+from helpers_health import outcomes
+
+
+def test_it_fires():
+    (finding,) = class_order.check(Evidence(classes=ClassFacts(10, 0, 1.2, 9.6), skill=0.0))
+    assert (finding.outcome, finding.family) == ("issue", "order")
+    assert finding.why == "a batch holds 1.2 of 10 classes; shuffled ones hold 9.6."
+    assert "shuffle=True" in finding.advice
+
+
+def test_it_stays_quiet():
+    assert outcomes(class_order, Evidence(classes=ClassFacts(10, 0, 9.4, 9.6))) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(class_order, Evidence()) == ["not applicable"]
+    assert outcomes(class_order, Evidence(classes=ClassFacts(1, 0, 1.0, 1.0))) == ["not applicable"]
+    assert outcomes(class_order, Evidence(classes=ClassFacts(4, 0))) == ["not applicable"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome"),
+    [
+        (ClassFacts(751, 0, 16.0, 61.0), "passed"),  # four samples of each of sixteen classes
+        (ClassFacts(2, 0, 1.0, 2.0), "issue"),
+        (ClassFacts(2, 0, 1.5, 2.0), "passed"),  # small batches of two classes
+    ],
+)
+def test_samplers_and_two_classes(facts, outcome):
+    assert outcomes(class_order, Evidence(classes=facts, skill=0.0)) == [outcome]
+
+
+def test_where_the_network_learns_well_it_is_a_tip():
+    assert outcomes(class_order, Evidence(classes=ClassFacts(10, 0, 1.2, 9.6), skill=0.6)) == ["tip"]
