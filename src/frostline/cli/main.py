@@ -171,6 +171,42 @@ def export(
 
 
 @app.command()
+def sweep(
+    data: Data, model: Model, weights: Weights = None, freeze: Freeze = None,
+    lr: Annotated[str, typer.Option(help="Learning rates to try, with commas.")] = "0.0003,0.001,0.003,0.01,0.03",
+    weight_decay: Annotated[str | None, typer.Option(help="Weight decays to try.")] = None,
+    dropout: Annotated[str | None, typer.Option(help="Dropouts before the output layer to try.")] = None,
+    width: Annotated[str | None, typer.Option(help="Units of a hidden layer to try; 0 is none.")] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd, rmsprop; probe solves the head.")] = "adamw",
+    halving: Annotated[int | None, typer.Option(help="Keep the best of so many after a few epochs.")] = None,
+    val: Annotated[str | None, typer.Option(help="Validation data, like DATA.")] = None,
+    val_share: Annotated[float, typer.Option(help="Or this share of DATA.")] = 0.2,
+    epochs: int = 10, batch_size: int = 64, seed: int = 0,
+    metric: Annotated[list[str] | None, typer.Option(help="As of fit: the first ranks the heads.")] = None,
+    head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
+    size: Size = None, mean: Mean = None, std: Std = None, workers: Workers = 0,
+    out: Annotated[str, typer.Option(help="Where model and cache go: a new folder.")] = "frostline-sweep",
+    certificate: CertificateFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train many heads over the same stored features, and save the model with the best."""
+    from frostline.recipes.sweep_command import settings_of, sweep_command
+
+    with errors_in_four_parts(as_json=as_json):
+        seed_generators(as_seed("frostline", "--seed", seed))
+        settings = settings_of(lr=lr, weight_decay=weight_decay, dropout=dropout, width=width, optimizer=optimizer)
+        built, pixels = build_model(model), as_transform(size, mean, std)
+        dataset = load_data(data, built, pixels)
+        val_data = load_data(val, built, pixels) if val is not None else None
+        folder = _outside(as_path("frostline sweep", "--out", out), data)
+        result = sweep_command(
+            built, dataset, val_data, name=model, settings=settings, weights=weights, freeze=freeze,
+            val_share=val_share, epochs=epochs, batch_size=batch_size, seed=seed, out=folder,
+            metric=metric or ["accuracy"], halving=halving, head=head, num_workers=workers, certificate=certificate,
+        )  # fmt: skip
+        show(result, result.text(), as_json=as_json)
+
+
+@app.command()
 def inspect(
     data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, certificate: CertificateFile = None,
     size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,

@@ -18,6 +18,7 @@ from frostline.core.arguments import as_count, as_path
 from frostline.core.doors import public
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.io import read_json
+from frostline.core.layers import resolve
 from frostline.core.restore import kept_generators, kept_modes
 from frostline.core.workers import in_workers
 from frostline.data import CenterCrop, ImageFolder
@@ -25,6 +26,7 @@ from frostline.data.arrays import load_inputs
 from frostline.data.images import decoded, image_files
 from frostline.recipes.models import build_model, transform_of
 from frostline.recipes.pretrained import set_settings
+from frostline.selection import hidden_layer, with_module
 from frostline.training import output_of
 from frostline.transfer import replace_head
 
@@ -84,6 +86,8 @@ def load(run: str | Path) -> LoadedRun:
     with kept_generators():
         model = build_model(str(facts["model"]))
         replace_head(model, len(classes), name=facts.get("head"))
+    if facts.get("hidden"):
+        _put_hidden_layer(model, facts["hidden"])
     weights = folder / "model.safetensors"
     try:
         model.load_state_dict(load_file(weights))
@@ -173,6 +177,14 @@ def _preparation(images: Any, model: nn.Module) -> Callable[[Any], Any] | None:
             received=repr(images)[:80], do="load the run with the version of frostline that model.json names.",
         )  # fmt: skip
     return CenterCrop(**crop) if crop is not None else None
+
+
+def _put_hidden_layer(model: nn.Module, hidden: Mapping[str, Any]) -> None:
+    """The hidden layer that a sweep has put before the output layer."""
+    linear = resolve(model, hidden["layer"])
+    if isinstance(linear, nn.Linear):
+        made = hidden_layer(linear, int(hidden["width"]), float(hidden["dropout"] or 0), seed=0)
+        with_module(model, hidden["layer"], made)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
