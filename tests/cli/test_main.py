@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from frostline.data import load_arrays
-from frostline.recipes.commands import class_weights_of
+from frostline.recipes.commands import class_weights_of, thaw_schedule
 from helpers_caching import fill
 
 MODEL = "frostline.demo.demo:build"
@@ -432,3 +432,31 @@ def test_a_file_without_a_module_becomes_a_network(tmp_path, monkeypatch):
     for taken in ("written_by_port.py", "a.txt", "1a.py"):
         result = CliRunner().invoke(app, ["port", str(DEPTHWISE), "--scaffold", taken])
         assert "A scaffold is written into a new Python file." in result.output
+
+
+def test_fit_thaws_and_freezes_by_schedule(tmp_path, arrays):
+    words = ("fit", arrays, "--model", MODEL, "--epochs", 3, "--val-share", 0.2, "--lr", 1e-9)
+    text = run(*words, "--out", tmp_path / "a", "--thaw", "plateau", "--thaw-patience", 1, "--thaw-factor", 2).stdout
+    assert "phase 2, epochs 3 to 3: thawed down to" in text
+    text = run(*words, "--out", tmp_path / "b", "--freeze", "converged").stdout
+    assert "frozen through" in text
+    settings = json.loads((tmp_path / "a" / "checkpoint.json").read_text())["settings"]
+    assert settings["schedule"] == "thaw plateau, patience 1, factor 2, warm-up 0.5"
+    assert "treated" not in json.loads((tmp_path / "a" / "model.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "moves"),
+    [("3:a,5:b.c", ((3, "a"), (5, "b.c"))), ("a, *", ((3, "a"), (5, None))), ("2:*", ((2, None),)), ("plateau", ())],
+)
+def test_a_schedule_is_written_as_epochs_and_layers(text, moves):
+    options = {"every": 2, "patience": 1, "factor": 2.0, "warmup": 0.0, "keep_statistics": False}
+    assert thaw_schedule(text, **options).moves == moves
+    assert thaw_schedule(None, **options) is None
+
+
+@pytest.mark.parametrize("text", ["a:b", "2:a,b", "2:a,2:b"])
+def test_what_is_no_schedule_is_told_as_an_option(tmp_path, arrays, text):
+    words = ("fit", arrays, "--model", MODEL, "--out", tmp_path / "a", "--thaw", text, "--json")
+    error = json.loads(run(*words, code=1).stdout)["error"]
+    assert (error["what"], error["where"]) == ("This is no schedule.", "--thaw")

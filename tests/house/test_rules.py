@@ -47,6 +47,8 @@ OPTIONS = {
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},
+            "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
+            "--keep-statistics"},
     "predict": {"--batch-size", "--workers", "--json"},
     "export": {"--out", "--data", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},

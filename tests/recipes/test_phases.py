@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.recipes.phases import MovingLine, check_movable
+from frostline.recipes.phases import MovingLine
 from frostline.training import DatasetBatches, Progress, make_optimizer
 from helpers_fit import D, data, fit
 
@@ -325,7 +325,6 @@ def test_a_line_without_a_schedule_is_one_phase():
     assert next(line.phases(progress)).number == 1
     optimizer = make_optimizer("sgd", net().parameters(), 0.1)
     assert line.joined(optimizer) is optimizer
-    check_movable(None, None, "heal")
 
 
 def test_what_cannot_follow_a_line_is_refused(tmp_path):

@@ -95,6 +95,11 @@ OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
 OPTIMIZER = _texts(**{UNSET: "", "sgd": "sgd", "unknown": "lion", "empty": ""})
 SCHEDULER = _texts(**{UNSET: "", "cosine": "cosine", "unknown": "warm", "empty": ""})
 PATIENCE = _texts(**{UNSET: "", "3": "3", "0": "0", "minus": "-1", "text": "x"})
+THAW = _texts(**{
+    UNSET: "", "epoch": "2:0", "whole": "2:*", "list": "3,0", "plateau": "plateau", "unknown": "2:layer3",
+    "text": "a:b", "empty": "", "commas": ",,", "first": "1:0", "twice": "2:0,2:3",
+})  # fmt: skip
+LR_OR_NONE = _texts(**{UNSET: "", "2": "2", "0": "0", "minus": "-1", "nan": "nan", "text": "x"})
 METRIC = _texts(**{UNSET: "", "f1": "f1", "auroc": "auroc", "unknown": "f2", "numbers": "r2", "empty": ""})
 WORKERS = _texts(**{UNSET: "", "0": "0", "minus": "-1", "half": "0.5", "text": "x"})
 CLASS_WEIGHTS = _texts(**{
@@ -133,7 +138,7 @@ def _run(words: tuple[str, ...], values: dict[str, Any]) -> Any:
     return _checked(result, is_json="json" in values)
 
 
-_FLAGS = {"json", "resume", "no_cache", "heal", "overwrite", "yes", "list", "partial", "adapt"}
+_FLAGS = {"json", "resume", "no_cache", "heal", "overwrite", "keep_statistics", "yes", "list", "partial", "adapt"}
 
 
 def _checked(result: Any, *, is_json: bool) -> str:
@@ -178,7 +183,7 @@ DOORS: list[Door] = [
             "model": MODEL,
             "weights": WEIGHTS,
             "certificate": CERTIFICATE,
-            "freeze": LAYER,
+            "freeze": Pool(LAYER.sane, {**LAYER.odd, **constants({"auto": "auto", "converged": "converged"})}),
             "val": Pool({UNSET: lambda _: "", **DATA.sane}, DATA.odd),
             "val_share": SHARE,
             "epochs": WHOLE,
@@ -199,6 +204,12 @@ DOORS: list[Door] = [
             **PICTURES,
             "workers": WORKERS,
             "overwrite": FLAG,
+            "thaw": THAW,
+            "thaw_every": PATIENCE,
+            "thaw_patience": PATIENCE,
+            "thaw_factor": LR_OR_NONE,
+            "thaw_warmup": LR_OR_NONE,
+            "keep_statistics": FLAG,
             "json": FLAG,
         },
         5,

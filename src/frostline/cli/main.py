@@ -34,6 +34,9 @@ Size = Annotated[int | None, typer.Option(help="Images: resize and cut to square
 Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
 Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
+FirstLine = Annotated[
+    str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
+]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -72,7 +75,7 @@ def demo(
 
 @app.command()
 def fit(
-    data: Data, model: Model, weights: Weights = None, freeze: Freeze = None,
+    data: Data, model: Model, weights: Weights = None, freeze: FirstLine = None,
     val: Annotated[str | None, typer.Option(help="Validation data, like DATA.")] = None,
     val_share: Annotated[float | None, typer.Option(help="Or this share of DATA.")] = None,
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0,
@@ -94,10 +97,21 @@ def fit(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out; its cache stays.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
     heal: Annotated[bool, typer.Option("--heal", help="Treat what keeps the model from learning first.")] = False,
+    thaw: Annotated[
+        str | None,
+        typer.Option(help="Thaw layers in training: plateau; 3:layer4,5:layer3 by epoch; or layer4,layer3. * is all."),
+    ] = None,
+    thaw_every: Annotated[int, typer.Option(help="With a list of layers, epochs from one thaw to the next.")] = 1,
+    thaw_patience: Annotated[int, typer.Option(help="With plateau, epochs without improvement before a thaw.")] = 2,
+    thaw_factor: Annotated[float, typer.Option(help="Each thaw trains with the rate before, divided by this.")] = 2.6,
+    thaw_warmup: Annotated[float, typer.Option(help="Epochs in which the rate of thawed layers rises.")] = 0.5,
+    keep_statistics: Annotated[
+        bool, typer.Option("--keep-statistics", help="Running statistics of thawed BatchNorms stay as they are.")
+    ] = False,
     certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
-    from frostline.recipes.commands import fit_command
+    from frostline.recipes.commands import fit_command, thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
         seed_generators(
@@ -112,12 +126,15 @@ def fit(
                 do="give one of the two.",
             )  # fmt: skip
         folder = _outside(as_path("frostline fit", "--out", out), data)
+        schedule = thaw_schedule(thaw, every=thaw_every, patience=thaw_patience, factor=thaw_factor,
+                                 warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
             resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
             patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
             label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite,
+            thaw=schedule,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

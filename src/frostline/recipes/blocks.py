@@ -75,7 +75,12 @@ def _in_steps(model: nn.Module, names: list[str], move: Callable[[nn.Module, str
 def _children(model: nn.Module, name: str) -> list[str]:
     inside = submodule(model, name)
     prefix = f"{name}." if name else ""
-    return [f"{prefix}{child}" for child, module in inside.named_children() if _size(module)]
+    return [f"{prefix}{child}" for child, module in inside.named_children() if _has_weights(module)]
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """False for a lone norm, which goes with its neighbours."""
+    return any(parameter.dim() > 1 for parameter in module.parameters())
 
 
 def _size(module: nn.Module) -> int:

@@ -27,6 +27,7 @@ from frostline.recipes.healing import heal_first
 from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
+from frostline.recipes.schedules import ThawSchedule
 from frostline.splitting import Explanation, split
 from frostline.training import (
     CrossEntropy,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.depth_report import DepthReport
+
+
+MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class FitReport:
         if last.val_metrics:
             scores = ", ".join(f"{name} {score:.4f}" for name, score in last.val_metrics.items())
             lines.append(f"Scores:   {scores} on validation data, epoch {last.epoch}")
+        lines += [f"          {phase}" for phase in self.result.phases if len(self.result.phases) > 1]
         if self.result.cache is not None:
             cache = self.result.cache
             lines.append(
@@ -153,7 +158,7 @@ def fit_command(
     resume: bool, heal: bool = False, certificate: str | None = None, optimizer: str = "adamw",
     scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
-    overwrite: bool = False,
+    overwrite: bool = False, thaw: ThawSchedule | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
@@ -179,16 +184,18 @@ def fit_command(
         _tell_shared(dataset, val)
     loss = _loss(dataset, class_weights, label_smoothing)
     _check_metrics(make_metrics(metric, loss), len(classes))
-    reused = set_up(model, whole, name, weights, freeze, certificate, head)
+    first = None if freeze in MOVED_BY_FIT else freeze
+    reused = set_up(model, whole, name, weights, first, certificate, head, freezes=first == freeze)
     built = describe_model(model)
     healed = heal_first(
         model, dataset, make_loss(loss), lambda: make_optimizer(optimizer, model.parameters(), lr),
         batch_size=batch_size, seed=seed, progress=True,
     ) if heal else None  # fmt: skip
+    is_treated = describe_model(model) != built
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
-                 overwrite=overwrite)  # fmt: skip
+                 overwrite=overwrite, freeze=freeze if first != freeze else None, thaw=thaw)  # fmt: skip
     if healed is not None:
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch, "head": head}
@@ -200,7 +207,7 @@ def fit_command(
     }
     if weights is not None and (settings := about(Path(weights)).get("settings")):
         facts["settings"] = settings
-    if describe_model(model) != built:
+    if is_treated:
         facts["treated"] = _kept(result)
     path = save_model(model, out, facts)
     weighted = loss.class_weights if isinstance(loss, CrossEntropy) else None
@@ -241,17 +248,42 @@ def choose_depth_command(
                         cache=True if cache is None else cache)  # fmt: skip
 
 
+def thaw_schedule(
+    text: str | None, *, every: int, patience: int, factor: float, warmup: float, keep_statistics: bool
+) -> ThawSchedule | None:
+    """The schedule of --thaw: `plateau`, `3:layer4,5:layer3`, or `layer4,layer3`; `*` is the whole model.
+
+    Raises:
+        DataError: If it is none of these.
+    """
+    if text is None:
+        return None
+    options: Any = {"patience": patience, "factor": factor, "warmup": warmup, "keep_statistics": keep_statistics}
+    if text == "plateau":
+        return ThawSchedule(text, **options)
+    pairs = [part.strip().rpartition(":") for part in text.split(",")]
+    layers = [None if layer == "*" else layer for _, _, layer in pairs]
+    if not any(colon for _, colon, _ in pairs):
+        return ThawSchedule(layers, every=every, **options)
+    if not all(epoch.isdecimal() for epoch, _, _ in pairs) or len({epoch for epoch, _, _ in pairs}) < len(pairs):
+        raise DataError(
+            what="This is no schedule.", where="--thaw", received=text,
+            do="write EPOCH:LAYER for each thaw, such as 3:layer4,5:layer3; or plateau; or layers from the top.",
+        )  # fmt: skip
+    return ThawSchedule({int(epoch): layer for (epoch, _, _), layer in zip(pairs, layers, strict=True)}, **options)
+
+
 def set_up(
     model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None,
-    certificate: str | None, head_name: str | None = None,
+    certificate: str | None, head_name: str | None = None, *, freezes: bool = True,
 ) -> str:  # fmt: skip
-    """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
+    """Weights, a new head for the dataset's classes, and the freeze, unless it is left out; says what was reused."""
     if weights is None and _is_random(name):
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
     head, first = _start(model, classes_of(dataset), name, weights, certificate, head_name)
     if freeze_through is not None:
         freeze(model, freeze_through)
-    else:
+    elif freezes:
         kept = {id(parameter) for parameter in head.parameters()}
         freeze(model, parameters=[p for p in model.parameters() if id(p) not in kept])
     return first

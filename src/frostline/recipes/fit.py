@@ -34,10 +34,11 @@ from frostline.core.restore import (
 from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
 from frostline.data.counts import sample_counts
+from frostline.recipes.chosen_line import CHOSEN, chosen_line
 from frostline.recipes.course import Course
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
-from frostline.recipes.phases import MovingLine, check_movable
+from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved
@@ -120,7 +121,8 @@ def fit(
             such as one that `frostline.heal` has changed.
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
-        freeze: Freeze through this layer first. Or a schedule that freezes more while the model trains: `"converged"`,
+        freeze: Freeze through this layer first; `"auto"` takes the line that `frostline.choose_depth` finds best for
+            `train`, and says so. Or a schedule that freezes more while the model trains: `"converged"`,
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches.
@@ -177,29 +179,28 @@ def fit(
         if again is not None and not has_checkpoint(again):
             sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
         sys.stderr.write(f"data: {sample_counts(train, val)}\n")
-    through, moves = as_schedule(freeze, thaw)
     import_fabric()
     started = time.perf_counter()
+    (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
+    through, moves = chosen_line(
+        asked, moves, model, train, device=fabric.device, cache=cache, out=folder, resume=again, epochs=epochs,
+        batch_size=batch_size, num_workers=num_workers, seed=seed, progress=progress,
+    )  # fmt: skip
     with _frozen(model, through, is_moving=moves is not None):
-        check_movable(moves, train, monitor)
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
-        fabric = make_fabric(precision, devices, folder)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-
-        def new_optimizer() -> Optimizer:
-            return make_optimizer(optimizer, model.parameters(), lr)
-
+        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
             healed = heal_first(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
             described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
-                         "loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer),
-                         "scheduler": describe_callable(scheduler), "metrics": list(metrics),
-                         **_described(model, train, val, has_files=folder is not None or again is not None),
-                         **({"init_head": init_head} if init_head else {}), **line.described}  # fmt: skip
+                         **describe_optimizer(optimizer, healed.optimizer), **line.described,
+                         **({CHOSEN: through} if asked == "auto" else {}),
+                         **({"init_head": init_head} if init_head else {}),
+                         **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
@@ -228,11 +229,17 @@ def fit(
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases)  # fmt: skip
 
 
-def _described(model: nn.Module, train: Any, val: Any, *, has_files: bool) -> dict[str, Any]:
-    """Model and data as a resumed run must have them as well."""
-    frozen = describe_frozen(model) if has_files else ""
-    return {"model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
-            "frozen layers": frozen}  # fmt: skip
+def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
+    return make_optimizer(optimizer, model.parameters(), lr)
+
+
+def _described(
+    model: nn.Module, train: Any, val: Any, loss: Any, scheduler: Any, metrics: Any, folder: Path | None
+) -> dict[str, Any]:
+    """What a resumed run must have as well, beside its numbers."""
+    return {"loss": describe_callable(loss), "scheduler": describe_callable(scheduler), "metrics": list(metrics),
+            "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
+            "frozen layers": describe_frozen(model) if folder is not None else ""}  # fmt: skip
 
 
 def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset
 from frostline.core.errors import DataError
 from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_modes
 from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
-from frostline.training import Progress, add_groups, at_share
+from frostline.training import Progress, add_groups, at_share, put_back
 from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
 
 if TYPE_CHECKING:
@@ -120,7 +119,10 @@ class MovingLine:
         return optimizer
 
     def phases(self, progress: Progress) -> Generator[Phase]:
-        """The phases in turn, from where the progress is, one at least; the line is moved before each."""
+        """The phases in turn, from where the progress is, one at least; the line is moved before each.
+
+        After the last, the model has the best weights, those of layers that were frozen since included.
+        """
         for _ in range(progress.moves[-1][1] if progress.moves else 0):
             self._move()
         while True:
@@ -131,6 +133,7 @@ class MovingLine:
             self._remember()
             yield self.plan[self._made]
             if len(progress.history) >= self._epochs or progress.stopped_early:
+                put_back(self.model, progress.best)
                 return
 
     def lines_below(self) -> Generator[None]:
@@ -249,22 +252,6 @@ class MovingLine:
                 if group is not None and self._optimizer is not None and done < length:
                     stack.enter_context(at_share(self._optimizer, group, (done + 1) / (length + 1)))
             yield
-
-
-def check_movable(schedule: ThawSchedule | FreezeSchedule | None, train: Any, monitor: Any) -> None:
-    """Raise if the line cannot move: the data are features of one line, or a treatment changes the layers first."""
-    if schedule is not None and monitor == "heal":
-        raise DataError(
-            what="A model is healed before a schedule moves its frost line.", where="fit(monitor='heal')",
-            received=str(schedule), do="call frostline.heal first, then frostline.fit without monitor='heal'.",
-        )  # fmt: skip
-    if schedule is not None and isinstance(train, CachedDataset):
-        raise DataError(
-            what="Cached features belong to one frost line, which cannot move while they are trained on.",
-            where="fit(train=..., thaw=... or freeze=...)", received="a CachedDataset",
-            do="pass the whole model and the dataset itself, with cache= the same FeatureCache: fit fills it at each "
-            "line.",
-        )  # fmt: skip
 
 
 def _moves_of(

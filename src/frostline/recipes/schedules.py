@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from frostline.caching import CachedDataset
 from frostline.core.arguments import as_count, as_items, as_number, check_flag
 from frostline.core.errors import DataError
 
@@ -148,6 +149,22 @@ class FreezeSchedule:
         return f"freeze {_told(self.at, self.moves)}{extra}"
 
 
+def _check_movable(schedule: ThawSchedule | FreezeSchedule | None, train: Any, monitor: Any) -> None:
+    """Raise if the line cannot move: the data are features of one line, or a treatment changes the layers first."""
+    if schedule is not None and monitor == "heal":
+        raise DataError(
+            what="A model is healed before a schedule moves its frost line.", where="fit(monitor='heal')",
+            received=str(schedule), do="call frostline.heal first, then frostline.fit without monitor='heal'.",
+        )  # fmt: skip
+    if schedule is not None and isinstance(train, CachedDataset):
+        raise DataError(
+            what="Cached features belong to one frost line, which cannot move while they are trained on.",
+            where="fit(train=..., thaw=... or freeze=...)", received="a CachedDataset",
+            do="pass the whole model and the dataset itself, with cache= the same FeatureCache: fit fills it at each "
+            "line.",
+        )  # fmt: skip
+
+
 def _check_moves(call: str, at: Any, layers: Any, rule: str, every: int | None) -> None:
     """Raise unless `at` is a mapping of epochs, the rule of this schedule or, with `every`, a list of layers."""
     kinds = f"an {{epoch: layer}} mapping{', a list of layers' if every else ''} or {rule!r}"
@@ -195,11 +212,13 @@ def _wrong(call: str, at: Any, do: str) -> DataError:
     return DataError(what="This is no schedule.", where=f"{call}(at=...)", received=repr(at), do=do)
 
 
-def as_schedule(freeze: Any, thaw: Any) -> tuple[str | None, ThawSchedule | FreezeSchedule | None]:
+def as_schedule(
+    freeze: Any, thaw: Any, train: Any = None, monitor: Any = None
+) -> tuple[str | None, ThawSchedule | FreezeSchedule | None]:
     """(the layer through which is frozen first, what moves the line) of what `fit` is given.
 
     Raises:
-        DataError: If both would move the line, or one of them is no schedule.
+        DataError: If both would move the line, one of them is no schedule, or the line cannot move.
     """
     schedule: ThawSchedule | FreezeSchedule | None = freeze if isinstance(freeze, FreezeSchedule) else None
     if isinstance(freeze, Mapping) or freeze == "converged":
@@ -212,5 +231,6 @@ def as_schedule(freeze: Any, thaw: Any) -> tuple[str | None, ThawSchedule | Free
         )  # fmt: skip
     if schedule is None and thaw is not None:
         schedule = thaw if isinstance(thaw, ThawSchedule) else ThawSchedule(thaw)
+    _check_movable(schedule, train, monitor)
     through = None if isinstance(schedule, FreezeSchedule) else cast("str | None", freeze)
     return through, schedule

@@ -165,6 +165,11 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
 
 
+def recorded_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the run in this folder."""
+    return read_json(folder / _INDEX)["settings"]
+
+
 def discard_checkpoint(folder: Path) -> None:
     """Forget the run in this folder: it cannot be resumed any more. Logs and cached features stay."""
     with disk_errors("delete the old checkpoint in", folder):

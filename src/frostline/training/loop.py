@@ -129,7 +129,8 @@ def run_training(
 ) -> Progress:  # fmt: skip
     """Train `module`, which shares its parameters with `model`, and leave the best weights in the model.
 
-    Of a run in phases this is one phase: with other modules and batches, it is called again with its progress.
+    Of a run in phases this is one phase: with other modules and batches, it is called again with its progress, and who
+    calls it puts the best weights back.
 
     Args:
         fabric: Lightning Fabric: device, precision, logging.
@@ -143,6 +144,7 @@ def run_training(
         progress: How far the run has come; None begins it.
     """
     wrapped, stepper = fabric.setup(module, optimizer)
+    is_whole = progress is None
     if progress is None:
         progress = begin_training(model, optimizer, scheduler, settings)
     if settings.out is not None and progress.folder != settings.out:
@@ -173,11 +175,9 @@ def run_training(
                     write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
                 save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip,
                                 settings.trains)  # fmt: skip
-    if not _is_done(progress, settings):
-        return progress
-    if val_batches is not None and not progress.best:
+    if val_batches is not None and not progress.best and _is_done(progress, settings):
         raise _no_best(progress.history, settings.out)
-    if progress.best:
+    if is_whole and progress.best:
         put_back(model, progress.best)
     return progress
 
