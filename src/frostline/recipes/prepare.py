@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 _Readers = list[tuple[Any, bool]]
 
-# Samples that a split sees at least: small batches may not show that some samples are padded.
+# Samples that a split sees at least where values steer the model: small batches may not show that some are padded.
 _SEEN = 32
-# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
+# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others. More are
+# read only where values steer the model.
 _PROVEN = 8
 _FEW = 2  # samples that show how many classes the output has
 
@@ -53,7 +54,8 @@ class Ready:
         figures: Cache figures of the training data, or None.
         split_s: Seconds for recording and verifying.
         fill_s: Seconds for the frozen pass.
-        inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
+        inputs: Gives the scale of the inputs behind cached features, by the first samples; None where nothing was
+            cached here.
         frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
@@ -66,7 +68,7 @@ class Ready:
     split_s: float = 0.0
     fill_s: float = 0.0
     frozen_epoch_s: float = 0.0
-    inputs: InputFacts | None = None
+    inputs: Callable[[], InputFacts | None] = lambda: None
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
 
@@ -137,11 +139,15 @@ def _uncached(
 
 def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
     """The first samples, and what the model is split by; no frozen layer moves when it runs on them."""
-    seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
-    first = batches.move(plain.batch(seen)[0], fabric.device)
+    first = _first_samples(plain, fabric, _PROVEN)
     with told_mismatch(model, first):
         check_still(model, batches.rows(first, slice(0, _FEW)))
     return first, first if example is None else in_dtype(batches.move(example, fabric.device), _precision(model))
+
+
+def _first_samples(plain: DatasetBatches, fabric: Any, count: int) -> Any:
+    """Inputs of the first samples as one batch."""
+    return batches.move(plain.batch([*range(min(count, len(plain.dataset)))])[0], fabric.device)
 
 
 def _cached(
@@ -159,7 +165,8 @@ def _cached(
         _refuse_texts(first)
         proofs = Proofs(store.root)
         with told_mismatch(model, shown):
-            made = remembered_split(model, shown, proofs)
+            more = partial(_first_samples, plain, fabric, max(size, _SEEN)) if example is None else None
+            made = remembered_split(model, shown, proofs, more)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         modes = ("train",) if plain_val is None else ("train", "eval")
         frozen_s = verify_once(made, real, modes=modes, memory=proofs)
@@ -168,16 +175,15 @@ def _cached(
             for reader, is_loss in readers:
                 made.check_loss(reader, real, targets, training=is_loss)
         if labels:
-            check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
+            check_classes(made.head, made.features_of_example(), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
         say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
         workers = plain.num_workers
-        data = fill_as_planned(store, part, plain.dataset, size, workers, progress=progress, on_plan=say)
-        val_data = fill_as_planned(
-            store, part, plain_val.dataset, size, workers, progress=progress
-        ) if plain_val else None  # fmt: skip
+        filled = partial(fill_as_planned, store, part, progress=progress, is_fresh=True)
+        data = filled(plain.dataset, size, workers, on_plan=say)
+        val_data = filled(plain_val.dataset, size, workers) if plain_val else None
         fill_s = time.perf_counter() - started
         frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)
     for state in states.values():
@@ -188,7 +194,7 @@ def _cached(
         sys.stderr.write(f"cache: {note}\n")
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
-    facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
+    facts = partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {})
     return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
                  check=partial(_check_same, states))  # fmt: skip
 

@@ -90,7 +90,7 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
         return
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
-    targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
+    targets = [_target(dataset, index) for index in indices]
     try:
         shown = batches.collate_targets(targets, indices)
     except DataError as error:
@@ -110,6 +110,14 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
             what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
             do="check the labels: -100 stands for 'no label here'.",
         )  # fmt: skip
+
+
+def _target(dataset: Any, index: int) -> Any:
+    """The target of an item, without the item where the dataset offers it so, as `ImageFolder` does."""
+    offered = getattr(dataset, "target", None) if hasattr(dataset, "sample_key") else None
+    if callable(offered):
+        return offered(index)
+    return batches.unpack(batches.read(dataset, index), index)[1]
 
 
 def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, torch.Tensor]]) -> None:
