@@ -304,3 +304,9 @@ def test_a_mark_follows_the_content(has_identity):
     changed[2, 1] = 0
     assert mark_of(changed, has_identity=has_identity) != before
     assert mark_of({"a": [1, {3}]}, has_identity=has_identity) != mark_of(values[-3], has_identity=has_identity)
+
+
+def test_a_generator_in_a_tuple_among_numbers_is_found():
+    held = HeldGenerators(Rows(table={at: ((at, "text"), b"bytes") for at in range(9)}, kept=((1, (2, [OTHER])),)))
+    OTHER.random()
+    assert held.drawn() is not None

@@ -1,8 +1,11 @@
 import json
+import os
+import time
 
 import pytest
 
 import frostline as fl
+from frostline.caching import collector
 from frostline.caching.proofs import Proofs
 from helpers_caching import Part, fill
 
@@ -57,6 +60,31 @@ def test_figures_are_numbers_and_nothing_else_is_stored(tmp_path):
     content = json.loads(file_of(tmp_path).read_text())
     assert set(content) == {"format", "digest", "content"}
     assert content["content"] == {"key": KEY, "figures": FIGURES}
+
+
+def test_proofs_that_were_used_last_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "_MAX_PROOFS", 3)
+    proofs, keys = Proofs(tmp_path), [{"number": str(at)} for at in range(5)]
+    now = time.time()
+    for at, key in enumerate(keys[:3]):
+        proofs.keep(Part(), key, FIGURES)
+        os.utime(proofs._path(Part(), key), (now - 100 + at, now - 100 + at))
+    foreign = proofs._path(Part(), keys[0]).parent / "notes.json"
+    foreign.write_text("mine")
+    assert proofs.recall(Part(), keys[0]) == FIGURES  # a use counts
+    proofs.keep(Part(), keys[3], FIGURES)
+    assert [proofs.recall(Part(), key) is not None for key in keys] == [True, False, True, True, False]
+    assert foreign.exists()
+
+
+def test_a_proof_that_was_not_used_for_months_goes(tmp_path):
+    proofs = Proofs(tmp_path)
+    proofs.keep(Part(), KEY, FIGURES)
+    long_ago = time.time() - collector._MAX_PROOF_AGE_S - 10
+    os.utime(file_of(tmp_path), (long_ago, long_ago))
+    proofs.keep(Part(), {"other": "key"}, FIGURES)
+    assert proofs.recall(Part(), KEY) is None
+    assert proofs.recall(Part(), {"other": "key"}) == FIGURES
 
 
 def test_a_folder_that_cannot_be_written_costs_the_memory_only(tmp_path):

@@ -1,13 +1,16 @@
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import frostline as fl
 from frostline.core import timing
+from frostline.recipes import prepare
 from helpers_fit import N, data, fit, mlp
 from helpers_splitting import D, Net
 
@@ -108,7 +111,7 @@ def _counting(rows):
     return lambda module, args, output: rows.append(len(output))
 
 
-RECORDED, GOLDEN = 18, 16  # rows of the recordings of a split and of a fill
+RECORDED, GOLDEN = 14, 16  # rows of the recordings of a split and of a fill
 
 
 def test_a_second_start_runs_recordings_and_golden_rows_only(tmp_path):
@@ -116,7 +119,74 @@ def test_a_second_start_runs_recordings_and_golden_rows_only(tmp_path):
     assert first > 100 + N
     assert started(tmp_path) == RECORDED + GOLDEN
     assert started(tmp_path, val=data(16)) > RECORDED + GOLDEN  # the head has to hold in evaluation mode, too
-    assert started(tmp_path, val=data(16)) == RECORDED + 2 * GOLDEN + 2  # a second fill
+    assert started(tmp_path, val=data(16)) == RECORDED + 2 * GOLDEN  # a second fill
+
+
+class Read(torch.utils.data.Dataset):
+    """A dataset of files, as it were: items are counted when they are read."""
+
+    fingerprint = "none"
+
+    def __init__(self):
+        self.rows, self.read = data(), []
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.rows[index]
+
+    def sample_key(self, index):
+        return str(index).encode()
+
+    def target(self, index):
+        return int(self.rows[index][1])
+
+
+def test_a_second_start_reads_the_first_samples_and_golden_rows_only(tmp_path):
+    started(tmp_path, train=Read())
+    own = Read()
+    started(tmp_path, train=own)
+    golden = np.linspace(0, N - 1, GOLDEN).astype(int).tolist()
+    assert own.read == [*range(8), *golden]
+
+
+def test_more_samples_are_read_where_values_steer_the_model(tmp_path):
+    class Mask(torch.utils.data.Dataset):
+        def __init__(self):
+            self.read = set()
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            self.read.add(index)
+            return {"x": torch.randn(D, generator=torch.Generator().manual_seed(index)),
+                    "mask": torch.ones(D) if index < 30 else torch.zeros(D), "label": index % 2}  # fmt: skip
+
+    seen = []
+    for forward in (lambda m, x, mask: m.high(m.low(x) * mask), _masked):
+        own, model = Mask(), Net(forward)
+        with monkeypatched_fill(own, seen):
+            fit(model, own, epochs=1, cache=tmp_path, batch_size=4)
+    assert seen == [8, 32]
+
+
+@contextmanager
+def monkeypatched_fill(dataset, seen):
+    """Notes how many items were read when the cache is filled."""
+    real = prepare.fill_as_planned
+
+    def fill(*given, **options):
+        seen.append(len(dataset.read))
+        return real(*given, **options)
+
+    prepare.fill_as_planned = fill
+    try:
+        yield
+    finally:
+        prepare.fill_as_planned = real
 
 
 def test_other_weights_of_the_head_need_no_new_proof(tmp_path):

@@ -4,7 +4,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
-from frostline.splitting import remembered_split, verify_once
+from frostline.splitting import attempts, remembered_split, verify_once
+from frostline.splitting.candidate import Candidate
 from helpers_splitting import FORWARDS, D, Net, check, unanswered, x
 
 
@@ -203,7 +204,52 @@ def test_a_model_that_reads_what_has_no_text_is_proven_every_time():
     assert memory == {}
 
 
-def test_a_refusal_is_not_remembered():
+@pytest.fixture
+def wholes_are_refused(monkeypatch):
+    """The proof of a graph that calls modules whole fails; how often it was made."""
+    made, real = [], Candidate.prove
+
+    def prove(candidate, example):
+        if candidate.plan.settings.is_whole and not candidate.plan.settings.replayed:
+            made.append(candidate)
+            raise fl.SplitError(what="It differs.", where="here", received="another", do="split again.")
+        return real(candidate, example)
+
+    monkeypatch.setattr(Candidate, "prove", prove)
+    return made
+
+
+def test_an_attempt_that_was_refused_before_the_one_that_holds_is_not_proven_again(wholes_are_refused):
+    memory, batch, notes = Memory(), torch.ones(4, D), set()
+    for _ in range(3):
+        torch.manual_seed(0)
+        model, rows = counted(Net(lambda m, batch: m.high(m.low(batch))))
+        split = remembered_split(model, batch, memory)
+        notes.add((str(split.explain()), split.head.code))
+    assert len(wholes_are_refused) == 1
+    assert len(notes) == 1
+    assert sum(rows) == 2 * 14
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))
+
+
+def test_a_refusal_is_told_in_every_start_with_its_own_words(wholes_are_refused, monkeypatch):
+    memory, batch = Memory(), torch.ones(4, D)
+    monkeypatch.setattr(attempts, "_replayed_split", lambda *given, **options: None)
+    prove = Candidate.prove
+    monkeypatch.setattr(Candidate, "prove", lambda own, example: prove(own, example) if own.plan.settings.is_whole
+                        else pytest.fail("not reached"))  # fmt: skip
+    monkeypatch.setattr(attempts, "record_plan", whole_only(attempts.record_plan))
+    for _ in range(2):
+        with pytest.raises(fl.SplitError, match="It differs") as error:
+            remembered_split(Net(lambda m, batch: m.high(m.low(batch))), batch, memory)
+        assert error.value.where == "here"
+
+
+def whole_only(record):
+    return lambda model, example, *, is_whole: record(model, example, is_whole=True)
+
+
+def test_what_mixes_samples_is_refused_in_every_start_and_not_remembered():
     memory = Memory()
     model = Net(lambda m, batch: m.high(m.mid(m.low(batch) * (m.low(batch)[:1].abs().max() < 20))), mid=nn.Linear(D, D))
     model.mid.requires_grad_(False)

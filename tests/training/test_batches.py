@@ -109,6 +109,21 @@ def test_targets_that_can_be_used_pass():
         assert check_targets(Told(targets), loss, "here") is None
 
 
+def test_targets_that_a_dataset_offers_are_looked_at_without_its_items():
+    class Offering(list):
+        def __getitem__(self, index):
+            raise AssertionError
+
+        def sample_key(self, index):
+            return b"key"
+
+        def target(self, index):
+            return 0.5
+
+    with pytest.raises(fl.DataError, match="Cross entropy needs class indices"):
+        check_targets(Offering([0, 1]), "cross_entropy", "here")
+
+
 @pytest.mark.parametrize("targets", [torch.tensor([-100, -100]), torch.tensor([[-100], [-100]])])
 def test_labels_that_are_all_ignored_are_told_wherever_they_are_held(targets):
     with pytest.raises(fl.DataError, match="No sample has a label") as error:

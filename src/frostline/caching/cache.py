@@ -209,12 +209,22 @@ class FeatureCache:
 
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-    on_plan: Callable[[FillPlan], None] = lambda _: None, earlier: Earlier | None = None,
+    on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
 ) -> CachedDataset:  # fmt: skip
-    """As `FeatureCache.fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed.
+    """As `FeatureCache.fill`, with arguments that were checked.
 
-    With `earlier`, a fill of the same dataset at another frost line, items are not read for their keys, and rows of a
-    higher line are computed from those of the lower one.
+    Args:
+        cache: The cache.
+        split: The frozen part.
+        dataset: A map-style dataset.
+        batch_size: Samples per pass of the frozen part.
+        num_workers: Worker processes that read items.
+        progress: Show a progress bar.
+        on_plan: Gets the plan before anything is computed.
+        is_fresh: The part was recorded by this very call: it is recorded again before anything is published, not
+            at the start too.
+        earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
+            higher line are computed from those of the lower one.
     """
     with kept_generators():
         opened = cache._opened(split)
@@ -222,7 +232,7 @@ def fill_as_planned(
         plan = filling.plan()
         on_plan(plan)
         with progress_bar(len(dataset), is_shown=progress) as advance:
-            data = filling.run(plan, advance)
+            data = filling.run(plan, advance, is_fresh=is_fresh)
     if opened.manifest != before:
         opened.collect()
     return data

@@ -8,6 +8,7 @@ needed.
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 _MIN_AGE_S = 3600.0
 _MAX_MANIFESTS = 32  # from here on one manifest says what all of them say
 _AT_ONCE = 64  # files that are locked together
+_MAX_PROOFS = 64  # of one recipe: heads, batch sizes and versions that are in use at once
+_MAX_PROOF_AGE_S = 90 * 86400.0  # since the last use
+
+
+def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
+    """Keep the proofs that were used last, and none that was not used for a long time; a lost one is made again.
+
+    Args:
+        folder: Of the proofs of one recipe.
+        names: How they are named.
+    """
+    with suppress(OSError, CacheError):
+        found = {name: own.st_mtime for name in names_in(folder) if names.fullmatch(name)
+                 and (own := status(folder / name))}  # fmt: skip
+        by_use = sorted(found, key=lambda name: -found[name])
+        oldest = time.time() - _MAX_PROOF_AGE_S
+        for at, name in enumerate(by_use):
+            if at >= _MAX_PROOFS or found[name] < oldest:
+                remove(folder / name)
 
 
 def collect(folder: Path) -> int:

@@ -96,10 +96,15 @@ class Watched(Dataset[Any]):
         self.dataset, self.keep = dataset, keep
         self.watch = Stopwatch()  # worker processes have others
         self._held: HeldGenerators | None = None
-        self._num_read = 0
+        self._is_read = self._is_settled = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_held": None, "_num_read": 0}  # a worker process has generators of its own
+        return {
+            **self.__dict__,
+            "_held": None,
+            "_is_read": False,
+            "_is_settled": False,
+        }  # a worker process has generators of its own
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -131,13 +136,13 @@ class Watched(Dataset[Any]):
         if own := held.drawn():
             raise _random(index, f"the generator {own} advanced while the item was read")
         inputs, target = batches.unpack(item, index, self.keep)
-        self._num_read += 1
+        self._is_read = True
         return inputs, batches.move(target, "cpu")
 
     def _generators(self) -> HeldGenerators:
         """Those that the dataset holds; looked for again after the first read, which may have made some."""
-        if self._held is None or self._num_read == 1:
-            self._held = HeldGenerators(self.dataset)
+        if self._held is None or (self._is_read and not self._is_settled):
+            self._held, self._is_settled = HeldGenerators(self.dataset), self._is_read
         return self._held
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import IOBase
 from itertools import count, islice
 from operator import length_hint
+from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, cast
 
@@ -24,7 +25,8 @@ from frostline.core.attributes import attributes_of
 from frostline.core.code_names import Cells, asks_entropy, is_installed, loaded, nested
 from frostline.core.generators import GENERATORS, state_of
 
-_ATOMS = (bool, int, float, complex, str, bytes, type(None))
+_ATOMS = (bool, int, float, complex, str, bytes, type(None), PurePath)
+_LEAVES = (*_ATOMS, Tensor, np.ndarray)
 _SHARED = (ctypes.c_int, ctypes.c_long, ctypes.c_double, ctypes.c_float, ctypes.c_bool)  # of worker processes
 _LRU = type(functools.lru_cache(len))
 _BOUND = (MethodType, BuiltinFunctionType, _LRU)
@@ -155,6 +157,15 @@ def _mark_of_tensor(value: Tensor, *, has_identity: bool) -> Any:
     return (tuple(value.shape) if is_plain else 0, version, numbers)
 
 
+def _is_of_atoms(value: Any, depth: int = 0) -> bool:
+    """True for a tuple of numbers and texts, and of such tuples: a table of a thousand of them is looked at quickly."""
+    if isinstance(value, _ATOMS):
+        return True
+    parts = cast("tuple[Any, ...]", value) if type(value) is tuple else ()
+    is_small = type(value) is tuple and len(parts) <= _MAX_PARTS and depth < _MAX_DEPTH
+    return is_small and all(_is_of_atoms(part, depth + 1) for part in parts)
+
+
 def _parts(value: Any) -> Sequence[Any]:
     """Some parts of a container: those of a list as it keeps them, whatever its `__getitem__` gives."""
     if isinstance(value, dict):
@@ -196,7 +207,7 @@ class _Walk:
 
     def _offer(self, name: str, value: Any, is_read: bool) -> None:
         known = self._seen.get(id(value))
-        if isinstance(value, (*_ATOMS, Tensor, np.ndarray)) or known or (known is not None and not is_read):
+        if isinstance(value, _LEAVES) or known or (known is not None and not is_read) or _is_of_atoms(value):
             return
         self._seen[id(value)] = is_read
         self._alive.append(value)

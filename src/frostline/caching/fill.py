@@ -78,9 +78,16 @@ class Filling:
             return self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
         return plan_fill(self.dataset, self.samples, self.before, self.opened)
 
-    def run(self, plan: FillPlan, advance: Callable[[int], None]) -> CachedDataset:
-        """Carry out the plan, and open the result; `advance(n)` is told how many samples are done."""
-        self._check_unchanged()
+    def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
+        """Carry out the plan, and open the result.
+
+        Args:
+            plan: Of this filling.
+            advance: `advance(n)` is told how many samples are done.
+            is_fresh: The frozen part was recorded just now, so that it need not be recorded again before it is run.
+        """
+        if not is_fresh:
+            self._check_unchanged()
         if plan.known is not None:
             plan = self._proven(plan, plan.known)
         if plan.recalled or plan.known is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from frostline.caching.collector import collect_proofs
 from frostline.caching.keys import recipe_key
+from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import make_folder, read_json, write_atomic
 
@@ -35,8 +38,12 @@ class Proofs:
 
     def recall(self, part: Recipe, key: Mapping[str, str]) -> Mapping[str, float] | None:
         """The figures of the proof with exactly this key; None where there is none, or its file is not whole."""
+        path = self._path(part, key)
         with suppress(CacheError):  # what cannot be read is proven again
-            return _figures(read_json(self._path(part, key), max_bytes=_MAX_BYTES), key)
+            figures = _figures(read_json(path, max_bytes=_MAX_BYTES), key)
+            with suppress(OSError):  # the collector keeps what was used last
+                io.call(os.utime, path)
+            return figures
         return None
 
     def keep(self, part: Recipe, key: Mapping[str, str], figures: Mapping[str, float]) -> None:
@@ -47,6 +54,7 @@ class Proofs:
         with suppress(CacheError):
             make_folder(path.parent)
             write_atomic(path, [json.dumps(whole).encode()])
+            collect_proofs(path.parent, PROOF_NAME)
 
     def _path(self, part: Recipe, key: Mapping[str, str]) -> Path:
         return self.root / recipe_key(part) / "proofs" / f"{_digest(dict(key))}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import types
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -33,6 +34,7 @@ def checksum(tensor: Tensor) -> tuple[int, ...]:
     return (tensor.numel(), int(plain.view(kind).sum(dtype=torch.int64)))
 
 
+@lru_cache(maxsize=4096)
 def code_digest(code: types.CodeType) -> str:
     """SHA-256 of what a function does: bytecode, names and constants, nested functions included."""
     constants = [_text(constant) for constant in code.co_consts if not _is_docstring(constant, code)]

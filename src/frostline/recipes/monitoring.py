@@ -81,7 +81,7 @@ class Watching:
             return found
         others = [f for f in all_of(found) if f.family != "input_scale"]
         is_through = any(f.family == "input_scale" for f in found.findings)
-        return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs if is_through else None)], cause=None)
+        return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs() if is_through else None)], cause=None)
 
 
 def _of_inputs(evidence: Evidence, inputs: InputFacts | None) -> list[Finding]:

@@ -29,6 +29,7 @@ from frostline.training import (
     check_classes,
     check_loss_and_metrics,
     first_outputs,
+    first_targets,
     in_dtype,
     is_cross_entropy,
     is_stateless,
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
 
 _Readers = list[tuple[Any, bool]]
 
-# Samples that a split sees at least: small batches may not show that some samples are padded.
+# Samples that a split sees at least where values steer the model: small batches may not show that some are padded.
 _SEEN = 32
-# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
+# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others. More are
+# read only where values steer the model.
 _PROVEN = 8
 _FEW = 2  # samples that show how many classes the output has
 
@@ -99,7 +101,8 @@ class Ready:
         figures: Cache figures of the training data, or None.
         split_s: Seconds for recording and verifying.
         fill_s: Seconds for the frozen pass.
-        inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
+        inputs: Gives the scale of the inputs behind cached features, by the first samples; None where nothing was
+            cached here.
         frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
@@ -113,7 +116,7 @@ class Ready:
     split_s: float = 0.0
     fill_s: float = 0.0
     frozen_epoch_s: float = 0.0
-    inputs: InputFacts | None = None
+    inputs: Callable[[], InputFacts | None] = lambda: None
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
     line: Line | None = None
@@ -185,10 +188,8 @@ class _Fit:
         """Raise if they do not fit the output for so many first samples."""
         if is_cross_entropy(self.loss) and isinstance(self.loss, (str, CrossEntropy)):
             check_classes(output, _labels(plain, plain_val))
-        few = [*range(count)]
-        target = plain.batch(few)[1]
-        val_target = plain_val.batch(few[: len(plain_val.dataset)])[1] if plain_val is not None else None
-        self.of_targets(output, target, val_target)
+        val_target = first_targets(plain_val.dataset, count) if plain_val is not None else None
+        self.of_targets(output, first_targets(plain.dataset, count), val_target)
 
     def of_targets(self, output: Any, target: Any, val_target: Any) -> None:
         """Raise if they do not fit the output and these targets."""
@@ -230,11 +231,15 @@ def _uncached(
 
 def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
     """The first samples, and what the model is split by; no frozen layer moves when it runs on them."""
-    seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
-    first = batches.move(plain.batch(seen)[0], fabric.device)
+    first = _first_samples(plain, fabric, _PROVEN)
     with told_mismatch(model, first):
         check_still(model, batches.rows(first, slice(0, _FEW)))
     return first, first if example is None else in_dtype(batches.move(example, fabric.device), precision_of(model))
+
+
+def _first_samples(plain: DatasetBatches, fabric: Any, count: int) -> Any:
+    """Inputs of the first samples as one batch."""
+    return batches.move(plain.batch([*range(min(count, len(plain.dataset)))])[0], fabric.device)
 
 
 def _cached(
@@ -252,7 +257,8 @@ def _cached(
         _refuse_texts(first)
         proofs = Proofs(store.root)
         with told_mismatch(model, shown):
-            made = remembered_split(model, shown, proofs)
+            more = partial(_first_samples, plain, fabric, max(size, _SEEN)) if example is None else None
+            made = remembered_split(model, shown, proofs, more)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         modes = ("train",) if plain_val is None else ("train", "eval")
         frozen_s = verify_once(made, real, modes=modes, memory=proofs)
@@ -260,8 +266,8 @@ def _cached(
             targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
             for reader, is_loss in readers:
                 made.check_loss(reader, real, targets, training=is_loss)
-        few = batches.rows(real, slice(0, _FEW))
-        check.of_output(first_outputs(made.head, made.extract(few)), batches.batch_size(few), plain, plain_val)
+        features = made.features_of_example()
+        check.of_output(first_outputs(made.head, features), _num_rows(features, made), plain, plain_val)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else InPrecision(made, dtype)
@@ -270,7 +276,7 @@ def _cached(
         filled: dict[str, CachedDataset] = {}
         for where, own in read.items():
             filled[where] = fill_as_planned(
-                store, part, own.dataset, size, plain.num_workers, progress=progress,
+                store, part, own.dataset, size, plain.num_workers, progress=progress, is_fresh=True,
                 on_plan=say if own is plain else (lambda _: None),
                 earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
             )  # fmt: skip
@@ -285,9 +291,14 @@ def _cached(
     data, *val_data = filled.values()
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data[0].loader(size) if val_data else None
-    facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
+    facts = partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {})
     return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
                  check=partial(_check_same, states), line=Line(frozen, made.head, filled))  # fmt: skip
+
+
+def _num_rows(features: tuple[Tensor, ...], part: Split) -> int:
+    """Samples of these features."""
+    return max(len(feature) for feature, own in zip(features, part.frontier, strict=True) if not own.shared)
 
 
 def _say_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan) -> None:

@@ -22,7 +22,7 @@ from frostline.splitting.calls.listener import uncompiled, wrapped
 from frostline.splitting.candidate import Candidate
 from frostline.splitting.plan.graph_plan import record_plan
 from frostline.splitting.plan.head_graph import NOT_GENERAL
-from frostline.splitting.plan.replay_plan import RECORDING_FAILS, first_proven
+from frostline.splitting.plan.replay_plan import RECORDING_FAILS, NothingToReplay, first_proven
 from frostline.splitting.plan.samples import LARGE, batch_of, put_first
 from frostline.splitting.proof.proof_key import proof_key
 from frostline.splitting.python_state.kept_state import Traces, keeps_state_error, moving_state
@@ -32,16 +32,19 @@ from frostline.splitting.split import Split
 from frostline.splitting.uncached import kept_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import nn
 
     from frostline.splitting.parts.head import Head
     from frostline.splitting.plan.graph_plan import Plan
-    from frostline.splitting.proof.proof_key import ProofMemory
+    from frostline.splitting.proof.proof_key import Figures, ProofMemory
 
 _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
+_REFUSED = "refused"  # among the figures of a proof: it has failed
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
 
 
@@ -78,32 +81,45 @@ def split(model: nn.Module, example: Any) -> Split:
     return remembered_split(model, example, None)
 
 
-def remembered_split(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
-    """As `split`; a proof that is remembered is not made again, and one that holds is remembered."""
+def remembered_split(
+    model: nn.Module, example: Any, memory: ProofMemory | None, more: Callable[[], Any] | None = None
+) -> Split:
+    """As `split`; a proof that is remembered is not made again, and one that holds is remembered.
+
+    Args:
+        model: The model.
+        example: A batch.
+        memory: Keeps proofs.
+        more: Gives a larger example that begins like this one. It is asked for only where values steer the model.
+    """
     check_model("split", model, needs=("shapes", "values"))
     model = unwrapped(model)[0]
     _check_line(model)
     _check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
-        made = _first_that_holds(model, example, memory)
+        made = _first_that_holds(model, example, memory, more)
     traces.check()
     return made
 
 
-def _first_that_holds(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
+def _first_that_holds(
+    model: nn.Module, example: Any, memory: ProofMemory | None, more: Callable[[], Any] | None
+) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
     # Whole modules keep their names and their control flow in the head, so they come first. Where that graph misses a
     # value, one that enters every module may have it. Each has to pass the same proofs.
     failed: list[Exception] = []
     for is_whole in (True, False):
         try:
-            return _graph_split(model, example, memory, is_whole=is_whole)
+            return _graph_split(model, example, memory, more, is_whole=is_whole)
         except DataError:
             raise
         except Exception as error:
             failed.append(error)
-            if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
+            if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError, RefusedBefore)):
                 break
+    if memory is not None and any(isinstance(error, RefusedBefore) for error in failed):
+        return _first_that_holds(model, example, _WithoutRefusals(memory), more)  # what follows needs the errors
     if all(isinstance(error, RECORDING_FAILS) for error in failed):
         found = _replayed_split(model, example, memory, failed[0])
         if found is not None:
@@ -113,9 +129,13 @@ def _first_that_holds(model: nn.Module, example: Any, memory: ProofMemory | None
     raise _explained_failure(model, batch_of(example, LARGE), failed)
 
 
-def _graph_split(model: nn.Module, example: Any, memory: ProofMemory | None, *, is_whole: bool) -> Split:
+def _graph_split(
+    model: nn.Module, example: Any, memory: ProofMemory | None, more: Callable[[], Any] | None, *, is_whole: bool
+) -> Split:
     """The split whose head is a graph; modules without frozen layers are called whole, or entered too."""
     candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
+    if more is not None and candidate.meets_values:
+        example = more()
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
         at = candidate.steering_sample(example)
         if at is None:
@@ -123,21 +143,31 @@ def _graph_split(model: nn.Module, example: Any, memory: ProofMemory | None, *, 
         example = put_first(example, at)
         candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
     if candidate.plan.num_guards:  # a head that reads the values itself holds for all of them
-        other = _replayed_split(model, example, memory, _READS, only_lean=True)
-        if other is not None and other.num_guards < candidate.plan.num_guards:
+        other = _replayed_split(model, example, memory, _READS, fewer_than=candidate.plan.num_guards)
+        if other is not None:
             return other
     return _proven_split(candidate, example, memory)
 
 
 def _replayed_split(
-    model: nn.Module, example: Any, memory: ProofMemory | None, why: Exception | str, *, only_lean: bool = False
+    model: nn.Module, example: Any, memory: ProofMemory | None, why: Exception | str, *, fewer_than: int | None = None
 ) -> Split | None:
-    """The split whose head runs the model's own forward, if there is one that is proven."""
+    """The split whose head runs the model's own forward, if there is one that is proven.
+
+    Args:
+        model: The model.
+        example: A batch.
+        memory: Keeps proofs.
+        why: Why no graph holds.
+        fewer_than: Take one only that stores no more than is used, and whose values steer at fewer places than this.
+    """
 
     def prove(plan: Plan, head: Head) -> Split:
+        if fewer_than is not None and plan.num_guards >= fewer_than:  # known before the proof, which takes long
+            raise NothingToReplay
         return _proven_split(Candidate(model, plan, head), example, memory)
 
-    return first_proven(prove, model, example, why, only_lean=only_lean)
+    return first_proven(prove, model, example, why, only_lean=fewer_than is not None)
 
 
 def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None) -> Split:
@@ -146,11 +176,35 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
         return Split(candidate, candidate.explained(candidate.prove(example)), None)
     key = proof_key(candidate.model, candidate.plan, candidate.head)
     figures = memory.recall(candidate, key) if key is not None else None
+    if figures is not None and _REFUSED in figures:
+        raise RefusedBefore
     if figures is None:
-        figures = candidate.prove(example)
+        try:
+            figures = candidate.prove(example)
+        except SplitError as error:
+            if key is not None and not isinstance(error, NotCacheable):
+                memory.keep(candidate, key, {_REFUSED: 1.0})
+            raise
         if key is not None:
             memory.keep(candidate, key, figures)
     return Split(candidate, candidate.explained(figures), key)
+
+
+class RefusedBefore(RuntimeError):  # noqa: N818 (a signal inside this pillar, never seen by callers)
+    """The proof of this candidate has failed in an earlier start, which had the same key: the next attempt is due."""
+
+
+class _WithoutRefusals:
+    """A memory of the proofs that held: those that failed are made again, and say why they fail."""
+
+    def __init__(self, memory: ProofMemory) -> None:
+        self._memory = memory
+        self.keep = memory.keep
+
+    def recall(self, part: Any, key: Mapping[str, str]) -> Figures | None:
+        """As the memory itself, but nothing of a refusal."""
+        figures = self._memory.recall(part, key)
+        return None if figures is None or _REFUSED in figures else figures
 
 
 def _check_line(model: nn.Module) -> None:

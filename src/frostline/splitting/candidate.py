@@ -82,11 +82,15 @@ class Candidate:
             self.prove_size(batches.batch_size(inputs))
         return features
 
+    @property
+    def meets_values(self) -> bool:
+        """True if values or sizes of frozen tensors reach Python: other samples may steer the model in another way."""
+        return any(expected.guards or expected.sizes for expected in self.plan.expected.values())
+
     def steering_sample(self, example: Any) -> int | None:
         """A sample that steers the model as the whole example does, and as those that were recorded do not."""
         count = batches.batch_size(example)
-        has_guards = any(expected.guards or expected.sizes for expected in self.plan.expected.values())
-        if not has_guards or count <= LARGE or not self._takes_another_path(example):
+        if not self.meets_values or count <= LARGE or not self._takes_another_path(example):
             return None
         pairs = (batches.rows(example, torch.tensor([at, at], device=self.device)) for at in range(count))
         return next((at for at, pair in enumerate(pairs) if self._takes_another_path(pair)), None)

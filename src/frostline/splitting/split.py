@@ -17,6 +17,7 @@ from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
+from frostline.splitting.plan.samples import SMALL, batch_of
 from frostline.splitting.proof.loss import prove_loss, refuse_unmade
 from frostline.splitting.proof.proof_key import samples_text
 from frostline.splitting.proof.verification import kernels_for
@@ -82,6 +83,11 @@ class Split:
     def is_steered(self) -> bool:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
         return self._plan.is_steered
+
+    def features_of_example(self) -> tuple[Tensor, ...]:
+        """The features of the first samples that the model was split by."""
+        made = self._plan.features
+        return made if made is not None else self._proven.extract(batch_of(self._plan.recorded, SMALL))
 
     # Proofs of more batches
 

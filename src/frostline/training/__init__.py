@@ -3,6 +3,7 @@
 from frostline.training.batches import DatasetBatches as DatasetBatches
 from frostline.training.batches import check_metric_targets as check_metric_targets
 from frostline.training.batches import check_targets as check_targets
+from frostline.training.batches import first_targets as first_targets
 from frostline.training.batches import in_dtype as in_dtype
 from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import has_checkpoint as has_checkpoint

@@ -86,7 +86,7 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
         return
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
-    targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
+    targets = [_target(dataset, index) for index in indices]
     try:
         shown = batches.collate_targets(targets, indices)
     except DataError as error:
@@ -106,6 +106,20 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
             what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
             do="check the labels: -100 stands for 'no label here'.",
         )  # fmt: skip
+
+
+def first_targets(dataset: Any, count: int) -> Any:
+    """Targets of the first samples as one batch; inputs are not read where the dataset offers targets alone."""
+    indices = [*range(min(count, len(dataset)))]
+    return batches.collate_targets([_target(dataset, index) for index in indices], indices)
+
+
+def _target(dataset: Any, index: int) -> Any:
+    """The target of an item, without the item where the dataset offers it so, as `ImageFolder` does."""
+    offered = getattr(dataset, "target", None) if hasattr(dataset, "sample_key") else None
+    if callable(offered):
+        return offered(index)
+    return batches.unpack(batches.read(dataset, index), index)[1]
 
 
 def check_metric_targets(

@@ -66,6 +66,21 @@ def test_a_bit_of_the_frozen_part_changes_it():
     assert "recipe" in changed(key(), key(model))
 
 
+def test_a_frozen_weight_that_only_larger_batches_read_changes_it():
+    def made_of(scale):
+        torch.manual_seed(0)
+        model = Net(lambda m, batch: (len(batch) < 4 or m.other(batch) is None, m.high(m.low(batch)))[1],
+                    other=nn.Linear(D, D))  # fmt: skip
+        model.other.requires_grad_(False).weight.data.mul_(scale)
+        return model
+
+    with kept_modes(made_of(1)):
+        plan, _ = record_plan(made_of(1), torch.ones(4, D), is_whole=True)
+    assert {"low.weight", "other.weight"} <= set(plan.weights)
+    assert "other.weight" not in plan.digested
+    assert changed(key(made_of(1)), key(made_of(2))) == {"weights"}
+
+
 def test_a_frozen_weight_that_only_the_trainable_part_reads_changes_it():
     models = made(), made()
     for model in models:

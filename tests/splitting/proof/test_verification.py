@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.proof.verification import Outcome, compare_outcomes, verify_head
+from frostline.core.restore import kept_parameters
+from frostline.splitting.proof.verification import Outcome, _move, compare_outcomes, verify_head
 from helpers_splitting import FORWARDS, Net, check, x
 
 
@@ -212,3 +213,16 @@ def test_a_model_of_which_no_output_trains_is_refused():
     model.register_buffer("shift", torch.zeros(8))
     with pytest.raises(fl.SplitError, match="No output of the model depends on a trainable weight"):
         verified(model, lambda h, m, low: m.high(low).detach())
+
+
+def test_every_number_of_a_large_weight_moves_and_no_two_rows_alike():
+    model = nn.Linear(300, 1000, bias=False)
+    before = model.weight.detach().clone()
+    with kept_parameters(model):
+        _move(model, frozenset())
+        moved = model.weight.detach() - before
+    assert torch.equal(model.weight, before)
+    share = moved / (0.05 * before.abs().mean())
+    assert (share != 0).float().mean() > 0.999
+    assert (share.mean().abs() < 0.02, abs(share.std() - 1) < 0.02) == (True, True)
+    assert len({tuple(row.tolist()) for row in share[:, :8]}) == 1000

@@ -58,8 +58,10 @@ class Plan:
         whole: Modules that the head calls whole.
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
+        digested: Names of those whose digests the recipe holds.
         left_frozen: Attributes in which forward leaves values that the head does not make.
         num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
+        features: Of the first samples of the example, where the plan has extracted them.
     """
 
     frost_line: FrostLine
@@ -74,8 +76,10 @@ class Plan:
     whole: frozenset[str]
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
+    digested: frozenset[str]
     left_frozen: frozenset[str]
     num_sized_by_values: int = 0
+    features: tuple[Tensor, ...] | None = None
 
     @property
     def quiet(self) -> Quiet:
@@ -192,6 +196,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         model, frost_line, frontier, expected, settings.quiet, batches.map_tensors(sample, torch.clone)
     )
     frontier = frontier.in_order_of(features)
+    rows = [entry.layout.to_rows(own) for entry, own in zip(frontier.entries, features, strict=True) if own is not None]
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
@@ -211,10 +216,12 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         whole=frozenset(name for own in every for name in own.modules),
         sources=recordings.sources,
         weights={name: tensor for own in every for name, tensor in own.weights.items()},
+        digested=frozenset(evaluated[0].weights),
         left_frozen=frozenset(name for own in every for name in own.left_frozen),
         num_sized_by_values=sum(
             point.frame not in own.handed.closed() for own in trained for point in own.sized_by_values
         ),
+        features=tuple(rows) if len(rows) == len(features) else None,
     )  # fmt: skip
     return plan, head
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,7 @@ from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.recording.frost_line import FrostLine
+from frostline.splitting.recording.known_results import KnownResults
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recording.recorder import Recorder
 from frostline.splitting.recording.run_record import RecorderSettings
@@ -59,11 +61,11 @@ def record_modes(model: nn.Module, frost_line: FrostLine, example: Any, settings
         NotCacheable: If the frozen part is noisy, moves its own state, or makes a tensor by a call without a record.
         SplitError: If a trainable value steers Python, or a call of the trainable part cannot be recorded.
     """
-    sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
-    trained, settings = _record_trained(model, frost_line, sizes, settings)
+    sizes, known = (batch_of(example, SMALL), batch_of(example, LARGE)), KnownResults()
+    trained, settings = _record_trained(model, frost_line, sizes, settings, known)
     check_quiet_modules(settings.quiet, trained[1])
     model.eval()
-    evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), is_logging=True)
+    evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), known, is_logging=True)
     _refuse_unknown_constants((*evaluated, *trained))
     if any(recording.unknown_origins for recording in evaluated):
 
@@ -76,32 +78,35 @@ def record_modes(model: nn.Module, frost_line: FrostLine, example: Any, settings
 
 
 def record(
-    model: nn.Module, frost_line: FrostLine, inputs: Any, settings: RecorderSettings, *, is_logging: bool
-) -> Recording:
+    model: nn.Module, frost_line: FrostLine, inputs: Any, settings: RecorderSettings, *, is_logging: bool,
+    has_lines: bool = True, known: KnownResults | None = None,
+) -> Recording:  # fmt: skip
     """One recording, in the mode that the model is in."""
     own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     # Attributes too: a table of biases that one run made from moved weights must not be read by the next run.
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, frost_line, settings, is_logging=is_logging).run_once(own)
+        return Recorder(model, frost_line, settings, is_logging=is_logging, has_lines=has_lines, known=known).run_once(
+            own
+        )
 
 
 def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
     """Noise of mixed modules that feeds frozen layers, which a split leaves out; empty where a split is refused."""
     try:
         sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
-        return _record_trained(model, FrostLine(model), sizes, RecorderSettings(is_whole=True))[1].quiet
+        return _record_trained(model, FrostLine(model), sizes, RecorderSettings(is_whole=True), KnownResults())[1].quiet
     except Exception:  # whatever it is, the split says so in its own words
         return {}
 
 
 def _record_trained(
-    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings
+    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, known: KnownResults
 ) -> tuple[Pair, RecorderSettings]:
     """The recordings of the training mode, and what had to be known for them."""
     model.train()
     while True:
         try:
-            trained = _record_pair(model, frost_line, sizes, settings)
+            trained = _record_pair(model, frost_line, sizes, settings, known)
         except NoiseOnFrozenSide as signal:
             settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
             continue
@@ -112,11 +117,11 @@ def _record_trained(
 
 
 def _record_pair(
-    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, *,
-    is_logging: bool = False,
+    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, known: KnownResults,
+    *, is_logging: bool = False,
 ) -> Pair:  # fmt: skip
-    small, large = (record(model, frost_line, inputs, settings, is_logging=is_logging) for inputs in sizes)
-    return small, large
+    recorded = partial(record, model, frost_line, settings=settings, is_logging=is_logging, known=known)
+    return recorded(sizes[0]), recorded(sizes[1], has_lines=False)
 
 
 def refuse_unknown_origins(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:

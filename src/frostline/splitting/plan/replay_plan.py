@@ -140,6 +140,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         whole=frozenset(name for recording in made for name in recording.modules),
         sources=sources,
         weights={name: own for recording in every for name, own in recording.weights.items() if name not in moved},
+        digested=frozenset(recordings[False][0].weights) - moved,
         left_frozen=names_written_by(model.get_submodule(frame.name) for frame in blocks),
     )  # fmt: skip
     return plan, head

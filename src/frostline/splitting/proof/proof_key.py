@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from frostline.splitting.plan.graph_plan import Plan
 
 # Raise it when the proof of a split changes: proofs of before are made again.
-_SCHEMA = "2"
+_SCHEMA = "3"
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
 _ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
@@ -79,14 +79,14 @@ class _Reading(Walk):
 
 
 class ProofMemory(Protocol):
-    """Keeps the figures of proofs that held, beside the rows of the frozen part: a feature cache does."""
+    """Keeps the figures of proofs that were made, beside the rows of the frozen part: a feature cache does."""
 
     def recall(self, part: Any, key: Mapping[str, str]) -> Figures | None:
         """The figures of the proof of this part with exactly this key, or None."""
         ...
 
     def keep(self, part: Any, key: Mapping[str, str], figures: Figures) -> None:
-        """Remember a proof that held."""
+        """Remember a proof that held, or the note that it failed."""
         ...
 
 
@@ -181,7 +181,7 @@ def _weights(model: nn.Module, plan: Plan) -> Iterator[str]:
     for name, tensor in tensors:
         owner = first.setdefault(id(tensor), name)
         yield f"{name} {owner} {tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.requires_grad}"
-        if not tensor.requires_grad and name not in plan.moved and name not in plan.weights:  # these are in the recipe
+        if not tensor.requires_grad and name not in plan.moved and name not in plan.digested:  # these are in the recipe
             yield tensor_digest(tensor)
 
 

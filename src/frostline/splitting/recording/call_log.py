@@ -37,18 +37,25 @@ class CallLog:
     Args:
         recording: Takes the lines.
         ledger: The tensors of the run.
-        is_on: False takes no lines.
+        is_on: False notes nothing.
+        has_lines: False notes only which weights are read, and tensors of unknown origin: no digest is computed of
+            what another recording has digested.
     """
 
-    def __init__(self, recording: Recording, ledger: TensorLedger, *, is_on: bool) -> None:
-        self.is_on = is_on
+    def __init__(
+        self, recording: Recording, ledger: TensorLedger, *, is_on: bool, has_lines: bool = True
+    ) -> None:  # fmt: skip
+        self.is_on, self._has_lines = is_on, has_lines
         self._recording, self._ledger = recording, ledger
 
     def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         """A frozen call, after the tensors that it has made are known."""
         if self.is_on:
             self._note_unknown_origins((args, kwargs))
-            self._recording.log.append(describe_call(func, args, kwargs, result, self._ledger))
+            if self._has_lines:
+                self._recording.log.append(describe_call(func, args, kwargs, result, self._ledger))
+            else:
+                self._ledger.note_weights((args, kwargs))
 
     def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run a call in the body of a frozen autograd Function: it has a line, and no place in the graph."""

@@ -22,7 +22,8 @@ class FrostLine:
         self.attributes = {id(tensor): name for name, tensor in model.named_buffers()}
         self.attributes |= {id(tensor): name for name, tensor in self.parameters.items()}
         self._frozen = {id(p) for p in self.parameters.values() if not p.requires_grad}
-        self._kinds = {id(module): self._kind(module) for module in model.modules()}
+        self._kinds: dict[int, tuple[bool, bool]] = {}
+        self._find_kinds(model)
         self.shared = SharedState(model)
 
     def name(self, module: nn.Module) -> str:
@@ -81,6 +82,13 @@ class FrostLine:
             if buffer is not None
         }
 
-    def _kind(self, module: nn.Module) -> tuple[bool, bool]:
-        frozen = [id(parameter) in self._frozen for parameter in module.parameters()]
-        return any(frozen), not all(frozen)
+    def _find_kinds(self, module: nn.Module) -> tuple[bool, bool]:
+        """Whether a module holds frozen and trainable parameters; each module of the subtree is looked at once."""
+        known = self._kinds.get(id(module))
+        if known is None:
+            own = [id(parameter) in self._frozen for parameter in module._parameters.values() if parameter is not None]
+            self._kinds[id(module)] = any(own), not all(own)  # a module may be inside of itself
+            parts = [self._find_kinds(child) for child in module._modules.values() if child is not None]
+            found = [self._kinds[id(module)], *parts]
+            known = self._kinds[id(module)] = any(a for a, _ in found), any(b for _, b in found)
+        return known

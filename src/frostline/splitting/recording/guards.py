@@ -8,6 +8,7 @@ part alone, which `extract` runs for real; they are guards only if the block cha
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,10 @@ from frostline.splitting.calls.containers import outline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+_PLAIN = frozenset((type(None), bool, int, float, str))  # the usual types, found at once
+_SIZED = frozenset((list, dict, set, tuple, OrderedDict))
 
 
 @dataclass(frozen=True)
@@ -178,8 +183,9 @@ def python_state(module: nn.Module) -> dict[tuple[int, str], Any]:
     found: dict[tuple[int, str], Any] = {}
     for part in module.modules():
         for name, value in vars(part).items():
-            if value is None or isinstance(value, (bool, int, float, str)):
+            kind = type(value)
+            if kind in _PLAIN or isinstance(value, (int, float, str)):
                 found[id(part), name] = value
-            elif isinstance(value, (list, dict, set, tuple)):
+            elif kind in _SIZED or isinstance(value, (list, dict, set, tuple)):
                 found[id(part), name] = len(cast("list[Any]", value))
     return found

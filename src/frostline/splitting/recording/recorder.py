@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from frostline.splitting.recording.frost_line import FrostLine
+    from frostline.splitting.recording.known_results import KnownResults
 
 # What stops a recording; a model may catch it by mistake.
 _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
@@ -55,19 +56,23 @@ class Recorder(Listener):
         frost_line: Which of its modules are frozen, trainable, mixed.
         settings: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
+        has_lines: False notes of frozen calls only which weights they read, and tensors of unknown origin.
+        known: Results of earlier recordings of the same samples.
     """
 
     def __init__(
-        self, model: nn.Module, frost_line: FrostLine, settings: RecorderSettings, *, is_logging: bool
-    ) -> None:
+        self, model: nn.Module, frost_line: FrostLine, settings: RecorderSettings, *, is_logging: bool,
+        has_lines: bool = True, known: KnownResults | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.frost_line, self.is_whole = model, frost_line, settings.is_whole
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
+        self.known = known
         self.suspended, self.logs_body = False, False
         self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
         self.ledger = TensorLedger(model, self.frames, self.recording, settings.live)
-        self.log = CallLog(self.recording, self.ledger, is_on=is_logging)
+        self.log = CallLog(self.recording, self.ledger, is_on=is_logging, has_lines=has_lines)
         self.noise = Noise(model, frost_line, self.ledger, self.frames)
         self.writer = GraphWriter(self.recording, self.ledger, frost_line, settings.remade)
         self.reads = PythonReads(self.recording, self.ledger, self.frames, self.noise, self.writer)
@@ -110,7 +115,9 @@ class Recorder(Listener):
         if self.suspended or not self.frames.is_known(module):
             self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
             return run()
-        self.noise.notice_python()
+        is_frozen_leaf = self._is_frozen_leaf(module)
+        if not is_frozen_leaf:  # what is drawn around it is noticed by the module that calls it
+            self.noise.notice_python()
         if module is self.model:
             refusals.refuse_backward_hooks(module, "")
             return run()
@@ -124,6 +131,8 @@ class Recorder(Listener):
                 self.noise.refuse_batch_statistics(module)
             is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
         if is_whole:
+            if is_frozen_leaf:
+                self.noise.notice_python()
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
@@ -141,7 +150,8 @@ class Recorder(Listener):
         calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
-            self.noise.notice_python()
+            if not self._is_frozen_leaf(module):
+                self.noise.notice_python()
         except Exception as error:
             if isinstance(error, NotCacheable):
                 self.recording.is_unsound |= is_block and self.frost_line.has_frozen(module)
@@ -216,6 +226,11 @@ class Recorder(Listener):
             self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
 
+    def _is_frozen_leaf(self, module: nn.Module) -> bool:
+        """True for one of torch's own layers with frozen parameters and without hooks: it runs no code of others."""
+        is_leaf = self.frost_line.is_frozen(module) and self.frost_line.is_torch_leaf(module)
+        return is_leaf and not (module._forward_hooks or module._forward_pre_hooks)
+
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
         # An argument that is no plain container, such as a key/value cache, may be filled by the module: such a module
         # is entered, since a graph would call it with the object of the recording.
@@ -267,7 +282,7 @@ class Recorder(Listener):
             self.recording.is_unsound = True
             raise refusals.frozen_weight_error(self.ledger.name_of_memory(args[1]) or "a weight")
         try:
-            result = func(*args, **kwargs)
+            result = self._run(func, args, kwargs, is_fed=bool(tainted))
         except Exception as error:
             self._failed(self.frames.top.point(torch_calls.failure_of(func)), error, is_trained=bool(tainted))
             raise
@@ -285,6 +300,12 @@ class Recorder(Listener):
         else:
             self._frozen_call(func, args, kwargs, result, before)
         return result
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_fed: bool) -> Any:
+        if self.known is None or is_fed:
+            return func(*args, **kwargs)
+        place = (self.recording.batch_size, self.frames.top.following(torch_calls.name_of(func)))
+        return self.known.call(place, func, args, kwargs)
 
     def _failed(self, point: Point, error: Exception, *, is_trained: bool) -> None:
         """The model may catch an error of its own, and so learn of a size or a value."""

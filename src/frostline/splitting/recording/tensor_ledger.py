@@ -232,6 +232,11 @@ class TensorLedger:
                 self.recording.weights[name] = tensor
         return self._digests[id(tensor)]
 
+    def note_weights(self, arguments: Any) -> None:
+        """A frozen call has read these; parameters and buffers among them are noted, and not digested."""
+        names = ((self.name_of_attribute(tensor), tensor) for tensor in tensors_in(arguments))
+        self.recording.weights.update({name: tensor for name, tensor in names if name is not None})
+
     def code(self, code: types.CodeType) -> str:
         """The digest of a function that ran; computed once."""
         if code not in self._codes:
