@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from frostline.data import load_arrays
-from frostline.recipes.commands import class_weights_of, thaw_schedule
+from frostline.recipes.commands import class_weights_of
+from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
 
 MODEL = "frostline.demo.demo:build"

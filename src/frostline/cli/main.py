@@ -111,7 +111,8 @@ def fit(
     certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
-    from frostline.recipes.commands import fit_command, thaw_schedule
+    from frostline.recipes.commands import fit_command
+    from frostline.recipes.schedules import thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
         seed_generators(

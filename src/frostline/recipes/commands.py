@@ -27,7 +27,6 @@ from frostline.recipes.healing import heal_first
 from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
-from frostline.recipes.schedules import ThawSchedule
 from frostline.splitting import Explanation, split
 from frostline.training import (
     CrossEntropy,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.depth_report import DepthReport
+    from frostline.recipes.schedules import ThawSchedule
 
 
 MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
@@ -246,31 +246,6 @@ def choose_depth_command(
     _start(model, classes_of(dataset), name, weights, certificate)
     return choose_depth(model, dataset, samples=samples, epochs=epochs, seed=seed, num_workers=num_workers,
                         cache=True if cache is None else cache)  # fmt: skip
-
-
-def thaw_schedule(
-    text: str | None, *, every: int, patience: int, factor: float, warmup: float, keep_statistics: bool
-) -> ThawSchedule | None:
-    """The schedule of --thaw: `plateau`, `3:layer4,5:layer3`, or `layer4,layer3`; `*` is the whole model.
-
-    Raises:
-        DataError: If it is none of these.
-    """
-    if text is None:
-        return None
-    options: Any = {"patience": patience, "factor": factor, "warmup": warmup, "keep_statistics": keep_statistics}
-    if text == "plateau":
-        return ThawSchedule(text, **options)
-    pairs = [part.strip().rpartition(":") for part in text.split(",")]
-    layers = [None if layer == "*" else layer for _, _, layer in pairs]
-    if not any(colon for _, colon, _ in pairs):
-        return ThawSchedule(layers, every=every, **options)
-    if not all(epoch.isdecimal() for epoch, _, _ in pairs) or len({epoch for epoch, _, _ in pairs}) < len(pairs):
-        raise DataError(
-            what="This is no schedule.", where="--thaw", received=text,
-            do="write EPOCH:LAYER for each thaw, such as 3:layer4,5:layer3; or plateau; or layers from the top.",
-        )  # fmt: skip
-    return ThawSchedule({int(epoch): layer for (epoch, _, _), layer in zip(pairs, layers, strict=True)}, **options)
 
 
 def set_up(

@@ -234,3 +234,28 @@ def as_schedule(
     _check_movable(schedule, train, monitor)
     through = None if isinstance(schedule, FreezeSchedule) else cast("str | None", freeze)
     return through, schedule
+
+
+def thaw_schedule(
+    text: str | None, *, every: int, patience: int, factor: float, warmup: float, keep_statistics: bool
+) -> ThawSchedule | None:
+    """The schedule of --thaw: `plateau`, `3:layer4,5:layer3`, or `layer4,layer3`; `*` is the whole model.
+
+    Raises:
+        DataError: If it is none of these.
+    """
+    if text is None:
+        return None
+    options: Any = {"patience": patience, "factor": factor, "warmup": warmup, "keep_statistics": keep_statistics}
+    if text == "plateau":
+        return ThawSchedule(text, **options)
+    pairs = [part.strip().rpartition(":") for part in text.split(",")]
+    layers = [None if layer == "*" else layer for _, _, layer in pairs]
+    if not any(colon for _, colon, _ in pairs):
+        return ThawSchedule(layers, every=every, **options)
+    if not all(epoch.isdecimal() for epoch, _, _ in pairs) or len({epoch for epoch, _, _ in pairs}) < len(pairs):
+        raise DataError(
+            what="This is no schedule.", where="--thaw", received=text,
+            do="write EPOCH:LAYER for each thaw, such as 3:layer4,5:layer3; or plateau; or layers from the top.",
+        )  # fmt: skip
+    return ThawSchedule({int(epoch): layer for (epoch, _, _), layer in zip(pairs, layers, strict=True)}, **options)
