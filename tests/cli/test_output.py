@@ -52,6 +52,8 @@ def test_columns_are_as_wide_as_their_widest_entry():
 @pytest.mark.parametrize(("where", "told"), [
     ("fit(patience=...)", "--patience"), ("fit(metric='auroc')", "--metric"), ("fit(num_workers=...)", "--workers"),
     ("fit(val=...), sample 5", "--val, sample 5"), ("fit(resume=..., overwrite=True)", "--resume"),
+    ("split_share(share=...)", "--val-share"), ("export(path=...)", "--out"),
+    ("predict(batch_size=...)", "--batch-size"),
     ("fit(loss=...)", "fit(loss=...)"), ("fit(train)", "fit(train)"), ("layer3 (ReLU)", "layer3 (ReLU)"),
 ])  # fmt: skip
 def test_arguments_of_fit_are_told_as_options(capsys, where, told):

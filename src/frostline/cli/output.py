@@ -18,11 +18,13 @@ from frostline.core.summaries import plain
 from frostline.core.summaries import table as table
 
 INTERRUPTED = 130
-# Where the library names an argument of `fit`, the command line has an option.
-_ARGUMENT = re.compile(r"\bfit\((\w+)=[^()]*\)")
+# Where the library names an argument of a call, the command line has an option.
+_ARGUMENT = re.compile(r"\b(fit|predict|export|split_share)\((\w+)=[^()]*\)")
 _NAMES = ("epochs", "batch_size", "lr", "seed", "optimizer", "scheduler", "patience", "metric", "out", "resume",
-          "overwrite", "val", "freeze")  # fmt: skip
-_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {"num_workers": "--workers"}
+          "overwrite", "val", "freeze", "data")  # fmt: skip
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {
+    "num_workers": "--workers", "path": "--out", "share": "--val-share",
+}  # fmt: skip
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
@@ -57,13 +59,13 @@ def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
 
 
 def with_options(where: str) -> str:
-    """The place of an error, arguments of `fit` written as options.
+    """The place of an error, arguments of calls written as options.
 
     Example:
         >>> with_options("fit(batch_size=...)"), with_options("fit(loss=...)")
         ('--batch-size', 'fit(loss=...)')
     """
-    return _ARGUMENT.sub(lambda found: _OPTIONS.get(found[1], found[0]), where)
+    return _ARGUMENT.sub(lambda found: _OPTIONS.get(found[2], found[0]), where)
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
