@@ -110,8 +110,8 @@ def test_command_options_are_a_decision():
     assert found == OPTIONS
 
 
-# Functions that read as one list from top to bottom, with their lines; no other has more than 50.
-LONGER = {"fit.fit": 60, "losses.as_labels": 52}
+# Functions that read as one list from top to bottom, with the most lines they may have; no other has more than 50.
+LONGER = {"fit.fit": 60, "losses.as_labels": 52, "commands.fit_command": 53}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))

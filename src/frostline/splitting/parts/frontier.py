@@ -108,12 +108,14 @@ def _both(pair: Pair) -> list[tuple[Crossing, Crossing]]:
 
 
 def _is_made(crossing: Crossing, recording: Recording) -> bool:
+    """Whether evaluation makes the tensor as well: its features serve both modes, and are stored once."""
     made = recording.origins.get(crossing.origin)
     return made is not None and made.shape == crossing.tensor.shape and made.dtype == crossing.tensor.dtype
 
 
 def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_training: bool) -> int:
     for at, entry in enumerate(entries):
+        # One call may cross in both modes, and more than once: it is stored once for each value that it had.
         if (entry.origin, entry.read, entry.from_training) == (b.origin, b.read, from_training):
             return at
     small, large = source[0].origins[a.origin], source[1].origins[b.origin]
@@ -136,7 +138,7 @@ def record_of(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
     """The public record of a tensor that is stored in this layout."""
     is_shared = layout.axis is None
     shape = tuple(tensor.shape) if is_shared else tuple(layout.to_rows(tensor).shape[1:])
-    size = 0 if is_shared else math.prod(shape) * tensor.element_size()
+    size = 0 if is_shared else math.prod(shape) * tensor.element_size()  # shared tensors are stored once, not by row
     return FrontierTensor(name, shape, tensor.dtype, size, is_shared)
 
 
@@ -205,7 +207,7 @@ def find_layout(small: Tensor, large: Tensor, small_size: int, large_size: int) 
     if small.dim() != large.dim():
         return None
     axes = [at for at in range(small.dim()) if small.shape[at] != large.shape[at]]
-    if not axes:
+    if not axes:  # equal shapes at both sizes: a tensor for all samples, if its values agree as well
         return Layout(None)
     axis = axes[0]
     fold, rest = divmod(small.shape[axis], small_size)
@@ -214,6 +216,7 @@ def find_layout(small: Tensor, large: Tensor, small_size: int, large_size: int) 
     order = memory_order(large)
     if fold == 1:
         return Layout(axis, order=order)
+    # Shapes do not show whether entries of a sample lie together; values of the shared samples do.
     layouts = [Layout(axis, fold, is_major, order) for is_major in (True, False)]
     return min(layouts, key=lambda layout: _distance(layout, small, large, small_size))
 
@@ -260,6 +263,7 @@ def check_frontier(model: nn.Module, frontier: tuple[FrontierTensor, ...]) -> No
 
 
 def _tied(model: nn.Module) -> list[str]:
+    """The names of the first trainable parameter that has several: a tied output layer makes the input layer train."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:

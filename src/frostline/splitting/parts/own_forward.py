@@ -101,6 +101,7 @@ class OwnForward:
             return batches.call(self.model, inputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnForward:
+        """Of the copied model, if it is copied with the head; a copy of the head alone must not train the original."""
         return OwnForward(memo.get(id(self.model)), self.inputs, self.answers, self.entries)
 
 
@@ -114,6 +115,7 @@ class _Answering(Listener):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         frame = self.frames.counted(module)
+        # Calls inside of an answered module do not run, but count: later calls are found by their number.
         answer = self.answers.get(frame) if frame is not None else None
         if answer is None:
             return run()
@@ -132,7 +134,7 @@ class Uses(Listener):
     def __init__(self, model: nn.Module, frames: frozenset[Frame]) -> None:
         self.model, self.frames, self.answered = model, Frames(model), frames
         self._known: dict[int, tuple[Frame | None, int]] = {}
-        self._kept: list[Tensor] = []
+        self._kept: list[Tensor] = []  # what is known by its id has to live on
         self.used: set[tuple[Frame | None, int]] = set()
         self._mode = TorchCalls(self.torch_called)
 
@@ -169,6 +171,7 @@ class Uses(Listener):
         return func(*args, **kwargs)
 
     def _know(self, frame: Frame | None, value: Any) -> None:
+        """The first call that returns a tensor is its origin: a module may hand on what another has made."""
         for at, tensor in enumerate(tensors_in(value)):
             self._kept.append(tensor)
             self._known.setdefault(id(tensor), (frame, at))

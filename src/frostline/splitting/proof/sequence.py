@@ -101,9 +101,11 @@ class SequenceProof:
             raise keeps_state_error(found, "the value that the first batch gave it, after a second batch")
 
     def _is_own(self, name: str) -> bool:
+        """Whether the head itself calls this module whole, so that its state moves in the head as in the model."""
         return any(name == own or name.startswith(f"{own}.") for own in self.plan.whole)
 
     def _compare(self, ours: Any, theirs: Any, mode: str, batches: Sequence[Any]) -> None:
+        """Of a difference, what one more batch moves is the likely cause, and is named first."""
         try:
             compare_outcomes(theirs, ours, mode)
         except SplitError as error:

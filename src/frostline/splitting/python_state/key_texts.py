@@ -35,7 +35,7 @@ _PLAIN = (bool, int, float, complex, str, bytes)
 _SETTINGS = (torch.dtype, torch.layout, torch.memory_format)
 _BUFFERS = (bytearray, memoryview, array)
 _BUILTIN = (BuiltinFunctionType, np.ufunc, type(Tensor.add), type(Tensor.__add__), type(torch.ops.aten.mul.Tensor))
-_MAX_DEPTH = 12
+_MAX_DEPTH = 12  # what lies deeper is refused: a value that holds itself has no end
 _TORCH_SPACES = ("aten", "prim", "prims", "quantized", "rngprims", "higher_order", "inductor")
 _NO_KERNELS = ("Meta", "Autograd", "Autocast")  # they compute shapes and gradients, or call the kernel again
 
@@ -56,7 +56,7 @@ def text_of(value: Any, tensor: TensorText = tensor_digest, *, runs_heard: bool 
     Raises:
         Unnamed: If the content cannot be read.
     """
-    value = plain(value)
+    value = plain(value)  # a size that reports decisions counts as its number
     if isinstance(value, Tensor):
         return tensor(value)
     if depth > _MAX_DEPTH:
@@ -86,7 +86,7 @@ def code_text(function: Any, *, is_strict: bool = True) -> str:
     """
     walk = Walk([Source.of_function(function)], (), is_complete=True, follows_modules=True)
     walk.scopes()
-    if not is_strict:
+    if not is_strict:  # the calls themselves are in the log: code and plain values are enough
         read = sorted((place.name, repr(fingerprint(place.value))) for place in walk.places)
         return repr((sorted({code_digest(source.code) for source in walk.sources}), read, walk.default_numbers()))
     name = getattr(function, "__qualname__", str(function))
@@ -110,7 +110,7 @@ def _number(value: Any, part: Callable[[Any], str]) -> str | None:
     """Numbers, texts, arrays and settings."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name}={part(value.value)}"
-    for kind in _PLAIN:
+    for kind in _PLAIN:  # by the method of the kind itself: a subclass may print itself as another value
         if isinstance(value, kind) and not isinstance(value, np.generic):
             return str(cast("Any", kind).__repr__(value))
     if value is None or value is ... or value is NotImplemented:
@@ -120,7 +120,7 @@ def _number(value: Any, part: Callable[[Any], str]) -> str | None:
     if isinstance(value, _SETTINGS) or (isinstance(value, np.dtype) and not value.hasobject):
         return str(cast("Any", value))
     if isinstance(value, torch.device):
-        return value.type
+        return value.type  # without its index: the second GPU computes what the first does
     is_library_number = isinstance(value, numbers.Number) and is_library(type(value))
     if is_library_number or isinstance(value, (range, torch.finfo, torch.iinfo)):
         return repr(value)
@@ -136,7 +136,7 @@ def _array(value: Any, part: Callable[[Any], str]) -> str:
     """An array or a number of NumPy: dtype, shape and values, and what a subclass adds."""
     plain_array = np.asarray(value)
     head = f"{plain_array.dtype.str}{plain_array.dtype.fields or ''}{plain_array.shape}"
-    if plain_array.dtype.hasobject:
+    if plain_array.dtype.hasobject:  # its bytes are addresses
         content = part(plain_array.ravel().tolist())
     else:
         content = hashlib.sha256(plain_array.tobytes()).hexdigest()
@@ -153,7 +153,7 @@ def _container(value: Any, part: Callable[[Any], str]) -> str | None:
         return "(" + ",".join(map(part, cast("Sequence[Any]", value))) + ")"
     if isinstance(value, list):
         return "[" + ",".join(map(part, cast("Sequence[Any]", value))) + "]"
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, (set, frozenset)):  # the order of a set of texts differs between processes
         return "set" + ",".join(sorted(map(part, cast("Iterable[Any]", value))))
     if isinstance(value, slice):
         return f"slice{part((value.start, value.stop, value.step))}"
@@ -191,7 +191,7 @@ def function_text(func: Any) -> str:
     if not isinstance(func, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return ""
     name = str(getattr(func, "_qualified_op_name", None) or cast("Any", func).name()).split(".")[0]
-    if name.split("::")[0] in _TORCH_SPACES:
+    if name.split("::")[0] in _TORCH_SPACES:  # torch's own operators: their name says it all
         return ""
     made: Any = cast("Any", torch)._library.custom_ops.OPDEFS.get(name)
     if made is not None and not set(made._backend_fns) - {None}:
@@ -211,6 +211,7 @@ def is_library_function(function: FunctionType) -> bool:
 def _named(value: Any, part: Callable[[Any], str]) -> str:
     name = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', getattr(value, '__name__', value))}"
     owner = getattr(value, "__self__", None)
+    # A method of an object (`[1, 2].index`) computes with that object; one of a module or class does not.
     if owner is not None and owner is not builtins and not isinstance(owner, (ModuleType, type)):
         return f"{name} of {part(owner)}"
     if isinstance(value, type) and not is_library(value):

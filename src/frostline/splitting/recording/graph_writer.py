@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frostline.splitting.calls.addresses import Point
     from frostline.splitting.recording.frost_line import FrostLine
 
+# Values that `fx` writes into the code of a graph as they are; all others become attributes of the head.
 _PLAIN = (
     str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout,
     type(...), fx.Node,
@@ -61,6 +62,7 @@ class GraphWriter:
         self.remade = remade
         self.recording, self.ledger, self.frost_line = recording, ledger, frost_line
         self.graph = recording.graph
+        # The head is called in whatever surrounds it; only what the model changes of grad mode and autocast is written.
         self._ambient = self._region = current_region()
         self._placeholders: dict[tuple[int, int], fx.Node] = {}
         self._attributes: dict[int, fx.Node] = {}
@@ -87,7 +89,7 @@ class GraphWriter:
         inherited = self._inherited_noise(arguments, noise)
         for tensor in written:
             self._make_writable(tensor, versions[id(tensor)])
-            if (name := self.ledger.name_of_memory(tensor)) is not None:
+            if (name := self.ledger.name_of_memory(tensor)) is not None:  # a buffer: it moves in every batch
                 self.recording.live.add(name)
         args, kwargs = self._as_nodes(arguments, versions)
         self._follow_region()
@@ -103,7 +105,7 @@ class GraphWriter:
         if id(tensor) in self._checked or self.ledger.name_of_attribute(tensor) is not None:
             return
         self._checked.add(id(tensor))
-        self.ledger.keep(tensor)
+        self.ledger.keep(tensor)  # an id means this tensor only as long as it lives
         node = self.node_of(tensor, version_of(tensor))
         self.graph.call_function(check_sizes, (node, tuple(tensor.shape)))
 
@@ -116,6 +118,7 @@ class GraphWriter:
         rebound = tuple(self.recording.rebound.values())
         kept = tuple(self.node_of(tensor, version_of(tensor)) for tensor in left)
         self.graph.output((nodes, rebound, kept))
+        # A feature that the model writes into later has to be copied when it is made.
         for crossing in self.recording.crossings:
             crossing.is_changed_later = version_of(crossing.tensor) != crossing.version
 
@@ -129,17 +132,19 @@ class GraphWriter:
             return self._attribute(tensor)
         if self.ledger.has_tainted_memory(tensor):
             return self._view_again(tensor)
-        if tensor.requires_grad:
+        if tensor.requires_grad:  # made where nothing is heard, such as inside of a module that is called whole
             raise UnknownValue
         return self._frozen_node(tensor, version)
 
     def _frozen_node(self, tensor: Tensor, version: int) -> fx.Node:
+        """A tensor that was written in place between two uses has two values, hence two placeholders."""
         key = (id(tensor), version)
         if key not in self._placeholders:
             self._placeholders[key] = self._cross(tensor, version)
         return self._placeholders[key]
 
     def _cross(self, tensor: Tensor, version: int) -> fx.Node:
+        """How the head gets a frozen tensor: as a constant, by the same call where that is exact, or as a feature."""
         origin = self.ledger.origins.get(id(tensor))
         if origin is None:
             return self._constant(tensor)
@@ -169,6 +174,7 @@ class GraphWriter:
         return self._attributes[id(tensor)]
 
     def _constant(self, value: Any) -> fx.Node:
+        """Equality would call code of the value, and may be costly: only the same object is found again."""
         for name, known in self.recording.constants.items():
             if known is value:
                 return self.graph.get_attr(name)
@@ -228,6 +234,7 @@ class GraphWriter:
         return tensor
 
     def _copy(self, tensor: Tensor, version: int) -> None:
+        """Memory that a factory has just filled is made again instead of stored: it is the same for every sample."""
         origin = self.ledger.origins.get(id(tensor))
         producer = origin.producer if origin else None
         if producer and is_factory(producer.func) and not self.ledger.is_written(tensor):
@@ -254,6 +261,7 @@ class GraphWriter:
 
     def _remember(self, node: fx.Node, result: Any, written: list[Tensor], noise: Any) -> None:
         for path, tensor in tensor_paths(result):
+            # A call that returns its own argument (dropout in evaluation) makes no value.
             is_passed_through = id(tensor) in self.ledger.origins and not any(tensor is other for other in written)
             if is_passed_through and not tensor.requires_grad:
                 continue
@@ -261,6 +269,7 @@ class GraphWriter:
                 continue
             self.ledger.taint(tensor, self._part(node, path), noise)
         for tensor in written:
+            # Noise that something else was written into is no noise any more.
             if id(tensor) in self.ledger.nodes and noise is None:
                 self.ledger.noise.pop(id(tensor), None)
             elif id(tensor) in self.ledger.nodes:
@@ -289,7 +298,7 @@ class GraphWriter:
             self._write_region(region)
 
     def _write_region(self, region: Region) -> None:
-        if self._caller is None:
+        if self._caller is None:  # asked once, before the first call: later calls run in regions of the graph itself
             with self.graph.inserting_before(self._first_call()):
                 self._caller = self.graph.call_function(current_region)
         change = self._constant(region.relative_to(self._ambient))
