@@ -58,7 +58,7 @@ def checkup(
     better, on other held-out samples as well, and the cause is the most specific factor that does. Your model,
     optimizer, generators and modes are left as they are.
 
-    It takes at most the time of three epochs of training (or 10 seconds, where that is longer): copies train on fewer
+    It takes at most the time of three epochs of training (or 20 seconds, where that is longer): copies train on fewer
     batches if need be, and experiments for which no time is left are listed as not judged. Ctrl-C ends it as well:
     the first one returns what is known by then.
 

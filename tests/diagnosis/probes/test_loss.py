@@ -464,3 +464,11 @@ def test_the_share_of_a_loss_that_shares_of_a_whole_cannot_take_off(loss_fn, sha
 def test_a_loss_of_labels_that_no_answer_moves_is_stuck_in_nothing():
     facts = probe_loss(lambda p, y: (p - p).mean() + 1, SIGMOIDS, LABELS)
     assert (facts.prefers_right, facts.stuck_share) == (False, 0.0)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1)])
+def test_a_softmax_over_one_value_is_fixed(last):
+    target = torch.randn(8, 1)
+    for width in (1, 3):
+        model = nn.Sequential(nn.Linear(4, width), last)
+        assert probe_loss(F.mse_loss, model(torch.randn(8, 4)), target.expand(8, width)).is_fixed == (width == 1)

@@ -80,3 +80,10 @@ def test_a_relu_at_the_end_of_a_classifier_is_a_tip():
     assert judged("values", reach=(0.0, math.inf)) == ["passed"]
     assert judged(reach=(0.0, 1.0)) == ["passed"]
     assert judged(reach=(-1.0, math.inf)) == ["passed"]
+
+
+def test_a_softmax_over_one_value_is_an_issue():
+    (finding,) = loss_mismatch.check(Evidence(loss=LossFacts("values", is_fixed=True)))
+    assert finding.outcome == "issue"
+    assert "softmax over a single value" in finding.why
+    assert "sigmoid" in finding.advice

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments.trial import Patient
 
 EPOCHS = 3.0  # of the network's own training: what an examination may take, unless three of them are very short
-FLOOR_S = 10.0  # what it may take in any case: networks of the exam, with epochs of 20 ms, take 1 to 6 s in all
+FLOOR_S = 20.0  # what it may take in any case: networks of the exam, with epochs of 20 ms, take 1 to 6 s in all
 _TRAININGS = 8  # that one examination consists of: one that is watched, three or four trials, repeats of the best
 _FEWEST_TRAININGS = 6  # the same, where batches are few: watched, two trials, one of them again
 _FEWEST_STEPS = 200  # in which a sick network shows: two thirds of a training of the exam

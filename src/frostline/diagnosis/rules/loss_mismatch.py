@@ -25,6 +25,10 @@ _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
     "remove it."
 )
+_ONE_VALUE = (
+    "remove the softmax for targets that are numbers; for two classes, end in one logit with "
+    "binary_cross_entropy_with_logits (a sigmoid), or in two logits with cross_entropy."
+)
 _LOGARITHMS = (
     "end the model in log_softmax in place of softmax (nn.LogSoftmax(dim=1)): this loss, such as nll_loss, expects "
     "log-probabilities. Without either it would fall without bound."
@@ -50,6 +54,9 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     """(why, what to do, measured, limit) of the first thing that does not fit."""
     low, high = facts.reach
     given = f"values from {low:g} to {high:g}" if math.isfinite(high) else f"no value below {low:g}"
+    if facts.is_fixed:
+        why = "the model ends in a softmax over a single value: every output is 1, whatever the weights are."
+        return why, _ONE_VALUE, None, None
     if facts.pairs_all:
         why = "the shapes of output and target differ, so every output is compared with every target of the batch."
         return why, "give both the same shape: loss_fn(output.reshape(target.shape), target).", None, None

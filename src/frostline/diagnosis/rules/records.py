@@ -158,6 +158,7 @@ class LossFacts:
         stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
         out_of_reach: Share of real targets outside of the range that the model's last function can give.
         reach: Lowest and highest answer that it can give.
+        is_fixed: True if the model's last function gives the same whatever it is given: a softmax over one value.
         pairs_all: True if the loss compares every answer with every target of the batch.
         is_floorless: True if answers that are no probabilities, of a model that gives probabilities, would make the
             loss fall without end.
@@ -175,6 +176,7 @@ class LossFacts:
     stuck_share: float = 0.0
     out_of_reach: float = 0.0
     reach: tuple[float, float] = (-math.inf, math.inf)
+    is_fixed: bool = False
     pairs_all: bool = False
     is_floorless: bool = False
     has_several: bool = False
