@@ -1,6 +1,7 @@
 """The documentation: it is built without a warning, and its generated pages are those of the source."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -71,3 +72,27 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Freeze and reuse" in (tmp_path / "reference" / "index.html").read_text()
+
+
+def test_the_pictures_show_what_was_measured(tmp_path, monkeypatch):
+    pictures = load("pictures")
+    monkeypatch.setattr(pictures, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pictures.py"])
+    with pictures.mpl.rc_context():
+        pictures.main()
+    found = json.loads(pictures.STORE.read_text())
+    assert {path.name for path in tmp_path.iterdir()} == set(pictures.PICTURES)
+    drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert " x ".join(map(str, found["frost_line"]["shape"])) in drawn["frost-line.svg"]
+    for row in found["loss_over_time"]:
+        assert f"{row['name']}: {row['seconds'][-1]:.2f} s" in drawn["demo.svg"]
+        assert f"{row['seconds'][-1]:.2f} s" in (DOCS / "index.md").read_text()
+    for treatment in found["healing"]["tried"]:
+        assert f"{'kept' if treatment['is_kept'] else 'dropped'}: {treatment['name']}" in drawn["healing.svg"]
+
+
+def test_errors_have_a_situation():
+    sites, pages = load("error_sites"), load("pages")
+    known = {**json.loads(pages.EXAMPLES_OF_ERRORS.read_text()), **sites.situations()}
+    without = {site.digest: site.text for site in sites.error_sites() if site.digest not in known}
+    assert len(without) <= 0.1 * len(sites.error_sites()), sorted(without.values())

@@ -30,7 +30,7 @@ class CachedDataset(Dataset[Sample]):
     Attributes:
         frontier: What the features are, in order.
         figures: Samples, computed now, reused, bytes, folder.
-        notes: What the reader of a report should know: torn manifests, damaged shards that were set aside.
+        notes: What a report should mention: torn manifests, damaged shards that were set aside.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class CachedDataset(Dataset[Sample]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
+        """Several samples in one gather; `torch.utils.data.DataLoader` reads whole batches this way."""
         count = len(self)
         try:
             indices = [operator.index(index) for index in indices]
         except (TypeError, RuntimeError) as error:
             raise DataError(
-                what="A sample is asked for by its position.", where="CachedDataset[...]",
+                what="A sample is selected by its position.", where="CachedDataset[...]",
                 received=batches.describe(indices), do=f"pass whole numbers from 0 to {count - 1}.",
             ) from error  # fmt: skip
         if self._check_weights is not None and self._num_given % count < len(indices):  # about once per epoch

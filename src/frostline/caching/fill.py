@@ -72,7 +72,7 @@ class Filling:
         return plan_fill(self.dataset, self.samples, self.before, self.opened)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None]) -> CachedDataset:
-        """Carry out the plan, and open the result; `advance(n)` is told how many samples are done."""
+        """Carry out the plan, and open the result; `advance(n)` is called with the number of samples that are done."""
         self._check_unchanged()
         if plan.known is not None:
             plan = self._proven(plan, plan.known)
@@ -215,7 +215,7 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two targets have one content; one that has no bytes is told by the check of targets, not here."""
+    """Whether two targets have one content; a target without bytes is reported by the check of targets, not here."""
     try:
         return item_key(_as_tensors(one), 0) == item_key(_as_tensors(other), 0)
     except (DataError, TypeError, ValueError, RuntimeError):

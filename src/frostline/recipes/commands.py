@@ -1,4 +1,4 @@
-"""What `frostline fit` and `frostline inspect` do: a new head, everything else frozen, unless told otherwise."""
+"""What `frostline fit` and `frostline inspect` do: a new head, everything else frozen, unless options change that."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def fit_command(
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
     overwrite: bool = False,
 ) -> FitReport:  # fmt: skip
-    """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
+    """Build the head, freeze, train, save; `heal` treats the model first if it has symptoms."""
     for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
         check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
     if resume and (out / "model.json").exists() and not (out / "checkpoint.json").exists():
@@ -192,7 +192,7 @@ def set_up(
     model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None,
     certificate: str | None, head_name: str | None = None,
 ) -> str:  # fmt: skip
-    """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
+    """Weights, a new head for the dataset's classes, and the freeze; prints what was reused."""
     if weights is None and _is_random(name):
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
     head, first = _start(model, classes_of(dataset), name, weights, certificate, head_name)
@@ -282,7 +282,7 @@ def _ones(classes: tuple[str, ...]) -> str:
 
 
 def _health(result: FitResult) -> str:
-    """The issues by name; what was measured and what to do is told when training ends, and is in the JSON."""
+    """The issues by name; measurements and advice are printed when training ends, and are in the JSON."""
     issues = [finding for finding in result.findings if finding.outcome == "issue"]
     places = [f"{f.code} {f.title}{f' in {f.layer}' if f.layer else ''}" for f in issues]
     tips = len(result.findings) - len(issues)

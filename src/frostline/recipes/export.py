@@ -223,7 +223,7 @@ def _name_batch_axis(graph: Any) -> None:
 
 
 def _about(loaded: LoadedRun, rows: Tensor) -> str:
-    """What the file says of itself, as JSON."""
+    """The description inside the file, as JSON."""
     facts = {"classes": loaded.classes, "images": loaded.info.get("images"), "preparation": repr(loaded.preprocess),
              "input": [None, *rows.shape[1:]], "versions": loaded.info.get("versions")}  # fmt: skip
     return json.dumps(facts)

@@ -137,7 +137,7 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
 
 
 def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
-    """What `module.train` is while the module is frozen: inference mode, whatever is asked."""
+    """What `module.train` is while the module is frozen: inference mode, whatever the argument."""
     del mode
     module.training = False
     for child in module.children():

@@ -45,7 +45,7 @@ class RaceVerdict:
         self._untreated, self._schedule, self._runners = untreated, schedule, runners
 
     def learns(self, score: Score, least: float = SKILLED) -> bool:
-        """True if a network with this score answers better than the constant-prediction baseline."""
+        """True if a network with this score is better than the constant-prediction baseline."""
         first = min([self._untreated.seen.seen.first_loss, *(one.first_loss for one in self._runners)])
         return is_skilled(score, first, least)
 
@@ -120,7 +120,7 @@ class RaceVerdict:
         return falls(one.score, last, -_LEVEL) and one.score.share >= last.share
 
     def issues_left(self, one: Runner, suspicion: Suspicion) -> list[str]:
-        """Codes of the issues that speak against it: what it treats still stands, or another has come.
+        """Codes of the issues that count against it: the treated issue is still there, or another one has appeared.
 
         Beside a network that learns nothing, one that learns in spite of another issue is worth keeping.
         """

@@ -1,4 +1,4 @@
-"""What a checkup says: findings of the cause with their proof, all others with what came of undoing them."""
+"""The result of a checkup: findings of the cause with their proof, all others with the result of their trial."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def told(
         cause: The family of the cause, or None.
         tried: All first trials.
         start: What the rules said before the first step.
-        is_rate_known: False if the optimizer is one of ours: nothing is said about its steps.
+        is_rate_known: False if `checkup` made the optimizer: its steps are not judged.
     """
     if not is_rate_known:
         diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
@@ -74,7 +74,7 @@ def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
 
 
 def _advised(finding: Finding, proof: Proof) -> Finding:
-    """With what was done in the trial, where that says more than the rule can."""
+    """With the advice of the trial, where it is more specific than that of the rule."""
     if finding.layer and finding.code in _OF_A_LAYER:
         return finding  # what others have learnt stays
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
@@ -90,12 +90,12 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Fi
     if any(map(counts, own)):
         result = "Fixing this helped as well." if cause else _ONCE
     else:
-        result = "Fixing this did not help in a trial." if own else "It was not tried on its own."
+        result = "Fixing this did not help in a trial." if own else "No trial was made for it."
     if finding.outcome == "tip" and own and not any(map(counts, own)) and not _names_rows(finding):
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
-    advice = f"mend the cause first ({cause.title}), then look again." if cause else finding.advice
+    advice = f"fix the cause first ({cause.title}), then look again." if cause else finding.advice
     return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
 
 
@@ -104,5 +104,5 @@ def _speaks_for(trial: Trial, finding: Finding) -> bool:
 
 
 def _names_rows(finding: Finding) -> bool:
-    """Whether it says which rows to look at, besides what its rule advises: worth knowing, whatever a trial says."""
+    """Whether it lists rows to inspect, beside its rule's advice: useful whatever the result of a trial."""
     return finding.code == "FL103" and finding.advice != _ADVICE["FL103"]
