@@ -1,6 +1,7 @@
 """Writes docs/reference/findings.md and docs/reference/errors.md from the source; a test compares them with it.
 
-python docs/pages.py
+python docs/pages.py          both (the examples of findings are run)
+python docs/pages.py errors   the errors alone
 """
 
 from __future__ import annotations
@@ -77,17 +78,21 @@ def _code(text: str) -> str:
     return re.sub(rf"(fl\.[\w.]+{arguments}(?:{arguments})?)", r"`\1`", text)
 
 
-def errors() -> str:
-    """The page of every error, by the package that raises it, with an example that the tests recorded."""
+def errors(tests: Mapping[str, str]) -> str:
+    """The page of every error, by the package that raises it.
+
+    Args:
+        tests: The test that shows each error, by its digest.
+    """
     lines = [
         "# Errors", "",
         "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was "
         "received, and what to do. `--json` prints the parts by name. The line above each text names a situation that "
-        "raises it, with the test that shows it. Most texts are as they were printed there; `<...>` stands for a name "
-        "or a number.",
+        "raises it, with the test that shows it. Some texts are as they were printed there; in the others, `<...>` "
+        "stands for a name or a number.",
         "",
     ]  # fmt: skip
-    examples, tests = json.loads(EXAMPLES_OF_ERRORS.read_text()), situations()
+    examples = json.loads(EXAMPLES_OF_ERRORS.read_text())
     for folder in sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")}):
         found = {site.digest: site for site in error_sites() if site.path.relative_to(SOURCE).parts[0] == folder}
         if found:
@@ -106,12 +111,15 @@ def _situation(test: str) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages that are named, or both."""
     FOLDER.mkdir(exist_ok=True)
-    examples = {rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES}
-    for name, text in (("findings.md", findings(examples)), ("errors.md", errors())):
-        (FOLDER / name).write_text(text)
-        sys.stdout.write(f"{FOLDER / name}\n")
+    for name in sys.argv[1:] or ["findings", "errors"]:
+        if name == "findings":
+            text = findings({rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES})
+        else:
+            text = errors(situations())
+        (FOLDER / f"{name}.md").write_text(text)
+        sys.stdout.write(f"{FOLDER / name}.md\n")
 
 
 if __name__ == "__main__":
