@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import ErrorSite, error_sites
+from error_sites import ErrorSite, error_sites
 
 from frostline.core.errors import FrostlineError
 

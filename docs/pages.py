@@ -1,32 +1,27 @@
 """Writes docs/reference/findings.md and docs/reference/errors.md from the source; a test compares them with it.
 
-python docs/pages.py
+python docs/pages.py          both (the examples of findings are run)
+python docs/pages.py errors   the errors alone
 """
 
 from __future__ import annotations
 
-import ast
-import builtins
-import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from error_sites import SOURCE, error_sites, situations
 from finding_examples import FOLDER as EXAMPLES
 from finding_examples import FindingExample, run_example
 
 from frostline.diagnosis.rules import RULES
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "frostline"
 FOLDER = Path(__file__).parent / "reference"
 EXAMPLES_OF_ERRORS = Path(__file__).parent / "error_examples.json"
-_PARTS = ("what", "where", "received", "do")
-_LABELS = dict(zip(_PARTS, ("", "Where:    ", "Received: ", "Do:       "), strict=True))
 
 
 def findings(examples: Mapping[str, FindingExample]) -> str:
@@ -83,13 +78,17 @@ def _code(text: str) -> str:
     return re.sub(rf"(fl\.[\w.]+{arguments}(?:{arguments})?)", r"`\1`", text)
 
 
-def errors() -> str:
-    """The page of every error, by the package that raises it, with an example that the tests recorded."""
+def errors(tests: Mapping[str, str]) -> str:
+    """The page of every error, by the package that raises it.
+
+    Args:
+        tests: The test that shows each error, by its digest.
+    """
     lines = [
         "# Errors", "",
         "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was "
-        "received, and what to do. `--json` prints the parts by name. The texts below were printed by the tests "
-        "of the project; the line above each names the situation and the test. Where no text was recorded, `<...>` "
+        "received, and what to do. `--json` prints the parts by name. The line above each text names a situation that "
+        "raises it, with the test that shows it. Some texts are as they were printed there; in the others, `<...>` "
         "stands for a name or a number.",
         "",
     ]  # fmt: skip
@@ -99,16 +98,9 @@ def errors() -> str:
         if found:
             lines += [f"## {folder.removesuffix('.py')}", ""]
         for site in sorted(found.values(), key=lambda site: (site.kind, site.text)):
-            example = examples.get(site.digest)
-            situation = f": {_situation(example['test'])}" if example else ""
-            lines += [
-                f"**{site.kind}**{situation}",
-                "",
-                "```text",
-                example["text"] if example else site.text,
-                "```",
-                "",
-            ]
+            example = examples.get(site.digest, {"text": site.text, "test": tests.get(site.digest, "")})
+            situation = f": {_situation(example['test'])}" if example["test"] else ""
+            lines += [f"**{site.kind}**{situation}", "", "```text", example["text"], "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,75 +110,16 @@ def _situation(test: str) -> str:
     return f"{name.removeprefix('test_').replace('_', ' ')} (`{path}`)"
 
 
-@dataclass(frozen=True)
-class ErrorSite:
-    """One place of the source that makes an error.
-
-    Attributes:
-        path: The file.
-        first: The first line of the call.
-        last: Its last line.
-        kind: The class of the error.
-        text: Its four parts, as they are printed; what is computed stands in angle brackets.
-    """
-
-    path: Path
-    first: int
-    last: int
-    kind: str
-    text: str
-
-    @property
-    def digest(self) -> str:
-        """The name of the error in `error_examples.json`."""
-        return hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:12]
-
-
-def error_sites() -> list[ErrorSite]:
-    """All of them, file by file."""
-    return [site for path in sorted(SOURCE.rglob("*.py")) for site in _sites_in(path)]
-
-
-def _sites_in(path: Path) -> Iterator[ErrorSite]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            parts = {one.arg: one.value for one in node.keywords if one.arg in _PARTS}
-            if node.func.id[0].isupper() and set(parts) == set(_PARTS):
-                text = "\n".join(_LABELS[name] + _text(parts[name]) for name in _PARTS)
-                yield ErrorSite(path, node.lineno, node.end_lineno or node.lineno, node.func.id, text)
-
-
-def _text(node: ast.expr) -> str:
-    """A text of the source; what is computed stands in angle brackets."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(_text(value) for value in node.values)
-    if isinstance(node, ast.FormattedValue):
-        return f"<{_name(node.value)}>"
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _text(node.left) + _text(node.right)
-    if isinstance(node, ast.IfExp):
-        return f"{_text(node.body)} / {_text(node.orelse)}"
-    return f"<{_name(node)}>"
-
-
-def _name(node: ast.expr) -> str:
-    """A word for a computed part: the first name in it that is no function or method of Python itself."""
-    names = [one.attr if isinstance(one, ast.Attribute) else one.id for one in ast.walk(node)
-             if isinstance(one, (ast.Attribute, ast.Name))]  # fmt: skip
-    python = {*dir(builtins), *dir(str), *dir(list), *dir(dict), "self", "__name__", "value"}
-    known = [name.strip("_") for name in names if name not in python and len(name.strip("_")) > 1]
-    return (known or ["value"])[0].replace("_", " ")
-
-
 def main() -> None:
-    """Write both pages."""
+    """Write the pages that are named, or both."""
     FOLDER.mkdir(exist_ok=True)
-    examples = {rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES}
-    for name, text in (("findings.md", findings(examples)), ("errors.md", errors())):
-        (FOLDER / name).write_text(text)
-        sys.stdout.write(f"{FOLDER / name}\n")
+    for name in sys.argv[1:] or ["findings", "errors"]:
+        if name == "findings":
+            text = findings({rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES})
+        else:
+            text = errors(situations())
+        (FOLDER / f"{name}.md").write_text(text)
+        sys.stdout.write(f"{FOLDER / name}.md\n")
 
 
 if __name__ == "__main__":

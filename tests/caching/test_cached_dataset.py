@@ -28,7 +28,7 @@ def test_any_data_loader_batches_it(tmp_path, workers):
 def test_samples_are_asked_for_by_position(tmp_path):
     data = fill(tmp_path)
     for wrong in (None, "1", slice(0, 2), 0.5, torch.tensor([0, 1])):
-        with pytest.raises(fl.DataError, match="A sample is asked for by its position"):
+        with pytest.raises(fl.DataError, match="A sample is selected by its position"):
             data[wrong]
     assert torch.equal(data[torch.tensor(3)][0][0], data[3][0][0])
     for beyond in (N, -N - 1):

@@ -222,7 +222,7 @@ def test_a_run_does_not_lie_among_the_images(tmp_path, inside):
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / label / "0.png")
     out = tmp_path / "photos" / inside
     error = run("fit", tmp_path / "photos", "--model", MODEL, "--size", 8, "--out", out, code=1).stderr
-    assert "The folder of a run cannot lie in the folder of the images" in error
+    assert "The folder of a run cannot be inside the folder of the images" in error
 
 
 def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def test_a_model_without_shapes_is_run_once():
 
 
 def test_a_model_without_values_or_without_gradients_is_refused_where_it_would_be_run():
-    with pytest.raises(fl.DataError, match="lie on the meta device"):
+    with pytest.raises(fl.DataError, match="are on the meta device"):
         arguments.check_model("fit", nn.Linear(2, 2, device="meta"))
     with torch.inference_mode():
         model = nn.Linear(2, 2)

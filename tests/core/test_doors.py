@@ -166,4 +166,4 @@ def test_a_call_without_a_loss_speaks_of_none():
 
     with pytest.raises(fl.DataError) as caught:
         inspect_(Model(ValueError("no")))
-    assert caught.value.do.endswith("without us: model(inputs).")
+    assert caught.value.do.endswith("on one batch: model(inputs).")

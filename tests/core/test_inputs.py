@@ -165,7 +165,7 @@ def test_arrays_and_numbers_become_tensors_and_tensors_stay_themselves():
 
 def test_the_batch_size_is_that_of_the_first_tensor_with_an_axis():
     assert inputs.batch_size((torch.tensor(1.0), torch.zeros(7, 2), torch.zeros(3))) == 7
-    with pytest.raises(fl.DataError, match="Cannot tell the batch size") as error:
+    with pytest.raises(fl.DataError, match="The batch size of the inputs cannot be determined") as error:
         inputs.batch_size({"a": torch.tensor(1.0), "b": 3})
     assert error.value.received == "{a: float32 (), b: int}"
 

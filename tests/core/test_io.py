@@ -286,7 +286,7 @@ def test_a_file_may_be_as_large_as_allowed_and_a_new_name_is_ours():
     assert not io.is_temporary(".part", re.compile(".*"))
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOENT, "nobody deletes"), (errno.EMFILE, "ulimit -n"),
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOENT, "no other process deletes"), (errno.EMFILE, "ulimit -n"),
                                                (errno.ENOMEM, "memory")])  # fmt: skip
 def test_what_runs_short_is_told(tmp_path, number, words):
     with pytest.raises(fl.CacheError) as error, io.disk_errors("write", tmp_path / "a"):

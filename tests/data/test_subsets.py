@@ -16,7 +16,7 @@ def test_positions_that_are_not_there_are_refused():
 
 
 def test_a_dataset_without_labels_is_refused():
-    with pytest.raises(fl.DataError, match="does not tell its labels"):
+    with pytest.raises(fl.DataError, match="has no labels that can be read"):
         split_share([(torch.zeros(2), 0)], 0.5, 0)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHIM = Path(__file__).parents[1] / "shim"  # torchvision may be built for another torch where tests run
-EXPLANATIONS = [DOCS / f"{name}.md" for name in ("cache-key", "doctor")]
+EXPLANATIONS = [DOCS / f"{name}.md" for name in ("splitting", "cache-key", "doctor")]
 GUIDES = [DOCS / "tutorial.md", *EXPLANATIONS, *sorted((DOCS / "guides").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
 

@@ -253,7 +253,7 @@ def test_targets_far_from_what_a_new_network_answers_are_the_cause():
     diagnosis = fl.checkup(model, data, F.mse_loss, torch.optim.Adam(model.parameters(), lr=3e-3))
     first = diagnosis.findings[0]
     assert (first.code, first.outcome) == ("FL505", "issue")
-    assert "answers in the unit of the targets" in first.why
+    assert "outputs in the unit of the targets" in first.why
     assert "rescale_outputs(model, loader, mean=" in first.advice
 
 

@@ -256,11 +256,14 @@ WRONG = {
     "not a pair": ({"train": [torch.ones(D)] * 4}, "must be \\(inputs, target\\)"),
     "one sample": ({"train": data(1), "freeze": "2"}, "example batch is too small"),
     "label": ({"train": TensorDataset(torch.ones(4, D), torch.tensor([0, 1, 2, 0]))}, "label is outside of the range"),
-    "not finite": ({"train": TensorDataset(torch.full((4, D), torch.inf), torch.zeros(4).long())}, "not one finite"),
+    "not finite": (
+        {"train": TensorDataset(torch.full((4, D), torch.inf), torch.zeros(4).long())},
+        "NaN or infinite because inputs",
+    ),
     "layer": ({"freeze": "9"}, "no layer named '9'"),
-    "loss shape": ({"loss": lambda output, target: output}, "not one finite number"),
+    "loss shape": ({"loss": lambda output, target: output}, "not a single finite number"),
     "loss that nothing trains": ({"loss": lambda output, target: torch.ones(())}, "does not depend on any trainable"),
-    "loss that is none": ({"loss": lambda output, target: None}, "not one finite number"),
+    "loss that is none": ({"loss": lambda output, target: None}, "not a single finite number"),
     "no optimizer": ({"optimizer": lambda parameters: None}, "made no optimizer"),
     "another optimizer": (
         {"optimizer": lambda _: torch.optim.SGD(mlp().parameters(), lr=0.1), "monitor": False},

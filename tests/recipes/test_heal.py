@@ -322,7 +322,7 @@ def test_answers_are_brought_to_the_unit_of_the_targets():
     model = nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, 1))
     healing = heal(model, data, nn.functional.mse_loss, torch.optim.Adam(model.parameters(), lr=1e-2))
     (kept,) = [treatment for treatment in healing.treatments if treatment.kept]
-    assert kept.name.startswith("answers in the unit of the targets")
+    assert kept.name.startswith("outputs in the unit of the targets")
     assert healing.loss_after < 1600  # the variance of the targets
     assert {"2.mean", "2.deviation"} <= set(model.state_dict())
 

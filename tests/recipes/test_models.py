@@ -70,7 +70,9 @@ def test_images_of_different_sizes_ask_for_a_size(tmp_path):
         (tmp_path / name).mkdir()
         for at in range(3):
             Image.new("RGB", (20 + at, 30)).save(tmp_path / name / f"{at}.png")
-    with pytest.raises(fl.DataError, match="The images have different sizes, and the model does not say") as error:
+    with pytest.raises(
+        fl.DataError, match="The images have different sizes, and the model has no configuration"
+    ) as error:
         load_data(str(tmp_path), nn.Identity())
     assert "--size 224" in error.value.do
     assert load_data(str(tmp_path), nn.Identity(), fl.data.CenterCrop(8))[0][0].shape == (3, 8, 8)

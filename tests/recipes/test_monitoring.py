@@ -72,7 +72,7 @@ def test_numbers_are_kept_where_a_run_breaks_off(tmp_path):
         calls += 1
         return nn.functional.cross_entropy(output, target) * (math.nan if calls == 5 else 1.0)
 
-    with pytest.raises(fl.DataError, match="not one finite"):
+    with pytest.raises(fl.DataError, match="not a single finite"):
         fit(mlp(), freeze="2", epochs=5, batch_size=16, out=tmp_path, loss=breaking)
     assert steps(tmp_path / "health.jsonl") == [0]
     assert [row["step"] for row in rows(tmp_path) if row["7/gradient_norm"]] == ["0"]

@@ -123,7 +123,7 @@ def test_what_cannot_be_predicted_is_told(trained):
     with pytest.raises(DataError, match="changed by a treatment"):
         fl.load(run)
     (run / "model.json").write_text(json.dumps({"classes": ["a", "b"]}))
-    with pytest.raises(DataError, match="does not say how the model is built"):
+    with pytest.raises(DataError, match="does not state how the model is built"):
         fl.load(run)
 
 

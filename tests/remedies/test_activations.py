@@ -192,7 +192,7 @@ def test_what_cannot_be_meant_is_refused():
         remedies.swap_activations(net(), nn.ReLU(), "elu")
     with pytest.raises(fl.DataError, match="new activation is not a module"):
         remedies.swap_activations(net(), "relu", lambda: F.relu)
-    with pytest.raises(fl.DataError, match="Nothing says which activation"):
+    with pytest.raises(fl.DataError, match="No activation to swap was named"):
         remedies.swap_activations(net(), None, "elu")
     with pytest.raises(fl.LayerNotFound, match="no layer named '7'"):
         remedies.swap_activations(net(), "relu", "elu", layers=["7"])

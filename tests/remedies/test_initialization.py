@@ -112,7 +112,7 @@ def test_half_precision_is_drawn():
 
 
 def test_nothing_is_wiped_out_by_default():
-    with pytest.raises(fl.DataError, match="Nothing says which layers may be initialised"):
+    with pytest.raises(fl.DataError, match="No layers to initialise were named"):
         remedies.initialize(net())
     with pytest.raises(fl.DataError, match="no initialisation named 'kaiming'"):
         remedies.initialize(net(), "kaiming", layers=["0"])

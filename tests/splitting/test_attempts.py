@@ -112,7 +112,7 @@ def test_examples_that_do_not_fit_are_refused():
         fl.split(model, torch.empty(4, D, device="meta"))
     with pytest.raises(fl.DataError, match="cannot be called with these inputs"):
         fl.split(model, {"z": x(4)})
-    with pytest.raises(fl.DataError, match="Cannot tell the batch size"):
+    with pytest.raises(fl.DataError, match="The batch size of the inputs cannot be determined"):
         fl.split(model, ("text", 3))
 
 

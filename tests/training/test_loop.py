@@ -169,7 +169,7 @@ def test_clipping_sees_the_gradients_before_every_step():
 def test_a_loss_that_is_not_finite_stops_at_its_step():
     model = linear()
     calls = iter([1.0, 1.0, 1.0, 1.0, math.nan])
-    with pytest.raises(fl.DataError, match="not one finite number") as error:
+    with pytest.raises(fl.DataError, match="not a single finite number") as error:
         run(model, loss=lambda output, target: output.sum() * next(calls))
     assert error.value.where == "epoch 2, step 2"
     assert model.weight.isfinite().all()
@@ -240,7 +240,7 @@ def test_float16_with_adam_is_told_its_own_remedy_and_it_works():
     inputs = data().tensors[0].clone()
     inputs[:, 0] = 0  # the gradients of its weights are 0: 0 / (0 + eps) is NaN where eps is 0
     train = TensorDataset(inputs, (data().tensors[1][:, 0] > 0).long())
-    with pytest.raises(fl.DataError, match="not one finite number") as error:
+    with pytest.raises(fl.DataError, match="not a single finite number") as error:
         fl.fit(wide(), train, precision="16-true", **options)
     assert "bf16-true" in error.value.do
     assert "lower lr" not in error.value.do
@@ -342,7 +342,7 @@ def test_the_confusion_matrix_is_that_of_the_best_epoch(tmp_path):
 def test_a_new_run_in_a_folder_cannot_be_mistaken_for_the_old_one(tmp_path):
     run(linear(), epochs=2, out=tmp_path)
     calls = iter([1.0, math.nan])
-    with pytest.raises(fl.DataError, match="not one finite number"):
+    with pytest.raises(fl.DataError, match="not a single finite number"):
         run(linear(), out=tmp_path, loss=lambda output, target: output.sum() * next(calls))
     assert not (tmp_path / "checkpoint.json").exists()
 
@@ -373,7 +373,7 @@ def test_nothing_is_written_to_standard_error_unless_asked(capsys, monkeypatch, 
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("at", "text"), [(0, "weights are not."), (1, "not one finite number.")])
+@pytest.mark.parametrize(("at", "text"), [(0, "weights of the model are."), (1, "not a single finite number.")])
 def test_weights_are_blamed_before_the_first_step_alone(at, text):
     model = linear()
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=4)
@@ -386,7 +386,7 @@ def test_weights_are_blamed_before_the_first_step_alone(at, text):
         return (output + model.bias.detach() - target).square().mean()
 
     settings = Settings(loss, {}, 1, None, None, None, None, {}, False)
-    with pytest.raises(fl.DataError, match="not one finite number") as error:
+    with pytest.raises(fl.DataError, match="The loss is") as error:
         run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), N), None,
                      settings)  # fmt: skip
     assert error.value.what.endswith(text)

@@ -73,18 +73,18 @@ def test_labels_per_token_are_checked_too():
 @pytest.mark.parametrize("bad", [torch.tensor(torch.nan), torch.tensor(-torch.inf), torch.ones(1), 1.0, None])
 def test_a_loss_is_one_finite_number(bad):
     check_scalar(torch.tensor(0.0), "here")
-    with pytest.raises(fl.DataError, match="not one finite number") as error:
+    with pytest.raises(fl.DataError, match="not a single finite number") as error:
         check_scalar(bad, "epoch 3, step 4")
     assert error.value.where == "epoch 3, step 4"
 
 
 def test_samples_that_are_not_finite_are_told_from_training_that_goes_wrong():
     inputs = {"ids": torch.ones(4, 2).long(), "x": torch.ones(4, 2, 2)}
-    with pytest.raises(fl.DataError, match="not one finite number\\.") as error:
+    with pytest.raises(fl.DataError, match="not a single finite number\\.") as error:
         check_scalar(torch.tensor(torch.nan), "here", inputs)
     assert "lower lr" in error.value.do
     inputs["x"][2, 1, 0] = torch.inf
-    with pytest.raises(fl.DataError, match="the samples are not") as error:
+    with pytest.raises(fl.DataError, match="because inputs of this batch are") as error:
         check_scalar(torch.tensor(torch.nan), "here", inputs)
     assert "1 samples of the batch, the first at 2" in error.value.received
 
@@ -209,16 +209,16 @@ def test_a_single_output_is_no_choice_among_classes():
 
 def test_targets_and_weights_that_are_not_finite_are_told_from_a_rate_that_is_too_high():
     layer, nan = nn.Linear(2, 1), torch.tensor(torch.nan)
-    with pytest.raises(fl.DataError, match="the targets are not") as error:
+    with pytest.raises(fl.DataError, match="because targets of this batch are") as error:
         check_scalar(nan, "here", torch.ones(3, 2), target=torch.tensor([1, torch.inf, 0]), module=layer)
     assert "1 targets of the batch, the first at 1" in error.value.received
-    with pytest.raises(fl.DataError, match="the samples are not"):
+    with pytest.raises(fl.DataError, match="because inputs of this batch are"):
         check_scalar(nan, "here", torch.tensor([1, torch.nan, 0]))
     layer.bias.data.fill_(torch.nan)
-    with pytest.raises(fl.DataError, match="weights are not") as error:
+    with pytest.raises(fl.DataError, match="because weights of the model are") as error:
         check_scalar(nan, "here", target=torch.ones(3), module=layer, is_first=True)
     assert "bias" in error.value.received
-    with pytest.raises(fl.DataError, match="not one finite number\\."):
+    with pytest.raises(fl.DataError, match="not a single finite number\\."):
         check_scalar(nan, "here", target=torch.ones(3), module=layer)
 
 

@@ -1,4 +1,4 @@
-"""Memory of batches that nobody holds any more, for the batches that come next.
+"""Memory of batches without any reference left, reused for the next batches.
 
 The kernel hands fresh memory out page by page, and clears it: for a batch of megabytes this takes longer than to copy
 its rows.
@@ -72,7 +72,7 @@ class Buffers:
 
 @cache
 def _like(dtype: torch.dtype) -> np.dtype[Any]:
-    """The type of an array whose values are as long as these, and are the same where numpy knows them."""
+    """The type of an array whose values are as long as these, and are the same where numpy has that type."""
     try:
         return torch.empty(0, dtype=dtype, device="cpu").numpy().dtype
     except TypeError:

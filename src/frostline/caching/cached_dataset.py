@@ -30,7 +30,7 @@ class CachedDataset(Dataset[Sample]):
     Attributes:
         frontier: What the features are, in order.
         figures: Samples, computed now, reused, bytes, folder.
-        notes: What the reader of a report should know: torn manifests, damaged shards that were set aside.
+        notes: What a report should mention: torn manifests, damaged shards that were set aside.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class CachedDataset(Dataset[Sample]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
+        """Several samples in one gather; `torch.utils.data.DataLoader` reads whole batches this way."""
         count = len(self)
         samples = self._positions("CachedDataset[...]", indices)
         if self._check_weights is not None and self._num_given % count < len(samples):  # about once per epoch

@@ -1,8 +1,8 @@
-"""Deletes what nobody needs any more; nothing else in a cache deletes, but `purge`.
+"""Deletes files that are no longer needed; beside `purge`, nothing else in a cache deletes.
 
-A file goes if the manifests together do not need it, if nobody has it mapped (readers hold a lock on what they map, and
-the kernel frees it when they end), and if it is old; what was replaced goes earlier where it would outgrow what is
-needed.
+A file is deleted if the manifests together do not need it, if no process has it mapped (readers hold a lock on what
+they map, and the kernel frees it when they end), and if it is old. Replaced files are deleted earlier where they would
+outgrow the files in use.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _delete_dead(folder: Path) -> int:
 
 
 def _delete_unused(folder: Path, names: list[str]) -> list[str]:
-    """Delete those that nobody has mapped, and that no manifest has come to need before they were locked."""
+    """Delete those that no process has mapped, and that no manifest has come to need before they were locked."""
     with ExitStack() as stack:
         locked = [name for name in names if _is_locked(folder / "shards" / name, stack)]
         needed = read_contents(folder / "manifests").manifest.names()
@@ -92,7 +92,7 @@ def _is_locked(path: Path, stack: ExitStack) -> bool:
 
 
 def _sum_up(folder: Path) -> None:
-    """One manifest instead of many, durable before these go: who reads meanwhile lists again."""
+    """One manifest instead of many, durable before these are deleted: a reader that meets a missing one lists again."""
     if len(manifest_names(folder)) <= _MAX_MANIFESTS:
         return
     contents = read_contents(folder)

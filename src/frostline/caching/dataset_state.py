@@ -99,7 +99,7 @@ class HeldGenerators:
     """The generators that a dataset holds, or can reach, with their states.
 
     Attributes:
-        has_entropy: True if its code asks the operating system for random numbers, of which no state tells.
+        has_entropy: True if its code asks the operating system for random numbers, which have no state.
     """
 
     def __init__(self, dataset: Any) -> None:

@@ -261,7 +261,7 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two targets have one content; one that has no bytes is told by the check of targets, not here."""
+    """Whether two targets have one content; a target without bytes is reported by the check of targets, not here."""
     try:
         return item_key(_as_tensors(one), 0) == item_key(_as_tensors(other), 0)
     except (DataError, TypeError, ValueError, RuntimeError):

@@ -63,7 +63,7 @@ class FillPlan:
 
 
 class Samples:
-    """The samples of a dataset as a fill comes to know them: key, target, and inputs that go straight to the head.
+    """What a fill collects of the samples of a dataset: key, target, and inputs that go straight to the head.
 
     Args:
         count: How many there are.

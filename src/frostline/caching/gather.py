@@ -1,4 +1,4 @@
-"""Gathers whole batches of rows from mapped shards, and compares every row's key with the one that was asked for.
+"""Gathers whole batches of rows from mapped shards, and compares every row's key with the requested one.
 
 Legend: N samples of a dataset, B batch, M places where a row may begin.
 """

@@ -258,7 +258,7 @@ def _parse(path: Path) -> Manifest:
             row_s=float(content.get("row_s", 0.0)),
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
-            raise _torn(path, "names of shards that are not ours")
+            raise _torn(path, "names of shards that Frostline does not write")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error
     if manifest.recipe != path.parent.parent.name:

@@ -115,7 +115,7 @@ class Opened:
             write_manifest(self.manifests, added)
 
     def collect(self) -> None:
-        """Close what no longer counts, and let the collector delete what nobody else has mapped."""
+        """Close what no longer counts, and let the collector delete what no other process has mapped."""
         self.held = {}
         self.shards.keep_only(set(self.manifest.names()))
         collect(self.folder)

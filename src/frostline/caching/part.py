@@ -1,4 +1,4 @@
-"""What a cache needs to know of the frozen part of a model."""
+"""The interface of a frozen part, as the cache uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FrozenPart(Recipe, Protocol):
 
 @runtime_checkable
 class Provable(Protocol):
-    """A frozen part that knows the model it belongs to: a `Split` does."""
+    """A frozen part that holds a reference to its model, as a `Split` does."""
 
     @property
     def is_steered(self) -> bool:
@@ -48,7 +48,7 @@ class Provable(Protocol):
         ...
 
     def check_unchanged(self) -> None:
-        """Raise if the frozen part is not what `recipe` says any more: weights, buffers, code, settings."""
+        """Raise if the frozen part no longer agrees with `recipe`: weights, buffers, code, settings."""
         ...
 
     def check_weights(self) -> None:

@@ -84,7 +84,7 @@ class ShardWriter:
 def merge(opened: Opened, own: list[str]) -> bool:
     """Write the rows of small shards, and of shards with rows that are stored twice, into few; publish these.
 
-    Nothing is deleted: who reads the old shards goes on, and who indexes them finds the same rows in the new ones.
+    Nothing is deleted: readers of the old shards go on, and an index finds the same rows in the new ones.
 
     Args:
         opened: The recipe's folder, as it is now.

@@ -125,7 +125,7 @@ class Shards:
         self._open.pop(name, None)
 
     def keep_only(self, names: set[str]) -> None:
-        """Close the shards that are not among these: what nobody needs may be deleted."""
+        """Close the shards that are not among these: they may be deleted."""
         for name in set(self._open) - names:
             self._open.pop(name, None)
 
@@ -151,7 +151,7 @@ def check_rows(path: Path, tensors: Tensors, expected: Mapping[str, tuple[torch.
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; nothing of a file that is not there or cannot be asked for."""
+    """What changes when a file does; empty for a file that does not exist or cannot be read."""
     with suppress(OSError):
         found = status(path)
         if found is not None:
@@ -229,7 +229,7 @@ def _tensors(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors:
             raise _damaged(path, f"rows of another recipe: {about.get('recipe')}")
         return {name: _tensor(mapped, 8 + length, entry, size) for name, entry in entries.items()}
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        raise _damaged(path, f"a header that is not ours: {type(error).__name__}: {error}") from error
+        raise _damaged(path, f"a header that Frostline does not write: {type(error).__name__}: {error}") from error
 
 
 def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> Tensor:

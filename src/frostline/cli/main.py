@@ -148,7 +148,7 @@ def _outside(out: Path, data: str) -> Path:
     """
     if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise DataError(
-            what="The folder of a run cannot lie in the folder of the images.", where="--out",
+            what="The folder of a run cannot be inside the folder of the images.", where="--out",
             received=f"{out} in {data}", do="pass a folder beside it, such as --out run.",
         )  # fmt: skip
     return out
@@ -393,7 +393,7 @@ def purge(
         if not yes and not sys.stdin.isatty():
             raise DataError(
                 what="Deleting stored features needs a confirmation.", where="frostline cache purge",
-                received="no terminal to ask on, and no --yes", do="add --yes to the command.",
+                received="no terminal for a confirmation, and no --yes", do="add --yes to the command.",
             )  # fmt: skip
         if not yes:
             typer.confirm(f"Delete the stored features in {cache}?", abort=True)

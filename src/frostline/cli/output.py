@@ -1,4 +1,4 @@
-"""What the command says: one JSON object or text on standard output, errors in four parts, exit codes."""
+"""The output of the command: one JSON object or text on standard output, errors in four parts, exit codes."""
 
 from __future__ import annotations
 

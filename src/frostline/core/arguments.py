@@ -37,7 +37,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
         "run the model on a batch once: model(inputs).",
     ),
     "values": (
-        "The model has no values: its weights lie on the meta device.",
+        "The model has no values: its weights are on the meta device.",
         lambda tensor: tensor.is_meta,
         "give it memory with model.to_empty(device='cpu'), then load its weights.",
     ),

@@ -56,7 +56,7 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
                 raise DataError(
                     what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",
                     where=_place(frames), received=_told(error),
-                    do=f"mend what the error names; one batch shows it without us: {alone}.",
+                    do=f"correct what the error names; the same error without Frostline, on one batch: {alone}.",
                 ) from error  # fmt: skip
 
         return opened

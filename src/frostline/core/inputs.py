@@ -100,7 +100,7 @@ def batch_size(inputs: Any) -> int:
         if tensor.dim():
             return tensor.shape[0]
     raise DataError(
-        what="Cannot tell the batch size of the inputs.",
+        what="The batch size of the inputs cannot be determined.",
         where="the inputs",
         received=describe(inputs),
         do="pass a tensor, a tuple or a mapping that holds at least one tensor with a batch axis.",

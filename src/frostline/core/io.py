@@ -189,7 +189,7 @@ def not_a_file(path: Path) -> Damaged:
     """What is said of a link, a folder or a pipe where a file of ours should be."""
     return Damaged(
         what="A file of Frostline is not a regular file.", where=str(path), received="a link, a folder or a pipe",
-        do="remove it; files of ours are never links.",
+        do="remove it; files of Frostline are never links.",
     )  # fmt: skip
 
 
@@ -314,7 +314,7 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
             else "the disk is read-only, and nothing was deleted: make it writable, then run again.",
             errno.ENOTDIR: "use a path whose parents are folders.",
             errno.EEXIST: "use a path that is not a file.",
-            errno.ENOENT: "check that nobody deletes the folder meanwhile, then run again.",
+            errno.ENOENT: "check that no other process deletes the folder, then run again.",
             errno.EMFILE: "close other files, or allow more (`ulimit -n 65536`), then run again; nothing was lost.",
             errno.ENOMEM: "free some memory, or allow this process more (`ulimit -v`); nothing was lost.",
         }.get(error.errno or 0, "check the disk and the path, then run again; nothing was lost.")

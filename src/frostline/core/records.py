@@ -226,7 +226,7 @@ class Change:
 
 @dataclass(frozen=True, repr=False)
 class Finding:
-    """What one rule says about one layer, or about the whole run.
+    """The result of one rule for one layer, or for the whole run.
 
     Attributes:
         code: Stable name of the rule, `FL101`.
@@ -283,7 +283,7 @@ class Diagnosis:
         candidates: Families that fit what was seen, likeliest first; `cause` is the first where it is known.
         passed: Findings that passed or do not apply, for the record.
         not_judged: Rules that could not be asked, each with the reason in `why`. While there are any, a diagnosis
-            without findings does not say that the network is healthy.
+            without findings does not mean that the network is healthy.
     """
 
     findings: tuple[Finding, ...]
@@ -339,7 +339,7 @@ class Healing:
         after: The diagnosis of the model as it is now.
         loss_before: Held-out loss without treatment, when the first treatment was kept, or the looking on ended.
         loss_after: Held-out loss of the model as it is now.
-        verdict: What was said of the state in which the training ended, in a sentence.
+        verdict: The judgement of the state in which the training ended, in a sentence.
     """
 
     accepted: bool

@@ -81,7 +81,7 @@ def check_dense(model: nn.Module) -> None:
             raise DataError(
                 what="A parameter is a sparse tensor, which cannot be measured, copied or saved.", where=name,
                 received=f"layout {parameter.layout}",
-                do="keep it dense, with zeros (torch.nn.utils.prune does that), or train it in a loop of your own.",
+                do="keep it dense, with zeros (torch.nn.utils.prune does that), or train it in your own loop.",
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Data sets that know the content of their samples, so that a second run need not decode them."""
+"""Datasets with keys of their samples' content, so that a second run need not decode them."""
 
 from frostline.data.arrays import Arrays as Arrays
 from frostline.data.arrays import load_arrays as load_arrays

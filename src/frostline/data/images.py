@@ -31,7 +31,7 @@ class ImageFolder:
         fingerprint: A text that changes whenever the transform does; needed for transforms that cannot be described.
         background: A colour as pillow names it, behind transparent places.
         value_range: (black, white) of images with more than 8 bits for each colour. None takes 0 to 65535 for 16 bits,
-            and refuses floats and 32 bits, whose range no file tells.
+            and refuses floats and 32 bits, whose range is not part of the file.
 
     Attributes:
         classes: Names of the classes.
@@ -184,7 +184,7 @@ def _scaled(values: Any, low_high: tuple[float, float] | None, mode: str, path: 
         raise _wrong("An image holds numbers that are not finite.", str(path), mode, "repair or remove the file.")
     if low_high is None:
         raise _wrong("The range of an image's numbers is not known.", str(path), f"{mode}, {low:g} to {high:g}",
-                     "say what is black and what is white in all images: "
+                     "pass the values of black and white in all images: "
                      f"ImageFolder(root, value_range=({min(low, 0.0):g}, {high if high > min(low, 0.0) else 1.0:g})); "
                      "or save them with 8 bits.")  # fmt: skip
     black, white = low_high

@@ -66,7 +66,8 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     labels = labels_of(dataset)
     if labels is None:
         raise DataError(
-            what="This dataset does not tell its labels.", where="split_share(dataset)", received=describe(dataset),
+            what="This dataset has no labels that can be read.",
+            where="split_share(dataset)", received=describe(dataset),
             do="give it an attribute `labels`, one class index per sample; ImageFolder and Arrays have it.",
         )  # fmt: skip
     held: list[int] = []

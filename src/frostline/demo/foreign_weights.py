@@ -78,7 +78,7 @@ class PortAct:
         told = (f"The first module is refused: {self.refused}.", f"The second is proven: {self.tested}")
         return "\n".join(
             [
-                "3. A network that Keras saved, in a module of one's own", "", "Accuracy on held-out digits",
+                "3. A network that Keras saved, in your own module", "", "Accuracy on held-out digits",
                 f"  {'Keras itself':<42}{KERAS_ACCURACY:>6.3f}",
                 f"  {'kernels transposed by hand, all shapes fit':<42}{self.by_hand:>6.3f}",
                 f"  {'ported':<42}{self.ported:>6.3f}",

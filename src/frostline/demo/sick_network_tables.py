@@ -69,7 +69,7 @@ class HealthAct:
         """What was found, the evidence, the cure, the proof."""
         found = [str(finding) for finding in self.found[:3]] or ["Nothing was found."]
         return "\n".join([
-            "", "1. A sick network: eight convolutions with sigmoids, on the digits 0-9", "", *found, "",
+            "", "1. A network that does not learn: eight convolutions with sigmoids, on the digits 0-9", "", *found, "",
             "The evidence: gradient norm by layer, at the first step (bars in powers of ten)", _gradient_table(self),
             "",
             self._cause(), _trial_table(self), "",

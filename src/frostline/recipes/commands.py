@@ -357,7 +357,7 @@ def _ones(classes: tuple[str, ...]) -> str:
 
 
 def _health(result: FitResult) -> str:
-    """The issues by name; what was measured and what to do is told when training ends, and is in the JSON."""
+    """The issues by name; measurements and advice are printed when training ends, and are in the JSON."""
     issues = [finding for finding in result.findings if finding.outcome == "issue"]
     places = [f"{f.code} {f.title}{f' in {f.layer}' if f.layer else ''}" for f in issues]
     tips = len(result.findings) - len(issues)

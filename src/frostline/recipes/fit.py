@@ -139,7 +139,7 @@ def fit(
             set, higher is better; or a list of names, or a mapping, whose first chooses the best epoch. Accuracy for
             cross entropy.
         monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result
-            and are told on standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
+            and are printed to standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
             of the training changes. `"heal"` is deprecated: call `frostline.heal` first, then `fit`.
         example: A batch of inputs to split by, as `frostline.split` takes it, where neither the first batch nor the
             first 32 samples show what later ones do (padding, another branch). None takes these.

@@ -41,14 +41,14 @@ _MOST_JUDGED, _ROWS_JUDGED = 20, 500  # held-out batches that runners are compar
 def heal(
     model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Optimizer
 ) -> Healing:
-    """Train a network, and cure it on the way if it is sick.
+    """Train a network, and treat it on the way if it does not train well.
 
     A copy is trained on the first batches under watch. If rules find symptoms, or it learns nothing, treatments join
     in from the same start on the same batches, in the order that the evidence suggests. One is kept if it does better
     on held-out samples than the untreated network after twice the steps, and the issue that it treats is gone; beside
-    a network that learns, no new one may have come. Less is asked beside one that learns nothing: `docs/health.md`
-    says how much. The others are rolled back: they never touched your model. Training goes on from there to the last
-    batch, and is scored on the way; if it breaks down later, it is taken back to before that, and treated there. A
+    a network that learns, no new one may have come. Beside a network that learns nothing, less is required
+    (`docs/health.md`). The others are rolled back: they never touched your model. Training goes on to the last batch,
+    and is scored on the way; if it breaks down later, it is taken back to before that, and treated there. A
     network that does as well without is trained as it is.
 
     The verdict is on the state at the end. A treated network that has fallen below its best mark is taken back to it;
@@ -111,7 +111,7 @@ def _run_races(
     own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], leg: int,
     mark: BestMark,
 ) -> tuple[Runner, list[tuple[Race, Runner]]]:  # fmt: skip
-    """(who goes on to the last steps, each race with its winner); one more race wherever the winner breaks down."""
+    """(the runner of the last steps, each race with its winner); one more race wherever the winner breaks down."""
     races: list[tuple[Race, Runner]] = []
     state, steps = own, 0
     for _ in range(_MOST_RACES):

@@ -57,7 +57,7 @@ def heal_first(
     model: nn.Module, train: Any, loss: Callable[..., Any], new_optimizer: Callable[[], Optimizer],
     clip: Callable[..., Any] | None = None, *, batch_size: int, seed: int, progress: bool,
 ) -> Healed:  # fmt: skip
-    """Treat a sick model in place, and leave a healthy one as it was, to the bit.
+    """Treat a model in place if it has symptoms, else leave it as it was, to the bit.
 
     The same weights, data and seed give the same treatment, so a run that is resumed heals the model as before.
 

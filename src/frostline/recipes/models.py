@@ -41,7 +41,7 @@ def build_model(spec: str) -> nn.Module:
         model = function()
     except Exception as error:
         raise _wrong(
-            spec, f"{type(error).__name__}: {error}", "mend the function; it is called without arguments."
+            spec, f"{type(error).__name__}: {error}", "correct the function; it is called without arguments."
         ) from error
     if not isinstance(model, nn.Module):
         raise _wrong(spec, f"a value of type {type(model).__name__}", "return a torch.nn.Module from the function.")
@@ -53,12 +53,12 @@ def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) 
 
     Args:
         path: The folder or the file.
-        model: Images are decoded as its own data configuration says, if it has one.
+        model: Images are decoded by its own data configuration, if it has one.
         transform: What the options ask for instead.
 
     Raises:
         DataError: If it cannot be read, there are options for images and the file holds arrays, or images have
-            different sizes and neither the model nor an option says how to resize them.
+            different sizes and neither the model nor an option sets how to resize them.
     """
     place = as_path("frostline", "DATA", path)
     if place.suffix in (".npz", ".safetensors"):
@@ -73,7 +73,7 @@ def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) 
         shapes = {tuple(images[at][0].shape) for at in range(0, len(images), max(1, len(images) // _LOOKED_AT))}
         if len(shapes) > 1:
             raise DataError(
-                what="The images have different sizes, and the model does not say how to prepare them.",
+                what="The images have different sizes, and the model has no configuration of their preparation.",
                 where=str(place), received=" and ".join(map(str, sorted(shapes)[:3])),
                 do="add --size, such as --size 224; colours are then normalised by --mean and --std, or as ImageNet's.",
             )  # fmt: skip
@@ -123,7 +123,7 @@ def _transformers_model(folder: str) -> nn.Module:
 
 
 def transform_of(model: nn.Module) -> Any:
-    """How a model of timm wants its images; None for other models."""
+    """How images are prepared for a model of timm; None for other models."""
     if not hasattr(model, "default_cfg"):
         return None
     timm = _timm(type(model).__name__)

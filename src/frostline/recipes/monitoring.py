@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from frostline.recipes.prepare import Ready
 
 
-_PRETRAINED = " Pretrained layers want inputs as they were trained on."
+_PRETRAINED = " Pretrained layers need inputs scaled as in their own training."
 
 
 class Watching:
@@ -37,7 +37,7 @@ class Watching:
         fabric: Lightning Fabric, with the loggers of the run, if any.
         folder: Of the run, or None.
         loss: callable(output, target) -> scalar.
-        asks_loss: True if the loss may be asked with answers of our own; one that counts its calls may not.
+        asks_loss: True if the loss may be probed with made outputs; one that counts its calls may not.
     """
 
     def __init__(self, fabric: Any, folder: Path | None, loss: Callable[..., Tensor], *, asks_loss: bool) -> None:
@@ -47,7 +47,7 @@ class Watching:
         self._asks_loss = asks_loss
 
     def loss(self, output: Any, target: Any) -> Tensor:
-        """The loss itself; at its first call it is also asked whether it fits the model's outputs."""
+        """The loss itself; at its first call it is also probed, whether it fits the model's outputs."""
         value = self._loss(output, target)
         if self._asks_loss:
             self._asks_loss = False
@@ -85,7 +85,7 @@ class Watching:
 
 
 def _of_inputs(evidence: Evidence, inputs: InputFacts | None) -> list[Finding]:
-    """What the trained part is given are features, not inputs in a unit that somebody chose: those are judged."""
+    """The trained part gets features, not inputs in a chosen unit: those are judged."""
     found = input_scale.check(replace(evidence, inputs=inputs))
     spoken = {"issue", "tip"}
     return [replace(f, advice=f.advice + _PRETRAINED) if f.outcome in spoken else f for f in found]

@@ -41,7 +41,7 @@ class LoadedRun:
         model: In evaluation mode, with the weights of the best epoch.
         classes: Names of the classes, in the order of the outputs.
         preprocess: callable(PIL image) -> float32 (3, H, W); None if images, or arrays, are used as they are.
-        info: What `model.json` says: how the model is built, the best epoch, the metric, versions.
+        info: The content of `model.json`: how the model is built, the best epoch, the metric, versions.
     """
 
     model: nn.Module
@@ -52,7 +52,7 @@ class LoadedRun:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one sample.
+    """The prediction for one sample.
 
     Attributes:
         sample: The path of the image, or the index of the row.
@@ -194,7 +194,7 @@ def _facts(folder: Path) -> dict[str, Any]:
                      "pass the folder that frostline fit --out names.")  # fmt: skip
     facts = read_json(path)
     if not isinstance(facts.get("model"), str) or not isinstance(facts.get("classes"), list) or not facts["classes"]:
-        raise _wrong("This file does not say how the model is built.", path, ", ".join(sorted(facts)) or "nothing",
+        raise _wrong("This file does not state how the model is built.", path, ", ".join(sorted(facts)) or "nothing",
                      "pass the folder of a run of frostline fit.")  # fmt: skip
     return facts
 

@@ -1,4 +1,4 @@
-"""A trained model as a file: safetensors, with a JSON beside it that says what it is."""
+"""A trained model as a file: safetensors, with a JSON beside it that describes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frostline.core.io import make_folder, read_json, write_atomic, write_json
 
 
 def about(weights: Path) -> dict[str, Any]:
-    """What the JSON beside saved weights says; empty if there is none."""
+    """The content of the JSON beside saved weights; empty if there is none."""
     path = weights.with_suffix(".json")
     return read_json(path) if path.is_file() else {}
 
@@ -23,7 +23,7 @@ def save_model(model: nn.Module, folder: Path, facts: dict[str, Any], name: str 
     Args:
         model: Its whole state is written; tied tensors under each of their names.
         folder: It is made if it is missing.
-        facts: What the JSON says: how the model was built, its classes, settings that its weights do not hold.
+        facts: The content of the JSON: how the model was built, its classes, settings that its weights do not hold.
         name: Of both files, if it shall not be `model`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Cures for sick training, in place and undone to the bit: activations, normalisation, clipping, initialisation."""
+"""Changes to a model in place, with an exact undo: activations, normalisation, clipping, initialisation, scaling."""
 
 from frostline.remedies.activation_price import ActivationPrice as ActivationPrice
 from frostline.remedies.activation_price import PriceTable as PriceTable

@@ -218,7 +218,7 @@ def _most_common(model: nn.Module) -> type[nn.Module]:
         raise DataError(
             what="The model has no activation module that could be swapped.", where=type(model).__name__,
             received="no ReLU, ELU, GELU or other activation among its modules",
-            do="make the functions that its forward calls modules, or say which class in old=.",
+            do="make the functions that its forward calls modules, or name the class in old=.",
         )  # fmt: skip
     return Counter(kinds).most_common(1)[0][0]
 

@@ -70,7 +70,7 @@ def swap_activations(
 
     Raises:
         LayerNotFound: If a name or glob fits nothing.
-        DataError: If an activation is not known, or nothing says what to swap.
+        DataError: If an activation is not known, or no activation to swap is named.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
@@ -84,7 +84,7 @@ def swap_activations(
     check_model("swap_activations", model, needs=())
     if old is None and layers is None:
         raise DataError(
-            what="Nothing says which activation to swap.", where="swap_activations(model, old, new)",
+            what="No activation to swap was named.", where="swap_activations(model, old, new)",
             received="old=None, layers=None", do="pass a class or name as old, or layers=.",
         )  # fmt: skip
     make(new)
@@ -178,7 +178,7 @@ def _functions(kind: type[nn.Module] | None) -> list[Any]:
 
 
 def _tell_transformer_layers(model: nn.Module, snapshot: Snapshot) -> None:
-    """The fast path of an encoder layer does not call its activation: a number says which one is built in."""
+    """The fast path of an encoder layer does not call its activation: a number selects the one that is built in."""
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             act: Any = module.activation
@@ -230,7 +230,7 @@ def _in_source(cls: type[Any], kind: type[nn.Module]) -> Generator[str]:
             tree = ast.parse(textwrap.dedent("".join(lines)))
             file = Path(inspect.getsourcefile(base) or "?").name
         except (OSError, TypeError, SyntaxError):
-            yield f"the source of {base.__name__} cannot be read; what it calls as a function is not known"
+            yield f"the source of {base.__name__} cannot be read; functions that it calls cannot be listed"
             continue
         for line, call in _calls(tree, names, kind.__name__):
             yield f"calls {call} at {file}:{first + line - 1}, which cannot be swapped; make it a module"

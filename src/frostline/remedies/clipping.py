@@ -45,7 +45,7 @@ class Clipped:
 
 
 class Rule(Protocol):
-    """How finite gradients are limited. A rule with memory says so through its state, which JSON can hold."""
+    """How finite gradients are limited. The memory of a rule is its state, which JSON can hold."""
 
     def limit(self, measured: GradientNorms, norm: float) -> None:
         """Change the gradients in place; `norm` is `measured.total` as a number."""
@@ -65,7 +65,7 @@ class Clip:
     """Limits gradients when called with parameters, and leaves out steps whose gradients are not finite.
 
     Then every `.grad` is set to None, with which no optimizer changes a parameter, its momentum or its decay; the
-    result says `skipped`, and `frostline.fit` does not call the optimizer at all.
+    result is `skipped`, and `frostline.fit` does not call the optimizer at all.
 
     Attributes:
         num_calls: Steps seen.

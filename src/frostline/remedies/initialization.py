@@ -46,7 +46,7 @@ def initialize(
 ) -> Change:
     """Draw new weights for linear, convolution and recurrent layers, and set their biases to 0.
 
-    Nothing tells learnt weights from fresh ones, so nothing is drawn that was not asked for: name the layers, or say
+    Trained and fresh weights cannot be told apart, so only named layers are drawn: name the layers, or pass
     `include_pretrained=True`. Norms and embeddings are left as they are. An LSTM's forget gates start with bias 1,
     recurrent weights are orthogonal.
 
@@ -65,7 +65,7 @@ def initialize(
         The layers that were drawn; the undo; what was left alone, and why.
 
     Raises:
-        DataError: If the scheme is not known, or nothing says which layers.
+        DataError: If the scheme is not known, or no layers are named.
         LayerNotFound: If a name or glob fits nothing.
 
     References:
@@ -83,7 +83,7 @@ def initialize(
         )  # fmt: skip
     if layers is None and not include_pretrained:
         raise DataError(
-            what="Nothing says which layers may be initialised.", where="initialize(layers=...)",
+            what="No layers to initialise were named.", where="initialize(layers=...)",
             received="layers=None: this would wipe out what pretrained layers have learnt",
             do="name the layers, or pass include_pretrained=True for all that are trainable.",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Standardise inputs, and scale answers, inside of the model, for callers who go on feeding the same data.
+"""Standardise inputs, and scale outputs, inside the model, where the data stay as they are.
 
 Legend: C features (channels of a convolution, else the last axis).
 """
@@ -49,7 +49,7 @@ class Standardised(AnswersForLayer):
 
 
 class Rescaled(AnswersForLayer):
-    """A layer whose answers are brought to the unit of the targets: x * deviation + mean."""
+    """A layer whose outputs are brought to the unit of the targets: x * deviation + mean."""
 
     mean: Tensor
     deviation: Tensor
@@ -63,7 +63,7 @@ class Rescaled(AnswersForLayer):
         self.register_buffer("deviation", torch.tensor(deviation, device=own.device, dtype=dtype))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The layer's answers, scaled; in float32 at least, in which large targets have their digits."""
+        """The layer's outputs, scaled; in float32 at least, which represents large targets."""
         answer: Tensor = self.layer(*args, **kwargs)
         return answer.to(torch.promote_types(answer.dtype, torch.float32)) * self.deviation + self.mean
 
@@ -78,11 +78,11 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     Args:
         model: The model, changed in place.
         batches: Where the statistics come from, as for `insert_batchnorm`.
-        name: Of an input, as `checkup` says it, where the model takes several: the layer that takes it is meant then.
+        name: Of an input, as `checkup` prints it, where the model takes several: selects the layer that takes it.
 
     Returns:
-        The layer that was changed; the undo. Nothing is changed, and a note says why, if the first layer that runs is
-        no linear, convolution or recurrent layer.
+        The layer that was changed; the undo. Nothing is changed, and a note gives the reason, if the first layer
+        that runs is no linear, convolution or recurrent layer.
 
     Raises:
         DataError: If there are no batches.
@@ -101,7 +101,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     if population.count < 2:
         raise DataError(
             what="The inputs have too few finite values to standardise by.", where=name,
-            received=f"{population.count} values per feature", do="pass more batches, or mend the data.",
+            received=f"{population.count} values per feature", do="pass more batches, or correct the data.",
         )  # fmt: skip
     deviation_C = population.variance.sqrt()
     varies = deviation_C > 1e-6 * (population.mean.abs() + deviation_C.max())
@@ -113,11 +113,11 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
 
 @public("rescale_outputs")
 def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, deviation: float) -> Change:
-    """Let the model's last layer answer in the unit of the targets: its answers times `deviation`, plus `mean`.
+    """Scale the outputs of the model's last layer to the unit of the targets: times `deviation`, plus `mean`.
 
-    A new network answers with values of about 1, and targets are far from that. With the mean and deviation of the
-    training targets, what has to be learnt is as in training on standardised ones, and nobody has to scale
-    predictions back. Squared errors of plain SGD are then `deviation` squared times as steep: divide the learning rate
+    The outputs of a new network are about 1, and targets may be far from that. With the mean and deviation of the
+    training targets, the task is that of standardised targets, and predictions need not be scaled
+    back. Squared errors of plain SGD are then `deviation` squared times as steep: divide the learning rate
     by that. The layer's name stands for the pair: `head` is `head.layer`, with the two numbers beside it.
 
     Args:
@@ -127,7 +127,7 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
         deviation: Of the targets, above 0.
 
     Returns:
-        The layer that was changed; the undo. Nothing is changed, and a note says why, if the output is not the answer
+        The layer that was changed; the undo. Nothing is changed, and a note gives the reason, if the output is not that
         of such a layer, or the model is nothing but that layer.
 
     Raises:
@@ -150,11 +150,11 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
         if torch.allclose(after, wanted, rtol=1e-3, atol=1e-3 * deviation, equal_nan=True):
             return Change((name,), snapshot.restore)
         snapshot.restore()
-    return Change((), snapshot.restore, ("the output is not the answer of a linear or convolution layer inside",))
+    return Change((), snapshot.restore, ("the output does not come from a linear or convolution layer inside",))
 
 
 def _last_layer(model: nn.Module, inputs: Any) -> tuple[str, nn.Module | None, Tensor]:
-    """(name, layer, output) of the layer whose answer is the model's output, in another shape perhaps."""
+    """(name, layer, output) of the layer whose output is the model's output, in another shape perhaps."""
     names = {id(module): name for name, module in model.named_modules()}
     layers = [module for module in model.modules() if isinstance(module, (nn.Linear, *CONVOLUTIONS))]
     answers: list[tuple[nn.Module, Tensor]] = []

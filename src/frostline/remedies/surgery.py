@@ -133,7 +133,7 @@ def dismiss(optimizer: Optimizer | None, parameter: nn.Parameter) -> None:
 
 
 def placement(model: nn.Module, module: nn.Module) -> nn.Parameter | None:
-    """The parameter that says device, dtype and optimizer group: its own, or the one registered closest before."""
+    """The parameter whose device, dtype and optimizer group apply: its own, or the one registered closest before."""
     for own in module.parameters():
         return own
     before: nn.Parameter | None = None

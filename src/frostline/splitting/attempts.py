@@ -226,7 +226,7 @@ def _check_line(model: nn.Module) -> None:
         )
     if len(frozen) == len(parameters):
         raise SplitError(
-            what="Everything is frozen: nothing is left to train.",
+            what="Everything is frozen: no parameter trains.",
             where=type(model).__name__,
             received=f"{len(parameters)} parameters, all frozen",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes), then split.',

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Batches(Protocol):
-    """A re-iterable of `(inputs, target)` that knows its epoch."""
+    """A re-iterable of `(inputs, target)` that counts its epochs."""
 
     epoch: int
 
@@ -248,7 +248,7 @@ def _train_epoch(
 def _stepped(
     fabric: Any, wrapped: Any, optimizer: Any, batch: tuple[Any, Any], at: tuple[int, int], settings: Settings
 ) -> Tensor:  # fmt: skip
-    """One step of the optimizer; its loss. An optimizer that needs a closure asks for the loss as often as it likes."""
+    """One step of the optimizer; its loss. An optimizer that needs a closure may compute the loss several times."""
     losses: list[Tensor] = []
     place = f"epoch {at[0]}, step {at[1] + 1}"
 

@@ -133,7 +133,7 @@ def check_scalar(
     """
     if not isinstance(loss, Tensor):
         raise DataError(
-            what="The loss is not one finite number.", where=place, received=describe(loss),
+            what="The loss is not a single finite number.", where=place, received=describe(loss),
             do="return a scalar tensor from the loss, computed from the output."
             + (_OWN_LOSS if loss is None else ""),
         )  # fmt: skip
@@ -143,25 +143,25 @@ def check_scalar(
         bad = [] if loss.dim() or rows else _rows_not_finite(target)
         if bad:
             raise DataError(
-                what="The loss is not one finite number: the targets are not.", where=place,
+                what="The loss is NaN or infinite because targets of this batch are.", where=place,
                 received=f"{float(loss)}; NaN or Inf in {len(bad)} targets of the batch, the first at {bad[0]}",
-                do="remove or mend the samples whose target is not finite; the last checkpoint is kept.",
+                do="remove or correct the samples whose target is not finite; the last checkpoint is kept.",
             )  # fmt: skip
         weights = [] if module is None or loss.dim() or not is_first else _weights_not_finite(module)
         if weights:
             raise DataError(
-                what="The loss is not one finite number: the model's weights are not.", where=place,
+                what="The loss is NaN or infinite because weights of the model are.", where=place,
                 received=f"{float(loss)}; NaN or Inf in {weights[0]}, before the first step",
                 do="load or draw these weights again: torch.isfinite(parameter).all() finds them.",
             )  # fmt: skip
         if rows:
             raise DataError(
-                what="The loss is not one finite number: the samples are not.", where=place,
+                what="The loss is NaN or infinite because inputs of this batch are.", where=place,
                 received=f"{float(loss)}; NaN or Inf in {len(rows)} samples of the batch, the first at {rows[0]}",
-                do="remove or mend the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
+                do="remove or correct the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
             )  # fmt: skip
         raise DataError(
-            what="The loss is not one finite number.",
+            what="The loss is not a single finite number.",
             where=place,
             received=f"shape {tuple(loss.shape)}" if loss.dim() else f"{float(loss)}",
             do="return a scalar from the loss" if loss.dim() else _HALF_ADVICE if _is_half(module) else _ADVICE,
@@ -254,7 +254,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
         output: Of the model, the classes on axis 1.
         target: Of the dataset.
         ignored: A label that stands for "no label here".
-        where: Who asks, for the error.
+        where: The calling function, for the error.
 
     Raises:
         DataError: If they are neither, or a label is no class of the output.

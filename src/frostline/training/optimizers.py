@@ -52,7 +52,7 @@ def make_optimizer(
         )  # fmt: skip
     if not trainable:
         raise DataError(
-            what="Everything is frozen: nothing is left to train.", where="fit(model)",
+            what="Everything is frozen: no parameter trains.", where="fit(model)",
             received="no parameter that requires gradients",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
         )  # fmt: skip
@@ -229,7 +229,7 @@ def _made_scheduler(
 
 
 def step_scheduler(scheduler: Any, train_loss: float, val_loss: float | None) -> None:
-    """Step a schedule at the end of an epoch; one that waits for a plateau is told the loss, of validation if any."""
+    """Step a schedule at the end of an epoch; one that waits for a plateau gets the loss, of validation if any."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(train_loss if val_loss is None else val_loss)
     elif scheduler is not None:

@@ -36,7 +36,7 @@ def output_of(result: Any) -> Tensor:
         return next(iter(found.values()))
     picked = _likely(found) if found else "[0]"
     raise DataError(
-        what="Cannot tell which part of the model's output the loss takes.",
+        what="It is unclear which part of the model's output the loss takes.",
         where="the model's output",
         received=f"{type(result).__name__} with {len(found)} tensors ({_listed(found)})"
         if found
@@ -60,7 +60,7 @@ def tensors_of(result: Any) -> dict[str, Tensor]:
 
 
 def loss_of(loss: Callable[[Any, Any], Any], output: Any, target: Any, *, is_first: bool = False) -> Any:
-    """`loss(output, target)`; an error over an output that is no tensor tells what the output holds.
+    """`loss(output, target)`; an error over an output that is no tensor lists what the output holds.
 
     Args:
         loss: callable(output, target) -> scalar.

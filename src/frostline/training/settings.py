@@ -1,4 +1,4 @@
-"""Checks what a caller asks of a training run before anything is done."""
+"""Checks the settings of a training run before anything is done."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_settings(
         raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
     if not isinstance(monitor, bool) and (not isinstance(monitor, str) or monitor != "heal"):  # pyright: ignore
         raise _wrong(
-            "monitor", monitor, "use monitor=True to watch and tell, monitor='heal' to cure, or monitor=False."
+            "monitor", monitor, "use monitor=True to measure and report, monitor='heal' to treat, or monitor=False."
         )
     if monitor == "heal" and precision != "32-true":
         raise _wrong("monitor", f"'heal' with precision={precision!r}",

@@ -157,7 +157,7 @@ def keep_statistics(model: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
-    """What `module.train` is while the module is frozen: inference mode, whatever is asked."""
+    """What `module.train` is while the module is frozen: inference mode, whatever the argument."""
     del mode
     module.training = False
     for child in module.children():

@@ -91,7 +91,7 @@ def _find(model: nn.Module) -> str:
             what="Two layers could be the output layer.",
             where=type(model).__name__,
             received=", ".join(repr(name) for name in names),
-            do=f"say which: frostline.replace_head(model, num_classes, name={names[0]!r}).",
+            do=f"name it: frostline.replace_head(model, num_classes, name={names[0]!r}).",
         )
     if names:
         return names[0]

@@ -30,7 +30,7 @@ class FrozenState:
 
     Args:
         model: Its frozen parameters are digested, and buffers and modes of the modules that `freeze` holds. These are
-            put in inference mode, if somebody has set their `training` by hand.
+            put in inference mode, if their `training` was set by hand.
     """
 
     def __init__(self, model: nn.Module) -> None:

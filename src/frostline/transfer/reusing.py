@@ -41,7 +41,7 @@ def reuse(
         prefix: What the source's names begin with and the target's do not; None takes off the beginning without
             which most tensors fit.
         place: Where the tensors come from, for errors; None: the class of the module.
-        told: What is known of the source already, for the notes.
+        told: Notes on the source that were made before.
 
     Returns:
         What was copied, what the source does not have, and what did not fit.
@@ -77,7 +77,7 @@ def reuse(
             what="Nothing could be reused: no weight of the source fits the target by name and shape.",
             where=place or type(source).__name__,
             received=f"{len(values)} tensors, such as {nearest(next(iter(wanted), ''), values)}",
-            do=f"give the source's own start of its names, prefix=..., or pass the part of the target that it is for, "
+            do=f"pass the beginning of the source's names, prefix=..., or the part of the target that it belongs to, "
             f"target.get_submodule(name); the target has {nearest('', wanted)}.",
         )
     _refuse_without_values({name: values[name] for name in copied}, weights)
@@ -277,7 +277,7 @@ def _start(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
         what="Several parts of the source fit the target as well.",
         where="reuse(source, target)",
         received=f"tensors whose names begin with {', '.join(map(repr, best))}",
-        do=f"say which: frostline.reuse(source, target, prefix={best[0]!r}).",
+        do=f"name it: frostline.reuse(source, target, prefix={best[0]!r}).",
     )
 
 

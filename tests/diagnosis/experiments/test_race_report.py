@@ -13,7 +13,7 @@ from helpers_race import LEG, in_race, race
     [
         (math.nan, LEG, {}, "the loss with it is not finite"),
         (0.1, LEG, {"has_symptom": False}, "no rule has found the symptom that it treats"),
-        (0.1, 50, {}, "the batches end before it can be told from a faster start: pass more of them"),
+        (0.1, 50, {}, "the batches end before it differs from a faster start: pass more of them"),
         (9.0, 50, {}, "its lead is too small to be reliable"), (0.1, LEG, {}, "its lead is too small to be reliable"),
     ],
 )  # fmt: skip

@@ -54,9 +54,9 @@ def test_consequences_wait_for_the_cause():
     assert {found[code].outcome for code in ("FL201", "FL103", "FL202")} == {"tip"}
     assert found["FL201"].why.endswith("Fixing this did not help in a trial.")
     assert found["FL103"].why.endswith("Fixing this helped as well.")
-    assert found["FL202"].why.endswith("It was not tried on its own.")
+    assert found["FL202"].why.endswith("No trial was made for it.")
     assert {found[code].advice for code in ("FL201", "FL103", "FL202")} == {
-        "mend the cause first (learning rate too high), then look again."
+        "fix the cause first (learning rate too high), then look again."
     }
 
 
@@ -129,7 +129,7 @@ def test_of_several_rules_of_a_family_the_one_that_was_proven_is_told():
         told(diagnosis_of([tip("FL401"), tip("FL402")], None), proof, "learning_rate", [trial("learning_rate")])
     )
     assert (found["FL402"].outcome, found["FL401"].outcome) == ("issue", "tip")
-    assert "mend the cause first" in found["FL401"].advice
+    assert "fix the cause first" in found["FL401"].advice
     both = by_code(
         told(diagnosis_of([tip("FL501"), tip("FL505")], None), proof_of(trial("input_scale")), "input_scale")
     )
@@ -192,3 +192,4 @@ def test_what_helped_once_and_was_not_repeated_says_why():
     )
     (left,) = diagnosis.not_judged
     assert "before this was tried: undo dead_units, again. checkup(..., budget=10) tries it." in left.why
+    assert found["FL401"].why.endswith("No trial was made for it.")

@@ -201,7 +201,7 @@ def test_targets_in_another_unit_are_answered_in_it_with_a_rate_that_fits(optimi
         assert found == {}
         return
     (remedy,) = found.values()
-    assert remedy.name == "answers in the unit of the targets: times 50, plus 100"
+    assert remedy.name == "outputs in the unit of the targets: times 50, plus 100"
     assert ("the learning rate divided by" in remedy.advice) is (lr < 0.1)
     model = nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 1))
     patient = Patient(model, sgd(model, lr=0.1))

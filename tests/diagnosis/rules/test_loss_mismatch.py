@@ -50,7 +50,7 @@ def test_the_limits(facts, outcome):
     [
         ({"pairs_all": True}, "the shapes of output and target differ", "give both the same shape"),
         ({"prefers_right": False}, "correct outputs do not have a lower loss", "check the sign of the loss"),
-        ({"is_bounded": False}, "falls without bound", "binary_cross_entropy_with_logits wants labels of 0 and 1"),
+        ({"is_bounded": False}, "falls without bound", "binary_cross_entropy_with_logits takes labels of 0 and 1"),
         ({"slope_when_wrong": 0.001}, "the gradient of the loss is 1e-03 of that at the start",
          "if a softmax or sigmoid comes before"),
         ({"stuck_share": 0.6, "reach": (0.0, 1.0)}, "gives values from 0 to 1; 60% of this loss cannot be reduced",

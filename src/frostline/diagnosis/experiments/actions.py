@@ -48,7 +48,7 @@ def clip_usual(patient: Patient, data: Sequence[Batch], norm: float, share: floa
 
     Args:
         patient: Its gradients are clipped.
-        data: The first batch says how many rows a batch has.
+        data: The first batch shows how many rows a batch has.
         norm: The usual one, until others were seen.
         share: Of the rows that are far out.
     """

@@ -68,11 +68,11 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
 
     Args:
         given: Pairs of inputs and target.
-        model: It says the device.
+        model: Batches go to its device.
         steps: How many; None takes all.
 
     Raises:
-        DataError: If there are none, or fewer than asked, or an item is not a pair of dense tensors.
+        DataError: If there are none, or fewer than `steps`, or an item is not a pair of dense tensors.
     """
     parameter = next(model.parameters(), None)
     if parameter is None:
@@ -97,7 +97,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
     if steps is not None and 2 <= len(found) < steps:
         raise DataError(
             what="The batches ran out.", where=f"steps={steps}", received=f"{len(found)} batches",
-            do="pass more of them, such as a few epochs of a loader, or ask for fewer steps.",
+            do="pass more of them, such as a few epochs of a loader, or set fewer steps.",
         )  # fmt: skip
     if len(found) < 2:
         raise DataError(
@@ -126,8 +126,8 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     fifth of the rows is held out: they are taken out of every batch. Rows that are far out of the data stay in
     training, and are not judged by.
 
-    Where few distinct inputs come again and again (a truth table, categories), a network cannot know those that it was
-    not trained on: then the last fifth of the batches is held out, and what is nowhere else stays in training, too.
+    Where few distinct inputs come again and again (a truth table, categories), a network cannot predict those that it
+    was not trained on: then the last fifth of the batches is held out, and what is nowhere else stays in training, too.
 
     Args:
         data: The batches.
@@ -238,12 +238,12 @@ def _is_divisible(inputs: Any, target: Any) -> bool:
 
 
 def usual_rows(data: Sequence[Batch]) -> list[Batch]:
-    """The batches without rows that are far out of the data, or not finite: nobody is judged by those."""
+    """The batches without rows that are far out of the data, or not finite: these are excluded from the evaluation."""
     return _without(data, outlying_rows(data))
 
 
 def finite_rows(data: Sequence[Batch]) -> list[Batch]:
-    """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
+    """The batches without samples that hold NaN or infinity, which cannot be scored."""
     odd: list[Tensor] = []
     for inputs, target in data:
         size = batches.batch_size(inputs)

@@ -41,7 +41,7 @@ def is_skilled(score: Score, first: float, least: float = LEARNS) -> bool:
     Args:
         score: Of held-out samples.
         first: The loss of the first step: the one answer is the mean of its own, and those of a network that blew up
-            are worse than none. So its loss must not be above the first, unless more answers are right.
+            are worse than none. So its loss must not be above the first, unless more outputs are correct.
         least: The share of the loss of that answer that it must save.
     """
     has_gained = not score.loss > first or (score.lead or 0.0) > LEARNS
@@ -54,7 +54,7 @@ class Suspicion:
 
     Attributes:
         remedy: What would be undone.
-        family: The sickness that it speaks for.
+        family: The sickness whose cause it would be.
         is_clear: True if a rule found more than a tip of that family.
         has_symptom: True if a rule found anything of it.
         is_late: True if nothing of it was there before the first step.
@@ -77,7 +77,7 @@ class Trial:
         suspicion: What was tried, and why.
         patient: The treated network, trained on the same batches; None if it could not be treated.
         score: Its score on the held-out samples.
-        gain: How much larger the share of right answers got.
+        gain: By how much the share of correct outputs rose.
         error: Standard error of the gain.
         loss_ratio: Held-out loss over the one without, and as much above 1 where losses are negative; 0 where that is
             not finite.
@@ -136,7 +136,7 @@ class Examination:
 
     @property
     def is_misfit(self) -> bool:
-        """True if the loss does not fit: nothing else can be told by trials then."""
+        """True if the loss does not fit: trials show nothing else then."""
         return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
 
     @property

@@ -48,7 +48,7 @@ def facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | N
 
 
 def may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
-    """Whether rows may be far out of the data: in the first input, as was seen, or in what nobody has looked at."""
+    """Whether rows may be far out of the data: in the first input, as was seen, or in inputs that were not measured."""
     inputs, target = data[0]
     others = [*list(batches.leaves(inputs).values())[1:], *batches.leaves(target).values()]
     return facts is None or facts.outlier > OUTLYING or any(tensor.is_floating_point() for tensor in others)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def with_nonfinite_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     """The first batch whose inputs or targets are not finite, looked up in the data: it may lie between samples.
 
-    Only where nothing else was not finite before it. NaN in a target may be how a loss is told what not to ask: it
+    Only where nothing else was not finite before it. NaN in a target may mark what the loss ignores: it
     counts in the first such batch alone, and there only if the loss was not finite for the first time.
     """
     has_masks = sum(batches.are_finite(inputs) for inputs, _ in data) < len(data) / 2

@@ -106,18 +106,18 @@ class Race:
         return next(leading, None)
 
     def _survivor(self) -> Runner:
-        """Where the one without treatment broke down and nobody won: the best of the others, or its start."""
+        """Where the untreated network broke down and no treatment won: the best of the others, or its start."""
         for one in self._running():
             if math.isfinite(one.loss) and self._is_healthy(one):
                 return one
         return Runner(self._patient.copy(), steps=self.schedule.start)
 
     def _running(self) -> list[Runner]:
-        """Those who are in the race, the best first."""
+        """The runners that are in the race, the best first."""
         return sorted((one for one in self.runners if not one.failure), key=lambda one: one.loss)
 
     def _bring_all(self, mark: int) -> Runner | None:
-        """Bring all to the mark; those who fall behind are out."""
+        """Train all to the mark; those that fall behind are out."""
         for one in sorted(self._running(), key=lambda one: not one.is_due):
             if self._bring(one, mark):
                 return one

@@ -51,7 +51,7 @@ def what_lacks(one: Runner, untreated: Runner, verdict: RaceVerdict, schedule: S
     if one.suspicion is not None and not verdict.has_symptom(one.suspicion):
         return "no rule has found the symptom that it treats"
     if AHEAD * schedule.taken(one.steps) > schedule.taken(schedule.end) and one.loss < loss_of(untreated.score):
-        return "the batches end before it can be told from a faster start: pass more of them"
+        return "the batches end before it differs from a faster start: pass more of them"
     return "its lead is too small to be reliable"
 
 

@@ -121,7 +121,7 @@ class RaceVerdict:
         return falls(one.score, last, -_LEVEL) and one.score.share >= last.share
 
     def issues_left(self, one: Runner, suspicion: Suspicion) -> list[str]:
-        """Codes of the issues that speak against it: what it treats still stands, or another has come.
+        """Codes of the issues that count against it: the treated issue is still there, or another one has appeared.
 
         Beside a network that learns nothing, one that learns in spite of another issue is worth keeping.
         """

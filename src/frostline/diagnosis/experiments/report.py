@@ -1,4 +1,4 @@
-"""What a checkup says: findings of the cause with their proof, all others with what came of undoing them."""
+"""The result of a checkup: findings of the cause with their proof, all others with the result of their trial."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
 
 
 def _advised(finding: Finding, proof: Proof) -> Finding:
-    """With what was done in the trial, where that says more than the rule can."""
+    """With the advice of the trial, where it is more specific than that of the rule."""
     if finding.layer and finding.code in _OF_A_LAYER:
         return finding  # what others have learnt stays
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
@@ -146,7 +146,7 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial], ended
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
-    advice = f"mend the cause first ({cause.title}), then look again." if cause else finding.advice
+    advice = f"fix the cause first ({cause.title}), then look again." if cause else finding.advice
     return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
 
 

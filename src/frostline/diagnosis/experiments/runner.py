@@ -59,7 +59,7 @@ class Runner:
 
     @property
     def is_due(self) -> bool:
-        """True if what is known before training speaks for its treatment."""
+        """True if measurements before the training suggest its treatment."""
         return self.suspicion is not None and self.suspicion.remedy.is_due
 
     @property

@@ -1,4 +1,4 @@
-"""The score of a model on held-out samples: its loss, and the share of right answers or of explained variance."""
+"""The score of a model on held-out samples: its loss, and the share of correct outputs or of explained variance."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Score:
     """Of a model in eval mode.
 
     Attributes:
-        share: Of answers that are right; of real targets, the share of their variance that is explained. 0 where an
+        share: Of outputs that are correct; of real targets, the share of their variance that is explained. 0 where an
             output is not finite.
         loss: Mean over the batches; NaN where it is not finite.
         samples: The share of each sample, within -1 and 1, in the order of the data; where `is_of_loss`, the loss of
             each batch.
         skill: By which share the loss is below that of the constant-prediction baseline; None if not known.
-        lead: How much larger its share is than that of this one answer; None if not asked.
-        is_of_loss: True if answers and targets are of no kind that can be compared: the share is 1 / (1 + loss).
+        lead: By how much its share exceeds that of this baseline; None if not computed.
+        is_of_loss: True if outputs and targets are of no kind that can be compared: the share is 1 / (1 + loss).
     """
 
     share: float
@@ -49,7 +49,7 @@ class Score:
     def gain_over(self, other: Score) -> tuple[float, float]:
         """(gain in share, its standard error) over another model's score on the same samples.
 
-        The error is that of a paired comparison: samples that both answer alike do not count. It says how far the gain
+        The error is that of a paired comparison: samples with equal outputs do not count. It shows how far the gain
         may be luck of which samples were held out, not luck of the training. Of losses, the gain is the share of the
         other's that is saved, whatever their unit.
         """
@@ -116,7 +116,7 @@ def score(
         data: The batches.
         loss_fn: callable(output, target) -> scalar.
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
-        compares: True also counts the right answers of the constant-prediction baseline.
+        compares: True also counts the correct outputs of the constant-prediction baseline.
     """
     kind = _kind_of([target for _, target in data])
     tally = _Tally(kind)
@@ -147,7 +147,7 @@ def mean_loss(
     model: nn.Module, data: Sequence[tuple[Any, Any]], loss_fn: Callable[[Any, Any], Tensor], *,
     train_mode: bool = False,
 ) -> float:  # fmt: skip
-    """The loss of `score`, alone: nothing else is asked of the answers, a third of the time of a small network.
+    """The loss of `score`, alone: nothing else is computed, a third of the time of a small network.
 
     Args:
         model: As for `score`.
@@ -228,7 +228,7 @@ def _of_loss(loss: float) -> float:
 
 
 def _kind_of(targets: list[Any]) -> str:
-    """What all targets together are: `one of several`, `labels`, `sides` or `values`. NaN is nothing that is asked."""
+    """What all targets together are: `one of several`, `labels`, `sides` or `values`. NaN marks what is ignored."""
     real = [target for target in targets if isinstance(target, Tensor) and target.is_floating_point() and target.dim()]
     if real and all(bool(((target == 0) | (target == 1) | target.isnan()).all()) for target in real):
         return "one of several" if all(map(_is_one_of_several, real)) else "labels"
@@ -269,7 +269,7 @@ def _count_errors(tally: _Tally, output: Tensor, target: Tensor) -> None:
 
 
 def _answers(kind: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked.
+    """(is correct, is counted) by sample and place; None where targets are no classes. Below 0, a target is ignored.
 
     Targets that are one of several are classes as well: of ten, nine would be right where nothing is answered.
     """
@@ -301,7 +301,7 @@ _MOVED = 1e-2  # of the largest answer
 
 
 def one_answer(output: Any, others: list[Any], given: Sequence[Tensor] = ()) -> Any:
-    """The mean answer, given to every sample; None where answers are of no kind that has a mean.
+    """The mean output, repeated for every sample; None where outputs have no mean.
 
     Answers by name have none where one of them is a loss, or an input that the model hands on: what is compared with
     the target, or with the input, is not known then.
@@ -346,7 +346,7 @@ def _mean_of(values: Tensor, others: list[Any]) -> Tensor:
 
 
 def is_moved(output: Any, same: Any) -> bool:
-    """True if some answer is well away from the one for all."""
+    """True if some output is well away from the mean output."""
     if isinstance(output, Tensor):
         return bool((output - same).abs().max() > _MOVED * output.abs().max()) if output.numel() else False
     floats = [name for name, value in output.items() if isinstance(value, Tensor) and value.is_floating_point()]

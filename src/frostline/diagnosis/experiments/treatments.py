@@ -51,16 +51,16 @@ class Remedy:
 
     Attributes:
         name: What is done, in words.
-        families: The sicknesses that it speaks for, likeliest first.
+        families: The sicknesses that it treats, likeliest first.
         apply: Changes a patient in place, given the batches it trains on.
         finish: What is left to do after training, or None.
-        needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+        needs_symptom: True if it counts for a family only where a rule has found that family's symptom.
         key: What it is known by, where its name holds a number that was measured.
-        is_due: True if what is known before training speaks for it as much as an issue would.
+        is_due: True if measurements before the training suggest it as strongly as an issue would.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
-        advice: What a user can do, where that says more than the rule's own advice; else "".
-        undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
+        advice: What a user can do, where that is more specific than the rule's own advice; else "".
+        undoes_the_start: True if it counts only for faults of the first steps: new weights may help by chance.
     """
 
     name: str
@@ -134,7 +134,7 @@ class _Row:
     """A treatment of the table.
 
     Attributes:
-        found: Codes or families, one of which must have been found; empty: `when` says it all.
+        found: Codes or families, one of which must have been found; empty: `when` alone decides.
         when: What else must hold.
         how: Makes the treatment; None where what was measured allows none.
     """
@@ -187,7 +187,7 @@ def _target_remedy(case: _Case) -> Remedy | None:
         return None
     degree = loss.degree if loss is not None else 2.0
     factor = 1.0 if case.evidence.optimizer.is_scale_free else facts.deviation**-degree
-    name = f"answers in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
+    name = f"outputs in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
     rate = "" if factor == 1 else f" and the learning rate divided by {1 / factor:.2g}"
 
     def scale(patient: Patient, data: Sequence[Batch]) -> None:
@@ -204,7 +204,7 @@ def _target_remedy(case: _Case) -> Remedy | None:
 
 
 def is_clear(finding: Finding) -> bool:
-    """True for an issue, and for a step size beyond its limit: less is asked of a trial that treats those."""
+    """True for an issue, and for a step size beyond its limit: a trial that treats those needs less gain."""
     if finding.measured is None or finding.limit is None:
         return finding.outcome == "issue"
     is_large = finding.code == "FL401" and finding.measured > finding.limit
@@ -213,7 +213,7 @@ def is_clear(finding: Finding) -> bool:
 
 
 def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
-    """The family that a treatment that helped speaks for; None if its symptom was not seen.
+    """The family whose cause a treatment that helped shows; None if its symptom was not seen.
 
     Args:
         remedy: The treatment.

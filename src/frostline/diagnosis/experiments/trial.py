@@ -177,7 +177,7 @@ def train(
 
 
 def _step(patient: Patient, parameters: list[nn.Parameter], norms: _Norms | None) -> None:
-    """Clip, and step unless the clip left it out: the norm of that gradient is told as it came."""
+    """Clip, and step unless the clip left it out: the norm of that gradient is returned unclipped."""
     before = separate_norms(parameters)[0] if norms is not None and patient.clip is not None else ()
     result = patient.clip(parameters) if patient.clip is not None else None
     if getattr(result, "skipped", False):

@@ -30,7 +30,7 @@ class Criterion:
 
     Attributes:
         max_loss_ratio: The largest loss with the treatment over the loss without it.
-        min_gain: The smallest gain in the share of right answers, or in the explained variance.
+        min_gain: The smallest gain in the share of correct outputs, or in the explained variance.
         min_sigma: By how many of its standard errors the gain must exceed zero, in one experiment.
         min_sigma_of_mean: The same for the mean of repeated experiments.
     """
@@ -80,7 +80,7 @@ def has_lost(own: Score, other: Score, *, marks: int, learns: bool) -> bool:
 
 
 def leads(own: Score, other: Score, *, is_issue: bool, has_symptom: bool, learns: bool) -> bool:
-    """True if held-out loss and answers are clearly better.
+    """True if held-out loss and score are clearly better.
 
     Args:
         own: With the treatment.
@@ -103,7 +103,7 @@ def leads_by_far(own: Score, other: Score) -> bool:
 
 
 def leads_clearly(own: Score, other: Score) -> bool:
-    """True if the loss is much lower, and no fewer answers are right."""
+    """True if the loss is much lower, and no fewer outputs are correct."""
     return falls(own, other, 1 - _CLEARLY) and own.share >= other.share
 
 
@@ -113,7 +113,7 @@ def leads_a_little(own: Score, other: Score) -> bool:
 
 
 def leads_at_last(own: Score, other: Score, *, learns: bool) -> bool:
-    """True if loss and answers are better as much as a tip asks; beside a network that learns nothing, answers alone.
+    """True if loss and score are better by as much as a tip requires; beside a network that learns nothing, the score.
 
     Args:
         own: With the treatment.
@@ -125,7 +125,7 @@ def leads_at_last(own: Score, other: Score, *, learns: bool) -> bool:
 
 
 def leads_steadily(pairs: Sequence[tuple[Score, Score]]) -> bool:
-    """True if the last of these pairs, (with, without), all show a lower loss, and no fewer right answers."""
+    """True if the last of these pairs, (with, without), all show a lower loss, and no fewer correct outputs."""
     last = pairs[-TIMES:]
     return len(last) == TIMES and all(
         leads_a_little(own, other) and own.share >= other.share and has_more(other) for own, other in last
@@ -133,7 +133,7 @@ def leads_steadily(pairs: Sequence[tuple[Score, Score]]) -> bool:
 
 
 def _gains(own: Score, other: Score, criterion: Criterion) -> bool:
-    """True if the gain in right answers meets a criterion."""
+    """True if the gain in correct outputs meets a criterion."""
     gain, error = own.gain_over(other)
     return gain >= max(criterion.min_gain, criterion.min_sigma * error)
 
@@ -180,7 +180,7 @@ class Proof:
 
 
 def counts(trial: Trial) -> bool:
-    """True if the network is clearly better with the treatment, in right answers and in loss."""
+    """True if the network is clearly better with the treatment, in score and in loss."""
     criterion = _criterion_of(trial)
     min_gain = 0.0 if trial.suspicion.is_clear else criterion.min_gain  # a clear symptom: the second trial decides
     is_slow = trial.suspicion.remedy.code == "FL402" and trial.suspicion.is_clear
@@ -212,7 +212,7 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
 
 
 class _Folds:
-    """The same start, trained on other samples in another order with other noise; made when asked for."""
+    """The same start, trained on other samples in another order with other noise; computed on demand."""
 
     def __init__(self, seen: Examination, whole: Sequence[Batch]) -> None:
         self._first, self._whole = seen, whole

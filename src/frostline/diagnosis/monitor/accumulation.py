@@ -1,4 +1,4 @@
-"""Notices gradients that are added up over optimizer steps because nobody cleared them."""
+"""Detects gradients that add up over optimizer steps because they are not cleared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Accumulation:
     """Compares one small gradient, after the last backward pass before a step, with what was left of the step before.
 
     What the gradient holds beyond all that the passes since that step have brought is the gradient of that step, if
-    nobody cleared it. The last pass counts: a loop may clear after other passes have gone through the same weights, as
+    it was not cleared. The last pass counts: a loop may clear after other passes have gone through the same weights, as
     that of a GAN does, whose generator is trained through the discriminator. Several passes before a step are
     accumulation on purpose; clipping and unscaling come after the pass, and change nothing here.
     """

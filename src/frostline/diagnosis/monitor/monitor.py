@@ -48,7 +48,7 @@ _PARTED = 10
 
 
 class Monitor:
-    """Measures a model while any loop trains it, and says what it finds.
+    """Measures a model while any loop trains it, and reports findings.
 
     In any loop::
 
@@ -70,7 +70,7 @@ class Monitor:
         optimizer: The one that steps, or None.
         every: Steps from one sample to the next.
         budget: Share of the loop's time that samples after the first ten may take. Near it samples are taken without
-            outputs of layers, which cost most (their fields are None); beyond it they are left out (`samples` tells).
+            outputs of layers, which cost most (their fields are None); beyond it they are left out (see `samples`).
         path: A file to which every record is written as one line of JSON; it must not exist yet.
         log: callable(numbers, step): a logger, such as Fabric's `log_dict`.
 
@@ -305,7 +305,7 @@ class Monitor:
             self._untold.append(sample)
 
     def _tell(self) -> None:
-        """Records to the file and to the logger. Without these, numbers wait until somebody asks for them."""
+        """Records to the file and to the logger. Without these, numbers stay on the device until they are read."""
         if not self._untold:
             return
         self._read_losses()

@@ -1,4 +1,4 @@
-"""Makes plain records of sampled steps: measured several at a time, read from the device when somebody asks.
+"""Makes plain records of sampled steps: measured several at a time, read from the device on demand.
 
 A sampled step leaves copies of some values behind. An operation costs the same for the copies of one step as for those
 of thirty, and most of that is spent on fetching code that the loop has pushed out of the caches.

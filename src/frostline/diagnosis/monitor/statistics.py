@@ -1,4 +1,4 @@
-"""Numbers of the outputs of many layers at once, left on the device until somebody reads them.
+"""Numbers of the outputs of many layers at once, left on the device until they are read.
 
 Legend: N values of a unit (samples times places), U units of a layer. An operation costs some microseconds however
 little it is given, so outputs of the same shape, of several layers and steps, are measured together: O of them.

@@ -1,1 +1,1 @@
-"""Single questions about a model that a measurement answers: its loss, its wiring, outliers among its inputs."""
+"""Single measurements of a model: its loss, its wiring, outliers among its inputs."""

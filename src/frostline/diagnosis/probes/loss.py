@@ -1,4 +1,4 @@
-"""Asks a loss about answers that we make: no label of any framework is needed to know what it rewards.
+"""Probes a loss with outputs made here: what it rewards is measured, whatever its name.
 
 Legend: B batch, C classes.
 """
@@ -32,7 +32,7 @@ _SAME = 1e-4  # relative difference of two losses that are the same but for roun
 
 
 def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> LossFacts:
-    """How a loss behaves, asked with a batch of real targets and answers of our own.
+    """How a loss behaves, measured with a batch of real targets and made outputs.
 
     Args:
         loss_fn: callable(output, target) -> scalar.
@@ -66,7 +66,7 @@ def _is_fixed(made: Tensor) -> bool:
 
 
 def _pairs_all(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
-    """Whether every answer is compared with every target, as (B, 1) and (B,) are where nobody reshapes them.
+    """Whether every output is compared with every target, as (B, 1) and (B,) are without a reshape.
 
     Then the loss of some rows is the mean, or the sum, of the losses of all pairs of them.
     """
@@ -131,7 +131,7 @@ def _classes(
 def _is_wrong_for_each(
     loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wrong: Tensor, target: Tensor
 ) -> bool:  # fmt: skip
-    """Whether a wrong answer costs no more than the right one for every sample alone."""
+    """Whether a wrong output costs no more than the right one for every sample alone."""
     rows = range(min(len(target), _PAIRED))
     pairs = [
         [_cost(loss_fn, _SURE * answer[at : at + 1], target[at : at + 1]) for answer in (right, wrong)] for at in rows
@@ -140,7 +140,7 @@ def _is_wrong_for_each(
 
 
 def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
-    """What turns free answers into such as the model gives: logits, log-probabilities or probabilities."""
+    """What turns free values into outputs as the model gives them: logits, log-probabilities or probabilities."""
     ones = output.new_ones(len(output))
     if torch.allclose(output.exp().sum(dim=1), ones, atol=1e-3):
         return _as_log_probabilities
@@ -204,7 +204,7 @@ def _of_shifts(loss_fn: Callable[[Any, Any], Tensor], wanted: Tensor, target: Te
 
 
 def _side(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> int:
-    """1 if answers cost more when all are moved up or down by a unit, -1 if they cost less, else 0."""
+    """1 if outputs cost more when all are moved up or down by a unit, -1 if they cost less, else 0."""
     exact, *moved = [_cost(loss_fn, answer + shift * unit, target) for shift in (0.0, -1.0, 1.0)]
     known = _finite(moved)
     if not known:
@@ -216,7 +216,7 @@ def _side(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, ta
 def _labels(
     loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor, made: Tensor
 ) -> LossFacts:
-    """Of logits or values: a right answer leans to the right side. Not all of these are in the domain of every loss."""
+    """Of logits or values: a right output leans to the right side. Not all of these are in the domain of every loss."""
     of_right = _finite([_cost(loss_fn, answer, target) for answer in (right, wanted, 0.25 * right)])
     of_wrong = _finite([_cost(loss_fn, answer, target) for answer in (-right, wanted - right / _SURE)])
     if not of_right or not of_wrong:
@@ -248,7 +248,7 @@ def _is_floorless(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target:
 
 
 def _is_bounded(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:
-    """False if surer answers cost less without end on one side alone; a critic's do on both."""
+    """False if surer outputs cost less without end on one side alone; a critic's do on both."""
     (near, far, wrong) = (_ask(loss_fn, size * toward, target)[0] for size in (_CERTAIN, 2 * _CERTAIN, -2 * _CERTAIN))
     return not far < near - _DEEP or math.isclose(far, -wrong, rel_tol=1e-2)
 
@@ -256,7 +256,7 @@ def _is_bounded(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: T
 def _stuck(
     loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor, reach: tuple[float, float]
 ) -> float:  # fmt: skip
-    """The share of the loss that no answers of this reach take off, and others would."""
+    """The share of the loss that outputs within this reach cannot remove, and others would."""
     if reach == _ANY:
         return 0.0
     sizes = (0.5, 1.0, 2.0, 4.0, _SURE)
@@ -269,7 +269,7 @@ def _stuck(
 
 
 def _may_be_distances(made: Tensor) -> bool:
-    """True for answers that are never below 0, and no probabilities."""
+    """True for outputs that are never below 0, and no probabilities."""
     return bool((made >= 0).all()) and _range_of_last(made) == _ANY
 
 
@@ -278,7 +278,7 @@ def _finite(values: list[float]) -> list[float]:
 
 
 def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) -> tuple[float, float]:
-    """(loss, norm of its slope) at an answer."""
+    """(loss, norm of its slope) at an output."""
     leaf = answer.detach().clone().requires_grad_()
     loss = loss_fn(leaf, target)
     (slope,) = torch.autograd.grad(loss, leaf, materialize_grads=True)
@@ -286,7 +286,7 @@ def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) 
 
 
 def _cost(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) -> float:
-    """The loss at an answer; NaN where it does not take that."""
+    """The loss at an output; NaN where it does not take that."""
     try:
         return _ask(loss_fn, answer, target)[0]
     except (*FOREIGN, DataError):

@@ -24,8 +24,8 @@ _OF_ONE = 1e-2  # what shares of classes may miss of their sum, in float16
 def outlying_rows(data: Sequence[Batch]) -> list[Tensor]:
     """Of each batch, which rows are far out of all the data, or not finite, in inputs or in targets.
 
-    What a network has to answer for is the usual rows. By the others nobody is judged; they are what training has to
-    survive. Where many targets are NaN, that is how a loss is told what not to ask.
+    A network is evaluated on the usual rows. Outlier rows are excluded from the evaluation and stay in the training.
+    Where many targets are NaN, they mark what the loss ignores.
     """
     found = [torch.zeros(batches.batch_size(inputs), dtype=torch.bool) for inputs, _ in data]
     for what, sizes in _all_sizes(data):

@@ -21,8 +21,8 @@ _FEW = 16  # values that are compared: an optimizer that moves a weight moves al
 class Unheld:
     """The trainable parameters that an optimizer does not hold, as they were, and the strangers that it holds.
 
-    Several optimizers may train parts of one model: what any of them has moved is not told. A part that gets no
-    gradient is left alone by this loop, and not told either.
+    Several optimizers may train parts of one model: what any of them has moved is not reported. A part that gets no
+    gradient is not trained by this loop, and not reported either.
 
     Args:
         found: The layers of the model, with their trainable parameters.

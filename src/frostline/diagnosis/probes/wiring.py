@@ -1,4 +1,4 @@
-"""How a training is wired: parts of the network that never move, and samples that answer for each other.
+"""How a training is wired: parts of the network that never move, and samples that change each other's outputs.
 
 Legend: B samples of a batch.
 """
@@ -38,7 +38,7 @@ def idle_parts(
     Args:
         patient: After training.
         start: Its trainable parameters before, by name.
-        data: One backward pass of the first batch tells who gets a gradient at all.
+        data: One backward pass of the first batch shows which parts get a gradient at all.
         loss_fn: callable(output, target) -> scalar.
     """
     parameters = dict(patient.model.named_parameters())
@@ -94,10 +94,10 @@ def _gradients(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Ten
 
 
 def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
-    """Whether the answer to one sample changes with the others, in eval mode; None if that cannot be asked.
+    """Whether the output of one sample changes with the others, in eval mode; None if that cannot be measured.
 
     Args:
-        model: It gives (B, C) answers.
+        model: Its outputs have shape (B, C).
         inputs: A tensor of B samples.
         target: (B,) or (B, C).
     """

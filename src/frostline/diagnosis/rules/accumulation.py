@@ -1,4 +1,4 @@
-"""FL504: gradients that nobody clears."""
+"""FL504: gradients that are not cleared."""
 
 from __future__ import annotations
 

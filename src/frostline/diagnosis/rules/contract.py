@@ -1,7 +1,7 @@
 """What a rule is: a pure function from evidence to findings, under one stable code.
 
-A rule answers `issue`, `tip`, `passed`, `not applicable` where the network has nothing of the kind, or `not judged`
-where it could not be seen; both with the reason. It knows no torch: evidence is numbers.
+A rule returns `issue`, `tip`, `passed`, `not applicable` where the network has nothing of the kind, or `not judged`
+where it could not be measured; both with the reason. It imports no torch: evidence is numbers.
 """
 
 from __future__ import annotations

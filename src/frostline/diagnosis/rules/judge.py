@@ -16,7 +16,7 @@ SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
 
 
 def judge(evidence: Evidence) -> Diagnosis:
-    """What every rule says; causes are candidates until one is tried. Where nothing was seen, nothing is judged."""
+    """The findings of all rules; causes are candidates until one is tried. Without measurements nothing is judged."""
     if not _has_seen_anything(evidence):
         why = "; ".join(evidence.unseen) or "no step was measured."
         return diagnosis_of([rule.ABOUT.not_judged(why) for rule in RULES], cause=None)

@@ -63,6 +63,6 @@ def _too_short(epochs: float) -> str:
     seen = "each input was seen once" if epochs < 1.05 else f"the batches are about {epochs:.1f} epochs"
     return (
         f"the training is too short ({seen}): in the first epochs a larger rate is ahead in healthy networks as well. "
-        "Pass three epochs or more, such as [batch for _ in range(3) for batch in loader], or say epochs= where inputs "
-        "never come again."
+        "Pass three epochs or more, such as [batch for _ in range(3) for batch in loader], or pass epochs= where "
+        "inputs never repeat."
     )

@@ -36,7 +36,7 @@ _LOGARITHMS = (
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """How the loss answers to answers that are right, wrong and certain."""
+    """The loss of outputs that are right, wrong and confident."""
     facts = evidence.loss
     if facts is None or facts.kind == "unknown":
         return (ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`)."),)
@@ -66,7 +66,7 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     if not facts.is_bounded:
         why = "the loss falls without bound as the outputs grow."
         advice = (
-            "binary_cross_entropy_with_logits wants labels of 0 and 1 (not -1 and 1, or 1 and 2), nll_loss "
+            "binary_cross_entropy_with_logits takes labels of 0 and 1 (not -1 and 1, or 1 and 2), nll_loss "
             "log-probabilities."
         )
         return why, advice, None, None

@@ -1,4 +1,4 @@
-"""FL506: samples that answer for each other."""
+"""FL506: samples that change each other's outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABOUT = About(
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Whether the answers to the other samples change with one sample, in eval mode: in most networks they must not."""
+    """Whether the outputs of the other samples change with one sample, in eval mode: in most networks they must not."""
     if evidence.mixes is None:
         return (ABOUT.not_applicable("the model's output does not have one row for each sample of one input tensor."),)
     if evidence.mixes:

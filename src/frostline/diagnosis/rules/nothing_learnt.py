@@ -60,7 +60,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     found = ABOUT.tip(why, skill, LEARNS)
     if evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
-        found = replace(found, why=f"{why} That is too short a training to say more.", advice=advice)
+        found = replace(found, why=f"{why} The training is too short to conclude more.", advice=advice)
     return (found,)
 
 

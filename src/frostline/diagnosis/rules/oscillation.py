@@ -29,7 +29,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_judged("fewer than ten losses were measured."),)
     if min(parts) < 0 < max(parts):
         return (
-            ABOUT.not_judged("the loss takes both signs, as a policy-gradient loss does, so its size says nothing."),
+            ABOUT.not_judged("the loss takes both signs, as a policy-gradient loss does, so its size has no meaning."),
         )
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))

@@ -78,7 +78,7 @@ class StepRecord:
         gradient_norm: Of all parameters together.
         layers: One sample per layer that was seen.
         nonfinite: The first layer, in the order of the forward pass, whose output was not finite; `input` for the
-            model's input, `target` for what it should answer, `gradient` if only a gradient was; None if everything
+            model's input, `target` for the batch's target, `gradient` if only a gradient was; None if everything
             was finite.
         nonfinite_samples: Positions in the batch of the samples that were not finite there.
     """
@@ -147,14 +147,14 @@ class TargetFacts:
 
 @dataclass(frozen=True)
 class LossFacts:
-    """How the loss behaves on answers that we made, without the model.
+    """How the loss behaves on made outputs, without the model.
 
     Attributes:
         kind: `classes` or `values`, by the targets; `unknown` if the loss could not be probed.
-        prefers_right: True if right answers cost less than wrong ones.
-        slope_when_wrong: Slope at a confidently wrong answer over the slope at no answer.
-        is_bounded: False if a more and more confident right answer costs less without end.
-        is_finite: False if a confident answer gives a loss or a slope that is not finite.
+        prefers_right: True if right outputs cost less than wrong ones.
+        slope_when_wrong: Slope at a confident wrong output over the slope at a neutral one.
+        is_bounded: False if a more and more confident right output costs less without end.
+        is_finite: False if a confident output gives a loss or a slope that is not finite.
         stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
         out_of_reach: Share of real targets outside of the range that the model's last function can give.
         reach: Lowest and highest answer that it can give.
@@ -163,7 +163,7 @@ class LossFacts:
         is_floorless: True if answers that are no probabilities, of a model that gives probabilities, would make the
             loss fall without end.
         has_several: True if several labels of a sample are true at once, and the model shares out a whole.
-        follows_shift: True if the loss stays where answers and targets move together (squared and absolute error);
+        follows_shift: True if the loss stays where outputs and targets move together (squared and absolute error);
             None if not known.
         degree: Power of the error that the loss grows with, where it follows shifts: 2 for squared error.
     """
@@ -281,8 +281,8 @@ class Evidence:
     Attributes:
         layers: In the order in which they ran.
         records: Sampled steps, oldest first.
-        losses: (step, loss) of every step that was told.
-        gradient_norms: Of every step, where a loop of ours measured them.
+        losses: (step, loss) of every step that was reported.
+        gradient_norms: Of every step, where `checkup` or `heal` measured them.
         optimizer: How the weights are moved.
         inputs: The model's input, or None if it is not float.
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
@@ -293,8 +293,8 @@ class Evidence:
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
-            which its loss is lower, or its share of right answers is larger, whichever is more; None if not known.
-        idle: (module, why) of trainable parts that have not moved; None if nobody looked.
+            which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
+        idle: (module, why) of trainable parts that have not moved; None if not measured.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
             anything else moves; None if that could not be seen.
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.

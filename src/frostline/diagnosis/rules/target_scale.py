@@ -54,5 +54,5 @@ def _advised(finding: Finding, evidence: Evidence) -> Finding:
 
 
 def rescaling(mean: float, deviation: float) -> str:
-    """The call that lets a model answer in the unit of the targets."""
+    """The call that scales a model's outputs to the unit of the targets."""
     return f"fl.remedies.rescale_outputs(model, loader, mean={mean:.3g}, deviation={deviation:.3g})"

@@ -189,5 +189,5 @@ def _check(before: list[Tensor], after: list[Tensor], start: str) -> None:
                 what="The inserted BatchNorms do not keep the outputs, although they should.",
                 where="insert_batchnorm(start='identity')",
                 received=f"outputs moved by {moved:.1e} of the largest one; the model is as it was",
-                do="name fewer layers in where=; a forward that asks for its layers' types cannot be changed.",
+                do="name fewer layers in where=; a forward that checks the types of its layers cannot be changed.",
             )

@@ -47,7 +47,7 @@ class Place:
 
     @property
     def weight(self) -> nn.Parameter:
-        """A parameter that says the dtype, device and group of new ones; the weight, unless it is parametrized."""
+        """A parameter whose dtype, device and group new ones take; the weight, unless it is parametrized."""
         weight = self.layer._parameters.get("weight")
         return weight if weight is not None else next(self.layer.parameters())
 

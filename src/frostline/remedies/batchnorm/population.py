@@ -70,7 +70,7 @@ class Population:
         return self._squares / max(self.count - 1, 1)
 
     def check(self, name: str) -> None:
-        """Raise unless a mean and a variance can be told.
+        """Raise unless a mean and a variance can be computed.
 
         Raises:
             DataError: If there are fewer than two values per channel, or some are not finite.
@@ -88,7 +88,7 @@ class Population:
 
 
 class Replay:
-    """Batches as model inputs, on the model's device, as often as they are asked for.
+    """Batches as model inputs, on the model's device, as often as they are iterated.
 
     Args:
         model: Called with them.

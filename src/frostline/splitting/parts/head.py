@@ -290,6 +290,6 @@ def _failed(error: RuntimeError) -> Exception:
         what="The trainable part fails on these features.",
         where="split.head",
         received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
-        do="call the model itself on the same inputs: if it fails too, mend it there; if it catches this error, train "
-        "with frostline.fit(..., cache=False).",
+        do="call the model itself on the same inputs: if it fails too, correct it there; if it catches this error, "
+        "train with frostline.fit(..., cache=False).",
     )
