@@ -37,7 +37,7 @@ from frostline.data import class_names, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.prepare import prepare
-from frostline.recipes.solved_head import start_solved
+from frostline.recipes.solved_head import start_solved, start_text
 from frostline.training import (
     Settings,
     check_closure,
@@ -175,8 +175,7 @@ def fit(
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
             described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer), "lr": lr,
                          "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                         "precision": precision, "epochs": epochs, "metrics": list(metrics),
-                         **({"init_head": init_head} if init_head else {}),
+                         "precision": precision, "epochs": epochs, "metrics": list(metrics), **start_text(init_head),
                          "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
                          "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
@@ -184,14 +183,12 @@ def fit(
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
                                 class_names(train))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
-            schedule = make_scheduler(scheduler, healed.optimizer, epochs)
-            promise = FrozenState(model)
+            schedule, promise = make_scheduler(scheduler, healed.optimizer, epochs), FrozenState(model)
             seed_generators(seed)
             ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
                             seed=seed, progress=progress, example=example, loss=loss, metric=metric,
                             num_workers=num_workers)  # fmt: skip
-            if init_head is not None and not (again is not None and has_checkpoint(again)):
-                start_solved(ready.module, ready.train, loss, is_told=progress)
+            start_solved(init_head, ready.module, ready.train, loss, resume=again, is_told=progress)
             seed_generators(seed)
             training = time.perf_counter()
             with ready.around:
