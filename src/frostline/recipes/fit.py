@@ -41,7 +41,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import prepare
 from frostline.recipes.schedules import as_schedule
-from frostline.recipes.solved_head import start_solved
+from frostline.recipes.solved_head import start_solved, start_text
 from frostline.training import (
     Settings,
     begin_training,
@@ -199,7 +199,7 @@ def fit(
             described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
                          **describe_optimizer(optimizer, healed.optimizer), **line.described,
                          **({CHOSEN: through} if asked == "auto" else {}),
-                         **({"init_head": init_head} if init_head else {}),
+                         **start_text(init_head),
                          **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
@@ -216,8 +216,8 @@ def fit(
                     seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
                 )  # fmt: skip
                 with course.of(phase, done, make_ready) as ready:
-                    if init_head is not None and not done.history:
-                        start_solved(ready.module, ready.train, loss, is_told=progress)
+                    if not done.history:
+                        start_solved(init_head, ready.module, ready.train, loss, resume=again, is_told=progress)
                         seed_generators(seed)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,

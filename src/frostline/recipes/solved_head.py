@@ -10,10 +10,11 @@ from torch import nn
 
 from frostline.selection import LinearSolution, solve_linear_head
 from frostline.splitting import copied_head
-from frostline.training import make_loss, num_counted, output_of
+from frostline.training import has_checkpoint, make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def solve_head(
@@ -37,12 +38,19 @@ def solve_head(
     )  # fmt: skip
 
 
-def start_solved(module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, is_told: bool) -> None:
+def start_solved(
+    init_head: str | None, module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, resume: Path | None,
+    is_told: bool,
+) -> None:  # fmt: skip
     """Give a module the output layer that is best on its features as they are now; training starts from there.
+
+    Nothing happens where `init_head` is None, or the run goes on from a checkpoint in `resume`.
 
     References:
         Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, section 3.
     """
+    if init_head is None or (resume is not None and has_checkpoint(resume)):
+        return
     solution = solve_head(module, data, loss)
     solution.put_into(module)
     if is_told:
@@ -50,3 +58,8 @@ def start_solved(module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, 
             f"init_head: the layer {solution.layer!r} was solved over {solution.num_rows} rows, loss "
             f"{solution.loss:.4f}{'' if solution.is_converged else ' (L-BFGS has not converged)'}\n"
         )
+
+
+def start_text(init_head: str | None) -> dict[str, str]:
+    """What a resumed run must have as well; runs of before know no such setting."""
+    return {"init_head": init_head} if init_head is not None else {}
