@@ -1,30 +1,39 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import frostline as fl
 from frostline.splitting.plan import recordings
+from frostline.splitting.recording import known_results
 from frostline.splitting.recording.known_results import KnownResults
 from helpers_splitting import D, Net
 
 
 class Counted:
-    """A function of torch that counts its calls."""
+    """A function that stands for one of torch's, and counts its calls."""
 
-    def __init__(self, name="linear"):
-        self.__name__, self.num_calls = name, 0
+    num_calls = 0
 
     def __call__(self, x, weight, **options):
         self.num_calls += 1
         return (x @ weight).mul_(options.get("scale", 1.0))
 
 
+@pytest.fixture
+def function(monkeypatch):
+    own = Counted()
+    monkeypatch.setattr(known_results, "_COSTLY", {own})
+    return own
+
+
 def made(rows=2):
     return torch.arange(rows * D, dtype=torch.float32).reshape(rows, D), nn.Parameter(torch.eye(D), requires_grad=False)
 
 
-def test_the_same_call_of_equal_values_is_made_once_and_gives_memory_of_its_own():
-    known, function, (x, weight) = KnownResults(), Counted(), made()
+def test_the_same_call_of_equal_values_is_made_once_and_gives_memory_of_its_own(function):
+    known, (x, weight) = KnownResults(), made()
     first = known.call("here", function, (x, weight), {})
     second = known.call("here", function, (x.clone(), weight), {})
     assert function.num_calls == 1
@@ -68,8 +77,8 @@ def trained(x, weight):
 
 @pytest.mark.parametrize("change", [other_values, written_argument, written_weight, other_weight, other_setting,
                                     other_place, other_layout, trained])  # fmt: skip
-def test_whatever_differs_is_computed(change):
-    known, function, (x, weight) = KnownResults(), Counted(), made()
+def test_whatever_differs_is_computed(change, function):
+    known, (x, weight) = KnownResults(), made()
     known.call("here", function, (x, weight), {})
     place, args, options = change(x, weight)
     found = known.call(place, function, args, options)
@@ -77,8 +86,8 @@ def test_whatever_differs_is_computed(change):
     assert torch.equal(found, args[0] @ args[1] * options.get("scale", 1.0))
 
 
-def test_a_result_that_was_written_into_and_another_precision_are_computed():
-    known, function, (x, weight) = KnownResults(), Counted(), made()
+def test_a_result_that_was_written_into_and_another_precision_are_computed(function):
+    known, (x, weight) = KnownResults(), made()
     known.call("here", function, (x, weight), {}).add_(1)
     assert torch.equal(known.call("here", function, (x, weight), {}), x)
     with torch.autocast("cpu"):
@@ -86,11 +95,27 @@ def test_a_result_that_was_written_into_and_another_precision_are_computed():
     assert function.num_calls == 3
 
 
-def test_cheap_calls_are_made_every_time():
-    known, function, (x, weight) = KnownResults(), Counted("relu"), made()
+def test_other_functions_are_called_every_time():
+    known, function, (x, weight) = KnownResults(), Counted(), made()
     for _ in range(2):
         known.call("here", function, (x, weight), {})
     assert function.num_calls == 2
+
+
+@pytest.mark.parametrize("call", [lambda x, m: F.linear(x, m), lambda x, m: x @ m, lambda x, m: torch.matmul(x, m),
+                                  lambda x, m: x.matmul(m), lambda x, m: torch.bmm(x[None], m[None])[0]])  # fmt: skip
+def test_functions_are_known_as_a_mode_gets_them(call):
+    x, weight = made()
+    heard = []
+
+    class Hearing(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            heard.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Hearing():
+        call(x, weight)
+    assert known_results._COSTLY.intersection(heard)
 
 
 def test_a_split_computes_its_frozen_layers_once_for_both_modes(monkeypatch):

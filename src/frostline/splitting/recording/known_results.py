@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frostline.splitting.calls.containers import template_of
-from frostline.splitting.calls.torch_calls import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 # Calls that take nearly all of the time, follow from their arguments alone, and give fresh memory.
-_COSTLY = frozenset(["conv1d", "conv2d", "conv3d", "linear", "matmul", "__matmul__", "bmm", "addmm"])
+_COSTLY: frozenset[Any] = frozenset((
+    torch.conv1d, torch.conv2d, torch.conv3d, F.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm,
+    Tensor.bmm, torch.addmm,
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class KnownResults:
             args: Its arguments.
             kwargs: And those with names.
         """
-        if name_of(func) not in _COSTLY:
+        if func not in _COSTLY:
             return func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
             template, tensors = template_of((args, kwargs))
