@@ -280,7 +280,7 @@ def test_the_commands_in_the_readme_run(tmp_path, monkeypatch):
     save_file(build_model("timm:test_resnet").state_dict(), "test_resnet.safetensors")
     text = (ROOT / "README.md").read_text().replace("resnet18", "test_resnet")  # a small network of the same family
     lines = re.findall(r"^    frostline (.*)", text, re.M)
-    assert [line.split()[0] for line in lines] == ["fit", "predict", "export", "inspect", "cache"]
+    assert [line.split()[0] for line in lines] == ["fit", "predict", "export", "choose-depth", "inspect", "cache"]
     for line in lines:
         done = CliRunner().invoke(app, shlex.split(line, comments=True))
         assert done.exit_code == 0, (line, done.output, done.exception)

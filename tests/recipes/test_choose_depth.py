@@ -47,10 +47,9 @@ def test_a_line_is_chosen_by_its_score_and_the_table_says_what_each_costs(model,
     report = choose(model, TensorDataset(*images(150)), tmp_path)
     assert [row.through for row in report.table] == [None, "bn", "blocks.0", "blocks.1", "blocks"]
     assert (report.metric, report.samples, report.baseline) == ("accuracy", 150, 1 / 3)
-    best = max(report.table[1:], key=lambda row: row.probe)
-    within = [row.through for row in report.table[1:] if row.probe >= best.probe - best.probe_error]
-    assert report.best in (within[-1], None)
-    assert (report.best is None) == (report.table[0].probe >= best.probe - best.probe_error)
+    best = max(report.table, key=lambda row: row.probe)
+    within = [row.through for row in report.table if row.probe >= best.probe - best.probe_error]
+    assert report.best == within[-1]
     for row in report.table[1:]:
         assert row.epoch_s > 0
         assert row.total_s > 0

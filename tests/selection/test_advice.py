@@ -22,11 +22,18 @@ def test_a_curve_that_rises_to_the_end_replaces_the_output_layer_only():
     assert "Features still improve up to there: 'block2' has 0.700." in found.advice
 
 
-def test_inputs_that_tell_as_much_as_any_line_train_everything():
-    found = choose(rows(0.5, 0.6, 0.7, inputs=0.72), "accuracy", 0.25, 500)
+def test_inputs_that_tell_more_than_any_line_train_everything():
+    found = choose(rows(0.5, 0.7, 0.6, inputs=0.73), "accuracy", 0.25, 500)
     assert found.best is None
     assert found.advice.startswith("Train everything, or from scratch")
-    assert "0.720" in found.reason
+    assert "0.730 ± 0.020" in found.reason
+    assert "'block1', 0.700" in found.reason
+
+
+def test_a_line_as_good_as_the_inputs_is_the_cheaper_one():
+    found = choose(rows(0.5, 0.72, 0.6, inputs=0.73), "accuracy", 0.25, 500)
+    assert found.best == "block1"
+    assert "0.730 ± 0.020 of the inputs" in found.reason
 
 
 def test_scores_like_a_constant_prediction_say_too_few_samples_or_another_model():

@@ -31,28 +31,35 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
     """Choose the deepest line whose probe is within one standard error of the best one.
 
     Args:
-        rows: From the bottom to the top; the first stands for training everything, with the score of the inputs.
+        rows: From the bottom to the top; the first stands for training everything, and has the score of the inputs:
+            where no line reaches it, frozen layers lose what the task needs.
         metric: What was scored.
         baseline: What a constant prediction scores.
         samples: How many samples were scored.
     """
-    lines = [row for row in rows if row.through is not None and row.probe is not None and not row.why_not]
+    lines = [row for row in rows if row.probe is not None and not row.why_not]
     peak = max(lines, key=lambda row: _score(row))
     error = peak.probe_error or 0.0
     limit = _score(peak) - error
     best = [row for row in lines if _score(row) >= limit][-1]
-    inputs = rows[0].probe if rows[0].through is None else None
-    scored = f"{metric} {_score(peak):.3f} ± {error:.3f} at {peak.name!r}, of {samples:,} samples"
+    scored = f"{metric} {_score(peak):.3f} ± {error:.3f} {_at(peak)}, of {samples:,} samples"
     if _score(peak) <= baseline + _INFORMATIVE * error:
         return _nothing_learnt(scored, baseline, error)
-    if inputs is not None and inputs >= limit:
+    if best.through is None:
+        top = max(lines[1:], key=lambda row: _score(row))
         reason = (
-            f"a linear probe on the inputs themselves reaches {metric} {inputs:.3f}, and the best line no more than "
-            f"{_score(peak):.3f} ± {error:.3f}: the pretrained layers add nothing that these samples show"
+            f"a linear probe on the inputs themselves reaches {metric} {_score(best):.3f} ± {error:.3f}, and that at "
+            f"the best line, {top.name!r}, {_score(top):.3f}: pretrained layers lose more of what tells these samples "
+            f"apart than they add"
         )
-        return Choice(None, reason, f"Train everything, or from scratch: {reason}.{_distance(best)}")
+        return Choice(None, reason, f"Train everything, or from scratch: {reason}.{_distance(top)}")
     reason = f"it is the deepest line within one standard error of the best score ({scored})"
-    return Choice(best.through, reason, _advice(lines, best, peak, metric, limit) + _distance(best))
+    frozen = [row for row in lines if row.through is not None]
+    return Choice(best.through, reason, _advice(frozen, best, peak, metric, limit) + _distance(best))
+
+
+def _at(row: DepthRow) -> str:
+    return "of the inputs" if row.through is None else f"at {row.name!r}"
 
 
 def _nothing_learnt(scored: str, baseline: float, error: float) -> Choice:
@@ -71,7 +78,7 @@ def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: s
     at, error = lines.index(best), peak.probe_error or 0.0
     numbers = f"its probe has {metric} {_score(best):.3f}"
     if best is not peak:
-        numbers += f", within one standard error of the best ({_score(peak):.3f} ± {error:.3f} at {peak.name!r})"
+        numbers += f", within one standard error of the best ({_score(peak):.3f} ± {error:.3f} {_at(peak)})"
     if best is lines[-1]:
         text = f"Replace the output layer only, and freeze everything below it (through {best.name!r}): {numbers}."
         lower = [row for row in lines if _score(row) < limit]

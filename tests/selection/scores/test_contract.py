@@ -33,3 +33,8 @@ def test_the_error_of_an_accuracy_is_about_that_of_a_coin():
     assert found.value == 0.75
     assert abs(found.error - np.sqrt(0.75 * 0.25 / 400)) < 0.005
     assert (resamples(400) == resamples(400)).all()
+
+
+def test_a_perfect_score_is_not_taken_as_certain():
+    targets = class_targets(98, 2)
+    assert abs(held_out(targets.values, targets).error - 0.01) < 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -102,6 +103,12 @@ def resamples(num_samples: int) -> NDArray[np.int64]:
 
 
 def held_out(predicted: NDArray[Any], targets: Targets) -> Scored:
-    """The score of held-out predictions, and its standard error over bootstrap resamples of the samples."""
-    drawn = [targets.score(predicted, rows) for rows in resamples(len(predicted))]
-    return Scored(targets.score(predicted), float(np.std(drawn, ddof=1)), predicted)
+    """The score of held-out predictions, and its standard error over bootstrap resamples of the samples.
+
+    Where all of N predictions are right, resamples cannot differ: the error is then that of N + 1 of N + 2.
+    """
+    value, count = targets.score(predicted), len(predicted)
+    error = float(np.std([targets.score(predicted, rows) for rows in resamples(count)], ddof=1))
+    if value == 1.0 and targets.kind != "numbers":
+        error = math.sqrt((count + 1) / count) / (count + 2)
+    return Scored(value, error, predicted)
