@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
 _LITTLE = 0.5  # of the loss of the constant-prediction baseline; below it other rates are tried, whatever the symptoms
-
 _FEWEST = 20  # batches, after which another rate says something about the whole training
 _PROOF = 3  # trainings for which a first trial needs room: itself, and a repeat with and without the treatment
 
