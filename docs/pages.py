@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from error_sites import SOURCE, error_sites, situations
+from error_sites import SOURCE, ErrorSite, error_sites, situations
 from finding_examples import FOLDER as EXAMPLES
 from finding_examples import FindingExample, run_example
 
@@ -93,10 +93,11 @@ def errors(tests: Mapping[str, str]) -> str:
         "",
     ]  # fmt: skip
     examples = json.loads(EXAMPLES_OF_ERRORS.read_text())
-    for folder in sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")}):
-        found = {site.digest: site for site in error_sites() if site.path.relative_to(SOURCE).parts[0] == folder}
-        if found:
-            lines += [f"## {folder.removesuffix('.py')}", ""]
+    folders: dict[str, dict[str, ErrorSite]] = {}
+    for site in error_sites():
+        folders.setdefault(site.path.relative_to(SOURCE).parts[0], {})[site.digest] = site
+    for folder, found in sorted(folders.items()):
+        lines += [f"## {folder.removesuffix('.py')}", ""]
         for site in sorted(found.values(), key=lambda site: (site.kind, site.text)):
             example = examples.get(site.digest, {"text": site.text, "test": tests.get(site.digest, "")})
             situation = f": {_situation(example['test'])}" if example["test"] else ""
