@@ -42,7 +42,6 @@ from frostline.training import (
     Settings,
     check_closure,
     check_metric_targets,
-    check_names,
     check_settings,
     check_targets,
     describe_callable,
@@ -145,7 +144,7 @@ def fit(
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor, num_workers=num_workers)  # fmt: skip
+                   monitor=monitor, num_workers=num_workers, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -154,16 +153,11 @@ def fit(
     folder, again = _absolute("out", out), _absolute("resume", resume)
     _check_out(folder, again, overwrite=check_flag("fit", "overwrite", overwrite))
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
-    if clip is not None:
-        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+    _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    check_names(optimizer, scheduler)
     val = _checked_val(train, val, loss, metrics)
-    if progress:
-        if again is not None and not has_checkpoint(again):
-            sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-        sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    _tell_data(train, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     with _frozen(model, freeze):
@@ -182,8 +176,7 @@ def fit(
             described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer), "lr": lr,
                          "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                          "precision": precision, "epochs": epochs, "metrics": list(metrics),
-                         "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
-                         "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
+                         **_described(model, train, val, has_folder=bool(folder or resume))}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
@@ -208,6 +201,28 @@ def fit(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+def _check_clip(clip: Any) -> None:
+    if clip is not None:
+        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+
+
+def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> None:
+    """What is trained on, on standard error."""
+    if not is_told:
+        return
+    if again is not None and not has_checkpoint(again):
+        sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
+    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+
+
+def _described(model: nn.Module, train: Any, val: Any, *, has_folder: bool) -> dict[str, Any]:
+    """What of the model and the data a resumed run must have as well."""
+    return {
+        "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
+        "frozen layers": describe_frozen(model) if has_folder else "",
+    }  # fmt: skip
 
 
 def _check_out(out: Path | None, resume: Path | None, *, overwrite: bool) -> None:

@@ -26,7 +26,6 @@ from frostline.training.metrics import Metric as Metric
 from frostline.training.metrics import check_metric as check_metric
 from frostline.training.metrics import make_metrics as make_metrics
 from frostline.training.optimizers import check_closure as check_closure
-from frostline.training.optimizers import check_names as check_names
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
