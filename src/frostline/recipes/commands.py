@@ -32,7 +32,6 @@ from frostline.training import (
     CrossEntropy,
     DatasetBatches,
     check_metric,
-    check_names,
     check_settings,
     describe_model,
     make_loss,
@@ -163,8 +162,8 @@ def fit_command(
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
-                   has_val=has_val, has_clip=False, num_workers=num_workers)  # fmt: skip
-    check_names(optimizer, scheduler)
+                   has_val=has_val, has_clip=False, num_workers=num_workers, optimizer=optimizer,
+                   scheduler=scheduler)  # fmt: skip
     for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
         check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
     if resume and (out / "model.json").exists() and not (out / "checkpoint.json").exists():

@@ -47,7 +47,6 @@ from frostline.training import (
     begin_training,
     check_closure,
     check_metric_targets,
-    check_names,
     check_settings,
     check_targets,
     describe_callable,
@@ -162,23 +161,19 @@ def fit(
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor, num_workers=num_workers, init_head=init_head)  # fmt: skip
+                   monitor=monitor, num_workers=num_workers, init_head=init_head, optimizer=optimizer,
+                   scheduler=scheduler)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
-    if clip is not None:
-        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+    _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    check_names(optimizer, scheduler)
     val = _checked_val(train, val, loss, metrics)
-    if progress:
-        if again is not None and not has_checkpoint(again):
-            sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-        sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    _tell_data(train, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
@@ -198,8 +193,7 @@ def fit(
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
             described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
                          **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if asked == "auto" else {}),
-                         **start_text(init_head),
+                         **({CHOSEN: through} if asked == "auto" else {}), **start_text(init_head),
                          **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
@@ -227,6 +221,20 @@ def fit(
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases)  # fmt: skip
+
+
+def _check_clip(clip: Any) -> None:
+    if clip is not None:
+        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+
+
+def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> None:
+    """What is trained on, on standard error."""
+    if not is_told:
+        return
+    if again is not None and not has_checkpoint(again):
+        sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
+    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:

@@ -35,7 +35,6 @@ from frostline.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from frostline.training.optimizers import add_groups as add_groups
 from frostline.training.optimizers import at_share as at_share
 from frostline.training.optimizers import check_closure as check_closure
-from frostline.training.optimizers import check_names as check_names
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler

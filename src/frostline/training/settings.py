@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
 from frostline.training.losses import CrossEntropy
+from frostline.training.optimizers import check_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,13 +21,15 @@ _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-
 
 def check_settings(
     *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
-    has_clip: bool, monitor: bool | str = True, num_workers: int = 0, init_head: Any = None,
+    has_clip: bool, monitor: bool | str = True, num_workers: int = 0, init_head: Any = None, optimizer: Any = "adamw",
+    scheduler: Any = None,
 ) -> None:  # fmt: skip
     """Raise if a number or a combination makes no sense.
 
     Raises:
         DataError: It names the argument and the remedy.
     """
+    check_names(optimizer, scheduler)
     as_count("fit", "epochs", epochs)
     as_count("fit", "batch_size", batch_size)
     as_number("fit", "lr", lr, above=0)

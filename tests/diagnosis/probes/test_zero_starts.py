@@ -51,3 +51,7 @@ def test_the_scale_of_a_norm_holds_back_the_block_around_it():
 
 def test_lazy_layers_have_no_values_yet():
     assert starts(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2))) == ZeroStarts()
+
+
+def test_shares_of_layers_that_start_at_zero_are_left_out():
+    assert ZeroStarts(frozenset({"b"})).without({"a": 0.5, "b": 1.0}) == [("a", 0.5)]

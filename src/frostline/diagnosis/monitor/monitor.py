@@ -335,12 +335,8 @@ class Monitor:
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
         now = copies(self._watch.found) if self._num_steps and any(self._copies.values()) else {}
-        young = self._zeros.layers if self._num_steps < _PARTED else frozenset[str]()
-        return tuple(
-            (name, min(share, now[name]))
-            for name, share in self._copies.items()
-            if now.get(name) and share and name not in young
-        )
+        told = self._copies.items() if self._num_steps >= _PARTED else self._zeros.without(self._copies)
+        return tuple((name, min(share, now[name])) for name, share in told if now.get(name) and share)
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

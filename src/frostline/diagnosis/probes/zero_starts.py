@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from frostline.diagnosis.monitor.layers import Found
 
@@ -32,6 +32,10 @@ class ZeroStarts:
 
     layers: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
+
+    def without(self, shares: Mapping[str, float]) -> list[tuple[str, float]]:
+        """Shares by layer, those of layers that start at zero left out."""
+        return [(name, share) for name, share in shares.items() if name not in self.layers]
 
 
 def zero_starts(found: Sequence[Found]) -> ZeroStarts:
