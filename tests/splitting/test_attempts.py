@@ -204,6 +204,21 @@ def test_a_model_that_reads_what_has_no_text_is_proven_every_time():
     assert memory == {}
 
 
+def test_a_head_that_is_steered_at_as_many_places_as_the_graph_is_not_proven(monkeypatch):
+    made, real = [], Candidate.prove
+    monkeypatch.setattr(Candidate, "prove", lambda own, example: (made.append(own), real(own, example))[1])
+
+    def forward(m, batch):
+        h = m.low(batch)
+        return m.high(m.mid(h) if h.abs().max() < 1e9 else h)
+
+    model = Net(forward, mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    split = fl.split(model, x(4))
+    assert split.num_guards == 1
+    assert len(made) == 1
+
+
 @pytest.fixture
 def wholes_are_refused(monkeypatch):
     """The proof of a graph that calls modules whole fails; how often it was made."""
