@@ -23,6 +23,10 @@ class Watching:
         return self._left.pop(0)
 
 
+def course_of(watching):
+    return Course(LINE, 0, watching, tells=False, fills=True)
+
+
 def ran(course, number, epochs, progress, figures=FIGURES):
     ready = Ready(nn.Linear(1, 1), None, None, figures, 1.0, 2.0, 5.0)
     with course.of(Phase(number, 1, f"change {number}"), progress, lambda earlier: ready):
@@ -30,7 +34,7 @@ def ran(course, number, epochs, progress, figures=FIGURES):
 
 
 def test_phases_add_up():
-    course, progress = Course(LINE, 0, None), Progress([], 0, None, {})
+    course, progress = course_of(None), Progress([], 0, None, {})
     ran(course, 1, 2, progress)
     ran(course, 2, 3, progress, replace(FIGURES, computed=4, reused=6, path="other"))
     ran(course, 3, 0, progress, None)  # nothing was left to do
@@ -48,11 +52,11 @@ def test_of_each_rule_the_most_severe_finding_of_all_phases_is_told():
     silent = healthy.not_judged[0]
     sick = replace(healthy, findings=(replace(silent, outcome="issue"),), not_judged=healthy.not_judged[1:])
     for order in ((healthy, sick), (sick, healthy)):
-        course, progress = Course(LINE, 0, Watching(*order)), Progress([], 0, None, {})
+        course, progress = course_of(Watching(*order)), Progress([], 0, None, {})
         ran(course, 1, 1, progress)
         ran(course, 2, 1, progress)
         assert [(f.code, f.outcome) for f in course.diagnosis.findings] == [(silent.code, "issue")]
-    one = Course(LINE, 0, Watching(sick))
+    one = course_of(Watching(sick))
     ran(one, 1, 1, Progress([], 0, None, {}))
     assert one.diagnosis is sick
-    assert Course(LINE, 0, None).diagnosis is None
+    assert course_of(None).diagnosis is None

@@ -32,6 +32,7 @@ class Course:
         line: The frost line of the run.
         seed: Of the generators while a phase is prepared.
         watching: The monitor of the run, or None.
+        fills: Features are kept: those of lines below, which later phases need, before the first one.
         tells: Say on standard error what is planned, and at every line which rows are reused and computed.
 
     Attributes:
@@ -39,8 +40,9 @@ class Course:
         figures: Of the training data: rows computed and reused in all phases, in the folder of the last.
     """
 
-    def __init__(self, line: MovingLine, seed: int, watching: Watching | None, *, tells: bool = False) -> None:
+    def __init__(self, line: MovingLine, seed: int, watching: Watching | None, *, tells: bool, fills: bool) -> None:
         self._line, self._seed, self._watching, self._tells = line, seed, watching, tells and line.is_moving
+        self._fills = fills
         self._ready: Ready | None = None  # at the line before
         self.phases: tuple[PhaseFigures, ...] = ()
         self.figures: CacheFigures | None = None
@@ -60,7 +62,7 @@ class Course:
         if self._tells and self._ready is None:
             sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
-            for _ in self._line.lines_below() if self._ready is None else ():
+            for _ in self._line.lines_below() if self._fills and self._ready is None else ():
                 self._make_ready(make_ready, "a line below, for a later phase")
             promise = FrozenState(self._line.model)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"

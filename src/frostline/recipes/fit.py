@@ -203,7 +203,7 @@ def fit(
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
-            course = Course(line, seed, watching, tells=progress)
+            course = Course(line, seed, watching, tells=progress, fills=cache is not False)
             for phase in line.phases(done):
                 make_ready = partial(
                     prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,

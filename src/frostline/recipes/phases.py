@@ -76,7 +76,7 @@ class MovingLine:
         self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool
     ) -> None:
         self.model, self._schedule, self._epochs = model, schedule, epochs
-        self._released: list[tuple[nn.Module, bool]] = []  # that were frozen, with their own modes before
+        self._own_modes: dict[nn.Module, bool] = {}  # of layers that were frozen, before that
         self._moves = _moves_of(model, schedule)
         with passing_freeze(model):
             first = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -103,7 +103,7 @@ class MovingLine:
         """After the block modes are as before; layers that were thawed inside follow the mode of the model again."""
         with kept_modes(self.model):
             yield
-        for module, own in self._released:
+        for module, own in self._own_modes.items():
             if not is_pinned(module):
                 module.training = self.model.training and own
         for module in self.model.modules():
@@ -174,10 +174,9 @@ class MovingLine:
 
     def _moved(self, number: int) -> FreezeSummary:
         layer = self._moves[number][1]
-        held = [(module, vars(module)[MODE]) for module in self.model.modules() if MODE in vars(module)]
-        self._released += [
-            (module, own) for module, own in held if id(module) not in {id(m) for m, _ in self._released}
-        ]
+        for module in self.model.modules():
+            if MODE in vars(module):
+                self._own_modes.setdefault(module, vars(module)[MODE])
         if not isinstance(self._schedule, ThawSchedule):
             return freeze(self.model, layer)
         summary = thaw(self.model, layer)

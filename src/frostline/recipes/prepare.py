@@ -149,7 +149,7 @@ def prepare(
     plain_val = DatasetBatches(val, batch_size, **reading) if val is not None else None
     is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
     if not is_frozen:
-        if cache is not False and progress:
+        if cache is not False and progress and earlier is None:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         check.of_dataset(model, plain, plain_val)
         return Ready(model, plain, plain_val)
