@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 def sweep(
     head: nn.Module, data: CachedDataset, settings: Sequence[Mapping[str, Any]] | Mapping[str, Any], *,
     val: CachedDataset | None = None, val_share: float = 0.2, loss: str | Callable[..., Any] = "cross_entropy",
-    metric: str | Callable[..., Any] | None = None, epochs: int = 10, batch_size: int = 64, seed: int = 0,
-    halving: int | None = None, apply: bool = True, progress: bool = True,
+    metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, epochs: int = 10,
+    batch_size: int = 64, seed: int = 0, halving: int | None = None, apply: bool = True, progress: bool = True,
 ) -> SweepResult:  # fmt: skip
     """Train one head for each setting, all over the same batches of stored rows, and put the best one into the model.
 

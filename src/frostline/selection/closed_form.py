@@ -156,7 +156,9 @@ def _measured(
     kept: list[tuple[Tensor, Any]] | None = []
     sums: list[Tensor] = []
     count = num_bytes = num_rows = 0
+    kind = torch.float32
     for h_BD, target in given():
+        kind = torch.promote_types(h_BD.dtype, torch.float32)  # half precision is solved in single
         if not batches.are_finite((h_BD, target)):
             raise DataError(
                 what="Features or targets are not finite: nothing can be solved for.", where="the rows",
@@ -174,10 +176,9 @@ def _measured(
     is_constant_D = deviation_D <= 1e-6 * mean_D.abs()
     scale_D = torch.where(is_constant_D, 1.0, deviation_D)
     held = kept
-    like = h_BD.float() if h_BD.dtype in (torch.float16, torch.bfloat16) else h_BD  # pyright: ignore[reportPossiblyUnbound]
     return _Rows(
-        given if held is None else lambda: iter(held), (mean_D if centres else torch.zeros_like(mean_D)).to(like),
-        scale_D.to(like), count,
+        given if held is None else lambda: iter(held), (mean_D if centres else torch.zeros_like(mean_D)).to(kind),
+        scale_D.to(kind), count,
     )  # fmt: skip
 
 
