@@ -78,7 +78,7 @@ class CrossEntropy:
     def of_heads(self, logits_BCK: Tensor, target: Any) -> Tensor:
         """(K,) losses of K heads, whose logits (B, C, ..., K) are beside each other: each as of its head alone."""
         labels = as_labels(logits_BCK[..., 0], target)
-        weights = self._weights.to(logits_BCK) if self._weights is not None else None
+        weights = self.class_weights.to(logits_BCK) if self.class_weights is not None else None
         every = labels.unsqueeze(-1).expand(*labels.shape, logits_BCK.shape[-1])
         values_BK = F.cross_entropy(logits_BCK, every, weights, reduction="none", label_smoothing=self._smoothing)
         total_K = values_BK.flatten(0, -2).sum(0)

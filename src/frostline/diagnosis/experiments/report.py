@@ -135,7 +135,7 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial], ended
     elif len(own) < len(every):
         result = f"{'Not all fixes were' if own else 'No fix was'} tried: {ended}."
     else:
-        result = "Fixing this did not help in a trial." if own else "It was not tried on its own."
+        result = "Fixing this did not help in a trial." if own else "No trial was made for it."
     if (
         finding.outcome == "tip"
         and own
