@@ -8,7 +8,7 @@ layers above it and a new output layer are trained (AdamW, two seeds for the dig
 samples. A choice is right if it is at most one line beside the best one, or at most one point of accuracy behind it.
 Correlations are Spearman's, over the lines of a task that freeze something. How far a task lies was set beforehand. The
 tasks of the digits had been seen when the rule was written: they are no proof for others. Every result is kept in
-`depth-work/`; a second run goes on from there, and its time, above the table, is that of the rest.
+`.claims/`; a second run goes on from there, and its time, above the table, is that of the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from depth_tasks import Task, digit_tasks, fine_tune, photo_tasks
 from reporting import HERE, PARTLY, RIGHT, WRONG, Claim, Table, accuracy, main
 
-WORK = HERE / "depth-work"
+WORK = HERE.parents[1] / ".claims"  # not below docs: what is fetched has pages of its own
 SCORES = ("probe", "knn", "logme", "hscore", "regularized_hscore")
 SEEDS, EPOCHS = 2, 40
 PHOTO_SEEDS, PHOTO_EPOCHS = 1, 12
