@@ -39,7 +39,7 @@ bench: $(STAMP)
 bench-gpu: $(STAMP)
 	$(BIN)/python benchmarks/run.py --device cuda --only p1 p3
 
-CLAIMS := gradients_by_depth dead_relus elu_price batchnorm clipping
+CLAIMS := gradients_by_depth dead_relus elu_price batchnorm clipping depth
 
 claims: $(STAMP)
 	for name in $(CLAIMS); do $(BIN)/python docs/claims/$$name.py || exit 1; done

@@ -461,3 +461,20 @@ def test_what_is_no_schedule_is_told_as_an_option(tmp_path, arrays, text):
     words = ("fit", arrays, "--model", MODEL, "--out", tmp_path / "a", "--thaw", text, "--json")
     error = json.loads(run(*words, code=1).stdout)["error"]
     assert (error["what"], error["where"]) == ("This is no schedule.", "--thaw")
+def test_choose_depth_prints_a_table_or_json_and_draws_a_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep.py").write_text(
+        "from torch import nn\ndef build():\n"
+        "    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))\n"
+    )
+    random = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    np.savez("data.npz", x=random.normal(size=(60, 6)).astype(np.float32) + np.eye(6, dtype=np.float32)[y], y=y)
+    words = ["choose-depth", "data.npz", "--model", "deep:build", "--cache", "features", "--picture", "depth.svg"]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    assert "freeze through" in shown.stdout
+    assert (tmp_path / "depth.svg").read_text().startswith("<svg")
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert [row["through"] for row in found["table"]] == [None, "0", "2"]
+    assert found["samples"] == 60

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / "docs" / "claims"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("reporting", "page"))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("reporting", "page", "depth_tasks"))
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(monkeypatch):
     with mpl.rc_context():
         yield call
     torch.set_num_threads(threads)
-    for name in ("reporting", "page"):
+    for name in ("reporting", "page", "depth_tasks"):
         if name not in modules:
             sys.modules.pop(name, None)
 
@@ -36,8 +36,8 @@ def shape(value):
     return {key: shape(part) for key, part in value.items()} if isinstance(value, dict) else None
 
 
-def test_all_five_experiments_are_there():
-    assert NAMES == ["batchnorm", "clipping", "dead_relus", "elu_price", "gradients_by_depth"]
+def test_all_experiments_are_there():
+    assert NAMES == ["batchnorm", "clipping", "dead_relus", "depth", "elu_price", "gradients_by_depth"]
     makefile = (FOLDER.parents[1] / "Makefile").read_text()
     listed = next(line for line in makefile.splitlines() if line.startswith("CLAIMS :="))
     assert sorted(listed.split()[2:]) == NAMES
