@@ -461,6 +461,8 @@ def test_what_is_no_schedule_is_told_as_an_option(tmp_path, arrays, text):
     words = ("fit", arrays, "--model", MODEL, "--out", tmp_path / "a", "--thaw", text, "--json")
     error = json.loads(run(*words, code=1).stdout)["error"]
     assert (error["what"], error["where"]) == ("This is no schedule.", "--thaw")
+
+
 def test_choose_depth_prints_a_table_or_json_and_draws_a_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deep.py").write_text(

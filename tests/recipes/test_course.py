@@ -6,7 +6,7 @@ from torch import nn
 from frostline.core.records import CacheFigures, Epoch
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules.records import Evidence
-from frostline.recipes.course import Course
+from frostline.recipes.course import RunCourse
 from frostline.recipes.phases import MovingLine, Phase
 from frostline.recipes.prepare import Ready
 from frostline.training import Progress
@@ -19,12 +19,12 @@ class Watching:
     def __init__(self, *diagnoses):
         self._left = list(diagnoses)
 
-    def diagnosis(self, ready):
+    def diagnosis(self, ready, history):
         return self._left.pop(0)
 
 
 def course_of(watching):
-    return Course(LINE, 0, watching, tells=False, fills=True)
+    return RunCourse(LINE, 0, watching, tells=False, fills=True)
 
 
 def ran(course, number, epochs, progress, figures=FIGURES):

@@ -171,3 +171,18 @@ def test_features_have_no_unit_that_somebody_chose(tmp_path):
     amplifying = nn.Sequential(nn.Linear(D, 16), nn.Linear(16, 2))
     nn.init.normal_(amplifying[0].weight, std=100.0)
     assert "FL501" not in scaled(1, amplifying, freeze="0", cache=tmp_path / "b")
+
+
+def test_rules_that_a_monitor_cannot_evaluate_are_one_line(capsys):
+    open_one = fl.Finding(
+        "FL404", "nothing is learnt", "learning_rate", None, "not judged", None, None, "no.", "run it."
+    )
+    other = fl.Finding(
+        "FL406", "no weight changes", "learning_rate", None, "not judged", None, None, "none.", "run it."
+    )
+    tell(fl.Diagnosis((), None, (), not_judged=(other, open_one)))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "health: No symptoms found. 2 rules could not be evaluated."
+    assert second.strip() == (
+        "Could not be evaluated while training: FL404, FL406. frostline.checkup evaluates them, or says why not."
+    )

@@ -8,7 +8,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.recipes.sweep_heads import SweptHead
-from frostline.selection import Course
+from frostline.selection import HeadCourse
 from helpers_sweep import C, H, batch, cached, model, settings, ways
 
 
@@ -39,13 +39,13 @@ def test_a_model_is_put_back_if_the_best_head_cannot_go_in():
     swept = SweptHead(own, ways())
     (one,) = settings([{"dropout": 0.9}])
     swept.families([one], batch())
-    course = Course(one, "looped", state={"1.weight": torch.ones(8, H), "2.weight": torch.ones(3, 3)})
+    course = HeadCourse(one, "looped", state={"1.weight": torch.ones(8, H), "2.weight": torch.ones(3, 3)})
     with pytest.raises(RuntimeError):
         swept.put_in(course)
     assert all(torch.equal(tensor, state[name]) for name, tensor in own.state_dict().items())
     assert own[0].p == 0.1
     (two,) = settings([{"width": 4}])
-    course = Course(two, "looped", state={"2.0.weight": torch.ones(1)})
+    course = HeadCourse(two, "looped", state={"2.0.weight": torch.ones(1)})
     layer = own[2]
     with pytest.raises(RuntimeError):
         swept.put_in(course)

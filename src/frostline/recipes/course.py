@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ORDER = ("issue", "tip", "passed", "not judged", "not applicable")
 
 
-class Course:
+class RunCourse:
     """Collects what each phase comes to.
 
     Args:

@@ -35,7 +35,7 @@ from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
 from frostline.data.counts import sample_counts
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
-from frostline.recipes.course import Course
+from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
@@ -203,7 +203,7 @@ def fit(
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
-            course = Course(line, seed, watching, tells=progress, fills=cache is not False)
+            course = RunCourse(line, seed, watching, tells=progress, fills=cache is not False)
             for phase in line.phases(done):
                 make_ready = partial(
                     prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,

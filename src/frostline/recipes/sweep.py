@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.selection import Course
+    from frostline.selection import HeadCourse
 
 
 @public("sweep", alone="loss(head(*features), target)")
@@ -146,7 +146,7 @@ def _rows_at_once(data: CachedDataset, batch_size: int) -> int:
     return max(batch_size, min(len(data), _BYTES_AT_ONCE // max(1, of_row)))
 
 
-def _row(course: Course) -> SweepRow:
+def _row(course: HeadCourse) -> SweepRow:
     best = course.history[course.best_epoch - 1]
     nan = float("nan")
     is_known = course.outcome != "diverged"

@@ -26,7 +26,7 @@ from frostline.splitting import copied_head, model_of, runs_own_forward
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.selection import Course, Heads, HeadSetting, OutputLayer, Ways
+    from frostline.selection import HeadCourse, Heads, HeadSetting, OutputLayer, Ways
 
 _AGAIN = "split the model again, and fill its cache again (its rows are there), before you train it"
 
@@ -96,7 +96,7 @@ class SweptHead:
         assert isinstance(linear, nn.Linear)
         return hidden_layer(linear, setting.width or 1, setting.dropout or 0.0, setting.seed)
 
-    def put_in(self, best: Course) -> tuple[str, ...]:
+    def put_in(self, best: HeadCourse) -> tuple[str, ...]:
         """Put the weights of a head into the model; what the model does not hold is told.
 
         If it fails half-way, the model is put back.

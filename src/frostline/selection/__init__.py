@@ -16,7 +16,7 @@ from frostline.selection.heads.contract import Ways as Ways
 from frostline.selection.heads.looped import LoopedHeads as LoopedHeads
 from frostline.selection.line_scores import priced_line as priced_line
 from frostline.selection.line_scores import scored_line as scored_line
-from frostline.selection.sweep import Course as Course
+from frostline.selection.sweep import HeadCourse as HeadCourse
 from frostline.selection.sweep import SweepPlan as SweepPlan
 from frostline.selection.sweep import run_sweep as run_sweep
 from frostline.selection.taps import INPUTS as INPUTS

@@ -61,7 +61,7 @@ class SweepPlan:
 
 
 @dataclass
-class Course:
+class HeadCourse:
     """What became of one head.
 
     Attributes:
@@ -93,7 +93,7 @@ class Course:
 
 def run_sweep(
     families: Sequence[Heads], train: Rows, val: Rows, plan: SweepPlan, solved: Mapping[int, tuple[Heads, float]] = {}
-) -> list[Course]:  # fmt: skip
+) -> list[HeadCourse]:  # fmt: skip
     """Train all heads on the same batches in the same order.
 
     Args:
@@ -106,7 +106,7 @@ def run_sweep(
     Returns:
         The course of every head, in the order of the settings.
     """
-    courses = {one.number: Course(one, heads.way) for heads in families for one in heads.settings}
+    courses = {one.number: HeadCourse(one, heads.way) for heads in families for one in heads.settings}
     stops = rungs(len(courses), plan.epochs, plan.factor) if plan.factor is not None else ()
     alive = list(families)
     for number, (heads, loss) in solved.items():
@@ -134,10 +134,10 @@ def run_sweep(
     return [courses[number] for number in sorted(courses)]
 
 
-def _judged(heads: Heads, loss: float, val: Rows, plan: SweepPlan) -> Course:
+def _judged(heads: Heads, loss: float, val: Rows, plan: SweepPlan) -> HeadCourse:
     """The course of a head that was solved: one record, as of an epoch."""
     started = time.perf_counter()
-    course = Course(heads.settings[0], "closed form")
+    course = HeadCourse(heads.settings[0], "closed form")
     judged = _validate([heads], val, plan)[course.setting.number]
     _note(course, 1, loss, judged, time.perf_counter() - started, [heads])
     course.outcome = "solved" if course.outcome == "trained" else course.outcome
@@ -200,7 +200,7 @@ def _means(families: Sequence[Heads], totals: Sequence[Tensor | None], count: in
 
 
 def _note(
-    course: Course, epoch: int, train_loss: float, judged: tuple[float, dict[str, float]], elapsed_s: float,
+    course: HeadCourse, epoch: int, train_loss: float, judged: tuple[float, dict[str, float]], elapsed_s: float,
     families: Sequence[Heads],
 ) -> None:  # fmt: skip
     val_loss, scores = judged
@@ -241,7 +241,7 @@ def _shown(data: Rows, epoch: int, plan: SweepPlan) -> Iterable[Any]:
     return track(data, f"Epoch {epoch}", total=len(data), console=Console(stderr=True), transient=True)
 
 
-def _tell(epoch: int, plan: SweepPlan, courses: Sequence[Course], elapsed_s: float) -> None:
+def _tell(epoch: int, plan: SweepPlan, courses: Sequence[HeadCourse], elapsed_s: float) -> None:
     best = min(courses, key=lambda course: course.rank_key)
     trained = sum(len(course.history) == epoch and course.outcome != "solved" for course in courses)
     sys.stderr.write(
