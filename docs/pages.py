@@ -70,7 +70,9 @@ def _sentence(rule: object) -> str:
 
 
 def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    """With a small first letter, unless it begins with a name (BatchNorm)."""
+    first = text.split(" ")[0]
+    return text[:1].lower() + text[1:] if first == first.capitalize() else text
 
 
 def _code(text: str) -> str:

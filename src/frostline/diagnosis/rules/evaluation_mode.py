@@ -19,7 +19,10 @@ ABOUT = About(
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """BatchNorm layers that never measured statistics are certain; others, and dropout, may be left out on purpose."""
+    """BatchNorm and dropout layers that are in evaluation mode while the model trains.
+
+    A BatchNorm that never measured statistics is certain; others, and dropout, may be left out on purpose.
+    """
     modes = evidence.modes
     if modes is None:
         return (ABOUT.not_judged("the modes of the layers were not read (run `checkup`)."),)

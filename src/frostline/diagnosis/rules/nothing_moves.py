@@ -25,7 +25,7 @@ _CLIP = (
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """All trainable parameters are, to the bit, what they were before the training."""
+    """Whether all trainable parameters are, to the bit, what they were before the training."""
     if evidence.stands_still is None:
         return (ABOUT.not_judged("the weights before and after training were not compared."),)
     if not evidence.stands_still:

@@ -20,7 +20,7 @@ _LIMIT = 1e-3  # of the largest output; sums in another order differ by 1e-6
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Two passes over the same rows in evaluation mode must not differ, in most networks."""
+    """How far two passes over the same rows in evaluation mode differ; in most networks they must not."""
     redraws = evidence.modes.redraws if evidence.modes is not None else None
     if redraws is None:
         return (ABOUT.not_judged("two passes in evaluation mode were not compared, or their outputs cannot be."),)
