@@ -122,5 +122,5 @@ def test_a_part_is_the_rows_at_its_positions(tmp_path):
         data.part([len(data)])
     with pytest.raises(fl.DataError, match="A part of a cached dataset needs samples"):
         data.part([])
-    with pytest.raises(fl.DataError, match="A sample is asked for by its position"):
+    with pytest.raises(fl.DataError, match="A sample is selected by its position"):
         data.part([0.5])

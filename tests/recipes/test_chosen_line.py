@@ -88,3 +88,12 @@ def test_the_real_chooser_answers(tmp_path):
     model = mlp()
     result = fit(model, data(200), freeze="auto", epochs=1, out=tmp_path)
     assert len(result.history) == 1
+
+
+def test_a_line_is_not_chosen_in_a_model_that_is_partly_frozen(chooser):
+    model = mlp()
+    fl.freeze(model, through="2")
+    with pytest.raises(fl.DataError, match="A part of the model is frozen already") as error:
+        fit(model, freeze="auto", cache=False)
+    assert "thaw(model, all=True)" in error.value.do
+    assert chooser.asked == []

@@ -339,6 +339,8 @@ def test_what_cannot_follow_a_line_is_refused(tmp_path):
         fit(net(), **options(monitor="heal"))
     with pytest.raises(fl.DataError, match="takes no parameters that are thawed later"):
         fit(net(), **options(optimizer=lambda parameters: torch.optim.LBFGS(parameters), cache=False))
+    with pytest.raises(fl.DataError, match="moves weights after they are frozen"):
+        fit(net(), freeze={2: "blocks.1"}, optimizer=lambda own: torch.optim.LBFGS(own), cache=False, epochs=3)
     with pytest.raises(fl.DataError, match="one rate for all groups"):
         fit(net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.OneCycleLR(own, 0.1, 18), cache=False))
 

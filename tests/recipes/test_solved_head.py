@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.recipes.solved_head import solve_head
-from helpers_selection import C, H, cached, model, rows
+from helpers_sweep import C, H, cached, model, rows
 
 
 def fit(made, **options):

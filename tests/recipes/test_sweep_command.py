@@ -82,7 +82,7 @@ def test_a_hidden_layer_is_loaded_again(tmp_path, arrays):
 def test_what_cannot_be_swept_is_told_in_four_parts(tmp_path, arrays):
     for options, what in (
         (("--optimizer", "lion"), "There is no optimizer named 'lion'"),
-        (("--val-share", 2), "The share leaves training or validation without samples"),
+        (("--val-share", 2), "share is not a finite number above 0 and below 1"),
         (("--dropout", 1), "dropout is not a finite number"),
     ):
         done = run("sweep", arrays, "--model", MODEL, "--out", tmp_path / "new", *options, "--json", code=1)

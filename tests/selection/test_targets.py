@@ -55,6 +55,7 @@ def test_numbers_are_scored_by_explained_variance():
         (torch.ones(30, 2), "Every label has the same value for all samples"),
         (torch.full((30,), 2.5), "All samples have the same target"),
         (torch.arange(12) % 3, "There are too few samples to hold some of each class out"),
+        (torch.tensor([0, 1, -100] * 10), "Some samples have no label"),
         (torch.zeros(30, 4, 4), "These targets cannot be scored by a linear probe"),
     ],
 )

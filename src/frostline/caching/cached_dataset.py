@@ -148,7 +148,7 @@ class CachedDataset(Dataset[Sample]):
             positions = [operator.index(index) for index in indices]
         except (TypeError, RuntimeError) as error:
             raise DataError(
-                what="A sample is asked for by its position.", where=where, received=batches.describe(indices),
+                what="A sample is selected by its position.", where=where, received=batches.describe(indices),
                 do=f"pass whole numbers from 0 to {count - 1}.",
             ) from error  # fmt: skip
         for index in positions:

@@ -115,9 +115,7 @@ def fit(
     from frostline.recipes.schedules import thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(
-            as_seed("frostline", "--seed", seed)
-        )  # layers that no file gives are the same in every run, so that it can be resumed
+        seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
         built, pixels = build_model(model), as_transform(size, mean, std)
         dataset = load_data(data, built, pixels)
         val_data = load_data(val, built, pixels) if val is not None else None
@@ -134,8 +132,7 @@ def fit(
             batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
             resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
             patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
-            label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite,
-            thaw=schedule,
+            label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite, thaw=schedule,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

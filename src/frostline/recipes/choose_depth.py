@@ -181,7 +181,8 @@ def _stored(
         thaw(model)
         freeze(model, found[at].through)
         try:
-            taps = Taps(model, remembered_split(model, example, Proofs(store.root)), found, example)
+            below = [line for line in found[: at + 1] if not line.why_not]  # rows of others depend on what trains
+            taps = Taps(model, remembered_split(model, example, Proofs(store.root)), below, example)
             data = fill(split=taps if dtype is None else InPrecision(taps, dtype))
         except (SplitError, NotCacheable) as error:
             found[at] = replace(found[at], tap=None, why_not=f"{error.what} ({error.where})")

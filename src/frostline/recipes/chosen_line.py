@@ -44,7 +44,14 @@ def chosen_line(
             what="A line is chosen on the data itself, not on features of another line.", where="fit(freeze='auto')",
             received="a CachedDataset", do="pass the whole model and the dataset.",
         )  # fmt: skip
-    if resume is not None and has_checkpoint(resume):
+    is_resumed = resume is not None and has_checkpoint(resume)
+    if not is_resumed and (frozen := [name for name, own in model.named_parameters() if not own.requires_grad]):
+        raise DataError(
+            what="A part of the model is frozen already, so that no line can be chosen.", where="fit(freeze='auto')",
+            received=f"{len(frozen)} frozen parameters, such as {frozen[0]!r}",
+            do="frostline.thaw(model, all=True) first; or leave freeze='auto' out and keep this freeze.",
+        )  # fmt: skip
+    if is_resumed and resume is not None:
         best = recorded_settings(resume).get(CHOSEN)
     else:
         with ExitStack() as stack:

@@ -159,10 +159,9 @@ def fit(
         NotCacheable: If its frozen part must not be cached; `cache=False` trains it all the same.
     """
     check_model("fit", model, needs=())
-    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
-                   devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor, num_workers=num_workers, init_head=init_head, optimizer=optimizer,
-                   scheduler=scheduler)  # fmt: skip
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
+                   has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
+                   init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -177,10 +176,9 @@ def fit(
     import_fabric()
     started = time.perf_counter()
     (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
-    through, moves = chosen_line(
-        asked, moves, model, train, device=fabric.device, cache=cache, out=folder, resume=again, epochs=epochs,
-        batch_size=batch_size, num_workers=num_workers, seed=seed, progress=progress,
-    )  # fmt: skip
+    through, moves = chosen_line(asked, moves, model, train, device=fabric.device, cache=cache, out=folder,
+                                 resume=again, epochs=epochs, batch_size=batch_size, num_workers=num_workers, seed=seed,
+                                 progress=progress)  # fmt: skip
     with _frozen(model, through, is_moving=moves is not None):
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
         model.to(fabric.device, _DTYPES.get(precision))
@@ -210,9 +208,7 @@ def fit(
                     seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
                 )  # fmt: skip
                 with course.of(phase, done, make_ready) as ready:
-                    if not done.history:
-                        start_solved(init_head, ready.module, ready.train, loss, resume=again, is_told=progress)
-                        seed_generators(seed)
+                    start_solved(init_head, ready.module, ready.train, loss, run=done, seed=seed, is_told=progress)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip

@@ -16,7 +16,7 @@ from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_modes
 from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
-from frostline.training import Progress, add_groups, at_share, put_back
+from frostline.training import Progress, add_groups, at_share, needs_closure, put_back
 from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
 
 if TYPE_CHECKING:
@@ -106,12 +106,17 @@ class MovingLine:
         for module, own in self._own_modes.items():
             if not is_pinned(module):
                 module.training = self.model.training and own
-        for module in self.model.modules():
+        for module in self.model.modules() if self._moves else ():
             if MODE in vars(module):
                 module.training = False
 
     def joined(self, optimizer: Optimizer) -> Optimizer:
         """The optimizer, with the parameters that thaw later, a group for each thaw."""
+        if isinstance(self._schedule, FreezeSchedule) and needs_closure(optimizer):
+            raise DataError(
+                what="An optimizer that needs a closure moves weights after they are frozen.", where="fit(freeze=...)",
+                received=type(optimizer).__name__, do="use another optimizer, or freeze one layer for the whole run.",
+            )  # fmt: skip
         if isinstance(self._schedule, ThawSchedule):
             named, self._optimizer = dict(self.model.named_parameters()), optimizer
             later = [([named[name] for name in phase.parameters], phase.share) for phase in self.plan[1:]]

@@ -266,7 +266,7 @@ def _cached(
             targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
             for reader, is_loss in readers:
                 made.check_loss(reader, real, targets, training=is_loss)
-        features = made.features_of_example()
+        features = made.example_features
         check.of_output(first_outputs(made.head, features), _num_rows(features, made), plain, plain_val)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
@@ -381,7 +381,7 @@ def _from_cached(
     loader = train.loader(batch_size, shuffle=True, seed=seed)
     features, target = next(iter(train.loader(_FEW)))
     with check.fabric.autocast():
-        output = first_outputs(model, batches.move(features, check.fabric.device))
+        output = first_outputs(model, in_dtype(batches.move(features, check.fabric.device), precision_of(model)))
     check.of_targets(output, target, next(iter(val.loader(_FEW)))[1] if val is not None else None)
     return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
 

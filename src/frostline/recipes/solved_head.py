@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from frostline.core.restore import seed_generators
 from frostline.selection import LinearSolution, solve_linear_head
 from frostline.splitting import copied_head
-from frostline.training import has_checkpoint, make_loss, num_counted, output_of
+from frostline.training import make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from frostline.training import Progress
 
 
 def solve_head(
@@ -39,20 +41,21 @@ def solve_head(
 
 
 def start_solved(
-    init_head: str | None, module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, resume: Path | None,
+    init_head: str | None, module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, run: Progress, seed: int,
     is_told: bool,
 ) -> None:  # fmt: skip
     """Give a module the output layer that is best on its features as they are now; training starts from there.
 
-    Nothing happens where `init_head` is None, or the run goes on from a checkpoint in `resume`.
+    Nothing happens where `init_head` is None, or the run has epochs behind it. Generators are seeded anew after it.
 
     References:
         Kumar et al. 2022, Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, section 3.
     """
-    if init_head is None or (resume is not None and has_checkpoint(resume)):
+    if init_head is None or run.history:
         return
     solution = solve_head(module, data, loss)
     solution.put_into(module)
+    seed_generators(seed)
     if is_told:
         sys.stderr.write(
             f"init_head: the layer {solution.layer!r} was solved over {solution.num_rows} rows, loss "

@@ -102,7 +102,7 @@ def sweep(
                          progress)  # fmt: skip
         courses = run_sweep(families, loader, val_loader, plan, solved)
     best = min(courses, key=lambda course: course.rank_key)
-    if not best.best_epoch:
+    if not best.best_epoch or not best.state:
         raise DataError(
             what="Every head diverged: no loss was finite.", where="sweep(settings=...)",
             received=f"{len(courses)} settings, lr from {min(c.setting.lr for c in courses):g}",

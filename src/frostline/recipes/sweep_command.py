@@ -17,7 +17,7 @@ from frostline.core.doors import public
 from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
 from frostline.core.selection_records import SweepResult
-from frostline.data import split_share
+from frostline.data import split_share, with_classes_of
 from frostline.recipes.commands import classes_of, set_up
 from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.save import save_model
@@ -82,6 +82,7 @@ def sweep_command(
     whole, classes, images = dataset, classes_of(dataset), prepared_by(dataset)
     if val is None:
         dataset, val = split_share(dataset, val_share, seed)
+    val = with_classes_of(dataset, val)
     reused = set_up(model, whole, name, weights, freeze, certificate, head)
     if torch.cuda.is_available():
         model.cuda()

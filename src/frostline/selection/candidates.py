@@ -182,7 +182,8 @@ def _line_through(model: nn.Module, run: LiveTensors, layers: list[Call], throug
         why = f"{_listed(again)} {'run' if len(again) > 1 else 'runs'} again above {first.name!r}"
     elif first.takes is None:
         why = f"{first.name!r}, the first layer above it, takes no tensor"
-    return Line(through, first.name, first.takes[0] if first.takes else 0, count, _bytes_at(run, first.first), why)
+    tap = first.name if first.takes else None
+    return Line(through, tap, first.takes[0] if first.takes else 0, count, _bytes_at(run, first.first), why)
 
 
 def _frozen_by(model: nn.Module, through: str) -> set[str]:

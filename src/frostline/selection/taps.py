@@ -80,7 +80,7 @@ class Taps:
         self._names = [name for name in (INPUTS, *self._lines) if name in found]
         self.recipe = {
             **deepest.recipe, "taps": " ".join(f"{name}@{line.tap}" for name, line in self._lines.items()),
-            "pooling": POOLING, "norms": " ".join(self.norms),
+            "pooling": f"{POOLING}, sequence {self._is_sequence}", "norms": " ".join(self.norms),
         }  # fmt: skip
         shapes = {name: found[name].shape[1] for name in self._names} | (
             {ENERGY: len(self.norms)} if self.norms else {}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDS = 5
+_NO_LABEL = -100  # the label that cross entropy leaves out
 # With a majority class of more than so many times the share of an even one, the mean over classes is the fairer score.
 _IMBALANCED = 1.5
 
@@ -119,6 +120,12 @@ def _as_array(given: Any) -> NDArray[Any]:
 
 
 def _classes(values: NDArray[Any], seed: int) -> Targets:
+    if (unlabelled := np.flatnonzero(values == _NO_LABEL)).size:
+        raise DataError(
+            what="Some samples have no label (-100), and cannot be scored.", where="choose_depth(train)",
+            received=f"{len(unlabelled)} of {len(values)} samples",
+            do="pass the labelled samples alone: torch.utils.data.Subset(train, indices); then fit(freeze=LAYER).",
+        )  # fmt: skip
     names, own, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise DataError(

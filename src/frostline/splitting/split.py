@@ -84,7 +84,8 @@ class Split:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
         return self._plan.is_steered
 
-    def features_of_example(self) -> tuple[Tensor, ...]:
+    @property
+    def example_features(self) -> tuple[Tensor, ...]:
         """The features of the first samples that the model was split by."""
         made = self._plan.features
         return made if made is not None else self._proven.extract(batch_of(self._plan.recorded, SMALL))

@@ -38,6 +38,7 @@ from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
+from frostline.training.optimizers import needs_closure as needs_closure
 from frostline.training.outputs import output_of as output_of
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable

@@ -18,7 +18,7 @@ EVIDENCE = Evidence(
 )  # fmt: skip
 
 
-LEFT_TO_THE_USER = ("loss_mismatch", "accumulation")
+LEFT_TO_THE_USER = ("loss_mismatch", "accumulation", "wiring", "mode", "order", "targets")
 
 
 def diagnosis(*families, outcome="issue"):
