@@ -97,9 +97,7 @@ def tell(diagnosis: Diagnosis) -> None:
     lines = [line for line in every if not line.startswith("Could not be evaluated:")]
     if diagnosis.not_judged:  # their reasons are those of any monitor: it does not probe the loss, nor compare weights
         codes = ", ".join(sorted({finding.code for finding in diagnosis.not_judged}))
-        lines.append(
-            f"Could not be evaluated while training: {codes}. frostline.checkup evaluates them, or says why not."
-        )
+        lines.append(f"Not evaluated while training: {codes}. A checkup evaluates them, or says why not.")
     sys.stderr.write("\n        ".join([f"health: {first}", *lines]) + "\n")
     if not diagnosis.is_healthy:
         sys.stderr.write(
