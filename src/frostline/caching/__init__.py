@@ -10,3 +10,5 @@ from frostline.caching.fill_plan import FillPlan as FillPlan
 from frostline.caching.loader import CachedLoader as CachedLoader
 from frostline.caching.part import FrozenPart as FrozenPart
 from frostline.caching.proofs import Proofs as Proofs
+from frostline.caching.views import Views as Views
+from frostline.caching.views import viewed as viewed

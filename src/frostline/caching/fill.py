@@ -22,6 +22,7 @@ from frostline.caching.part import Provable
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
+from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
@@ -62,6 +63,7 @@ class Filling:
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
+        self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
@@ -214,11 +216,13 @@ class Filling:
         self._check_found(rows.find(keys))
         gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
-            len(keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
-            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(),
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
         )  # fmt: skip
-        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
+        return CachedDataset(
+            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views
+        )
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
