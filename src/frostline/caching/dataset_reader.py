@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Item = tuple[Any, Any]
+_COMPARED = 8  # views of a sample
 
 
 class Reader:
@@ -42,13 +43,16 @@ class Reader:
             for index in indices:
                 yield self.watched[index]
             return
+        views = self.watched.dataset
+        groups = views.groups(indices) if isinstance(views, Views) else [[index] for index in indices]
         loader = DataLoader(
-            self.watched, sampler=indices, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
+            self.watched, sampler=groups, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
         )
         for read in loader:
-            if isinstance(read, FrostlineError):
-                raise read
-            yield read
+            for item in read:
+                if isinstance(item, FrostlineError):
+                    raise item
+                yield item
 
     def check_steady(self) -> None:
         """Read the first, middle and last item twice.
@@ -65,6 +69,19 @@ class Reader:
                 raise self.watched.random(index, f"{_part(first, second)} at the second read of the same index")
             if moved := state.moved(only_own=True):
                 raise _remembers(moved, index)
+
+    def has_differing_views(self) -> bool:
+        """False if views are asked for, and those of the first, middle and last sample are all the same."""
+        views = self.watched.dataset
+        if not isinstance(views, Views) or views.count == 1:
+            return True
+        count = len(views) // views.count
+        samples, others = {0, count // 2, count - 1}, range(1, min(views.count, _COMPARED))
+        return any(
+            content_of(self.watched[index + view * count], index) != content_of(self.watched[index], index)
+            for index in sorted(samples)
+            for view in others
+        )
 
     def check_again(self, seen: Mapping[int, tuple[bytes, bytes]]) -> None:
         """Read items once more, after all were read.
@@ -110,14 +127,17 @@ class Watched(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
-        is_worker = torch.utils.data.get_worker_info() is not None
+    def __getitem__(self, index: int | list[int]) -> Any:
+        """The item there; in a worker process a list of them, or of what they raised."""
+        if isinstance(index, int):
+            return self._read(index)
+        return [self._read_or_error(own) for own in index]
+
+    def _read_or_error(self, index: int) -> Item | FrostlineError:
         try:
             return self._read(index)
         except FrostlineError as error:
-            if is_worker:
-                return error  # a worker would wrap it into another text
-            raise
+            return error  # a worker would wrap it into another text
 
     def _read(self, index: int) -> Item:
         item = self._read_once(index)

@@ -8,9 +8,12 @@ Legend: N samples of the dataset, K views of each.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import groupby
 from typing import Any
 
 from frostline.caching.dataset_state import HeldGenerators
@@ -18,6 +21,7 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count
 from frostline.core.generators import kept_state, seed_generator
 from frostline.core.restore import kept_generators, seed_generators
+from frostline.core.stages import Stages, stages_of
 
 _SEEDS = 2**63  # generators of torch take no larger ones
 
@@ -43,6 +47,8 @@ class Views:
         self.dataset, self.count, self._num_samples = dataset, count, len(dataset)
         self._held: HeldGenerators | None = None
         self._process = 0  # where the generators were found
+        stages = stages_of(dataset)
+        self._items = dataset if stages is None else _Staged(stages)
         if hasattr(dataset, "sample_key"):
             self.sample_key = self._sample_key
             self.fingerprint = self._fingerprint()
@@ -63,11 +69,22 @@ class Views:
                 stack.enter_context(kept_state(generator))
                 seed_generator(generator, (seed + 1 + number) % _SEEDS)
             seed_generators(seed)
-            return batches.read(self.dataset, index)
+            return batches.read(self._items, index)
 
     def place(self, position: int) -> tuple[int, int]:
         """(view, index of the sample) of a position."""
         return divmod(position, self._num_samples)
+
+    def groups(self, positions: Sequence[int]) -> list[list[int]]:
+        """The positions in groups, in their order: those in a row that share a sample's source are one group."""
+        if self._items is self.dataset:
+            return [[position] for position in positions]
+        return [list(group) for _, group in groupby(positions, lambda position: self.place(position)[1])]
+
+    def in_reading_order(self, positions: list[int]) -> list[int]:
+        """The positions in the order in which they are read: sample by sample where the views share a source."""
+        is_shared = self._items is not self.dataset
+        return sorted(positions, key=lambda at: self.place(at)[::-1]) if is_shared else positions
 
     @property
     def indices(self) -> list[int]:
@@ -87,7 +104,9 @@ class Views:
     def _generators(self) -> HeldGenerators:
         """Those that the dataset holds in this process; a first read, which may make some, comes before."""
         if self._held is None or self._process != os.getpid():
-            with kept_generators():
+            with kept_generators(), ExitStack() as stack:
+                for generator in HeldGenerators(self.dataset).generators:
+                    stack.enter_context(kept_state(generator))
                 batches.read(self.dataset, 0)
             self._held, self._process = HeldGenerators(self.dataset), os.getpid()
         return self._held
@@ -105,6 +124,23 @@ class Views:
 
     def _target(self, position: int) -> Any:
         return self.dataset.target(self.place(position)[1])
+
+
+class _Staged:
+    """The items of a dataset in two stages; the first is done once for reads of one sample in a row."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._last: tuple[int, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
+
+    def __getitem__(self, index: int) -> Any:
+        source, from_source = self._stages
+        if self._last is None or self._last[0] != index:
+            self._last = index, source(index)
+        return from_source(copy.deepcopy(self._last[1]), index)
 
 
 def viewed(dataset: Any, call: str, views: int | None) -> Any:
