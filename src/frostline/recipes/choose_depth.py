@@ -23,7 +23,8 @@ from frostline.core.mismatch import told_mismatch
 from frostline.core.restore import kept_generators, kept_modes, plain_ambient, plain_calls
 from frostline.data import Part, labels_of
 from frostline.recipes.cache_cost import CacheCost
-from frostline.recipes.prepare import InPrecision, precision_of, store_of
+from frostline.recipes.model_precision import InPrecision, precision_of
+from frostline.recipes.run_cache import cache_of
 from frostline.selection import (
     INPUTS,
     Taps,
@@ -117,7 +118,7 @@ def measured(
     )
     num_workers = as_count("choose_depth", "num_workers", num_workers, least=0)
     seed, progress = as_seed("choose_depth", "seed", seed), check_flag("choose_depth", "progress", progress)
-    store = cache if isinstance(cache, FeatureCache) else store_of(True, None) if cache is True else FeatureCache(cache)
+    store = cache if isinstance(cache, FeatureCache) else cache_of(True, None) if cache is True else FeatureCache(cache)
     model, _ = unwrapped(model)
     check_initialized(model, "choose_depth(model)")
     labels = labels_of(train)

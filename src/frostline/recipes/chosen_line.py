@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching import CachedDataset, FeatureCache
 from frostline.core.errors import DataError
 from frostline.recipes.choose_depth import choose_depth
-from frostline.recipes.prepare import store_of
+from frostline.recipes.run_cache import cache_of
 from frostline.training import has_checkpoint, recorded_settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def chosen_line(
         best = recorded_settings(resume).get(CHOSEN)
     else:
         with ExitStack() as stack:
-            store = store_of(cache, out) if cache is not False else FeatureCache(
+            store = cache_of(cache, out) if cache is not False else FeatureCache(
                 stack.enter_context(tempfile.TemporaryDirectory())
             )  # fmt: skip
             report = choose_depth(model.to(device), train, cache=store, epochs=epochs, batch_size=batch_size,

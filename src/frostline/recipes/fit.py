@@ -39,7 +39,7 @@ from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
-from frostline.recipes.prepare import prepare
+from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.training import (
@@ -202,12 +202,10 @@ def fit(
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, tells=progress, fills=cache is not False)
+            setup = TrainingSetup(model, train, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
+                                  metrics, num_workers)  # fmt: skip
             for phase in line.phases(done):
-                make_ready = partial(
-                    prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
-                    seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
-                )  # fmt: skip
-                with course.of(phase, done, make_ready) as ready:
+                with course.of(phase, done, partial(prepare, setup, epochs)) as ready:
                     start_solved(init_head, ready.module, ready.train, loss, run=done, seed=seed, is_told=progress)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
