@@ -98,6 +98,15 @@ class Reader:
                 raise self.watched.random(index, f"{_part(before, now)} when it was read again after the other items")
 
 
+def check_steady(dataset: Any) -> None:
+    """Read the first, middle and last item twice, under watch.
+
+    Raises:
+        DataError: If the dataset is random, or changes with every read.
+    """
+    Reader(dataset, frozenset(), 0).check_steady()
+
+
 def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
     """The content of an item, inputs and target, to be compared; a target that has no bytes is left to others."""
     inputs, target = item

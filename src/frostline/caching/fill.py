@@ -6,6 +6,7 @@ Legend: N samples of the dataset.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,8 +83,10 @@ class Filling:
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
         if self.earlier is not None:
-            return self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
-        return plan_fill(self.dataset, self.samples, self.before, self.opened)
+            plan = self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
+        else:
+            plan = plan_fill(self.dataset, self.samples, self.before, self.opened)
+        return replace(plan, views=self.views)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
         """Carry out the plan, and open the result.
