@@ -83,7 +83,7 @@ def warn_of_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan
         plan: Of the fill.
     """
     row_bytes = sum(tensor.bytes_per_sample for tensor in part.frontier if not tensor.shared)
-    cost = CacheCost(plan.num_samples, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
+    cost = CacheCost(plan.num_samples // plan.views, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
     if plan.num_missing and not cost.pays:
         sys.stderr.write(f"cache: {cost}\n")
 

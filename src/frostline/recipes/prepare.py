@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache, Proofs, fill_as_planned
+from frostline.caching import CachedDataset, DatasetState, FeatureCache, Proofs, Views, check_steady, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
@@ -21,6 +21,7 @@ from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
+from frostline.recipes.viewed_data import steady_validation
 from frostline.splitting import frozen_side_in_inference_mode, remembered_split, verify_once
 from frostline.training import DatasetBatches, Metric, first_outputs, in_dtype
 from frostline.transfer import check_still
@@ -43,7 +44,7 @@ class TrainingSetup:
 
     Attributes:
         model: Frozen as it is now.
-        train: A dataset, or cached features.
+        train: A dataset, views of one, or cached features.
         val: Validation data of the same kind, or None.
         cache: As `fit` takes it.
         fabric: Device and precision.
@@ -79,7 +80,8 @@ class TrainingSetup:
     @cached_property
     def plain(self) -> DatasetBatches:
         """Training batches of the items themselves."""
-        return self._batches(self.train, shuffle=True, seed=self.seed)
+        views = self.train.count if isinstance(self.train, Views) else 1
+        return self._batches(self.train, shuffle=True, seed=self.seed, views=views)
 
     @cached_property
     def plain_val(self) -> DatasetBatches | None:
@@ -142,6 +144,9 @@ def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None)
     """
     if isinstance(setup.train, CachedDataset):
         return _from_cached(setup, setup.train)
+    if isinstance(setup.train, Views) and setup.val is not None:
+        with steady_validation():
+            check_steady(setup.val)
     if any(not parameter.requires_grad for parameter in setup.model.parameters()):
         return _uncached(setup) if setup.cache is False else _cached(setup, num_epochs, earlier)
     if setup.cache is not False and setup.progress and earlier is None:
@@ -157,6 +162,11 @@ def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:
         raise DataError(
             what="Training data is cached, validation data is not.", where="fit(val=...)",
             received=type(val).__name__, do="fill the validation data through the same FeatureCache and split.",
+        )  # fmt: skip
+    if val is not None and val.views > 1:
+        raise DataError(
+            what="Validation data has several views, of which each epoch would see another.", where="fit(val=...)",
+            received=f"{val.views} views", do="fill the validation data without views, from a deterministic dataset.",
         )  # fmt: skip
     loader = train.loader(setup.batch_size, shuffle=True, seed=setup.seed)
     features, target = next(iter(train.loader(FEW)))
@@ -253,11 +263,12 @@ def _filled(
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
         warns = setup.progress and plain is setup.plain
-        filled[where] = fill_as_planned(
-            store, part, plain.dataset, setup.batch_size, setup.num_workers, progress=setup.progress, is_fresh=True,
-            on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
-            earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
-        )  # fmt: skip
+        with nullcontext() if plain is setup.plain else steady_validation():
+            filled[where] = fill_as_planned(
+                store, part, plain.dataset, setup.batch_size, setup.num_workers, progress=setup.progress,
+                is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
+                earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
+            )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
 
 
