@@ -34,6 +34,9 @@ class DepthRow:
         energy: Mean square of what the BatchNorm layers below this line are given, by their running statistics: 1 on
             the data of pretraining. None without such layers.
         why_not: Why the model cannot be frozen here; "" if it can.
+        reachable: The best probe of this line and of all above it: what training from here can reach at least, since
+            layers that train may stay as they are. It ranks lines as fine-tuning does; `probe` does not. None without
+            any.
     """
 
     through: str | None
@@ -51,6 +54,7 @@ class DepthRow:
     total_s: float | None = None
     energy: float | None = None
     why_not: str = ""
+    reachable: float | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +99,7 @@ class DepthReport:
 
     def __str__(self) -> str:
         rows = [_cells(row, self.best is not None and row.through == self.best) for row in self.table]
-        header = ("", "freeze through", self.metric, "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
+        header = ("", "freeze through", self.metric, "reach", "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
                   "epoch", "cached", f"{self.epochs} epochs")  # fmt: skip
         why = [f"{row.name}: {row.why_not}" for row in self.table if row.why_not]
         lines = [_table([header, *rows]), "", *_wrapped(self.advice)]
@@ -168,8 +172,8 @@ class ModelRanking:
 def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     probe = "" if row.probe is None else f"{row.probe:.3f} ± {row.probe_error or 0:.3f}"
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
-    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.knn),
-            _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
+    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
+            _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
             _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
             seconds(row.total_s))  # fmt: skip
 
