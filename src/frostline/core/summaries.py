@@ -82,7 +82,7 @@ def sweep_text(result: SweepResult) -> str:
 def depth_text(report: DepthReport) -> str:
     """The table of a depth report, its advice and its notes, within the width of a terminal."""
     rows = [_cells(row, report.best is not None and row.through == report.best) for row in report.table]
-    header = ("", "freeze through", report.metric, "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
+    header = ("", "freeze through", report.metric, "reach", "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
               "epoch", "cached", f"{report.epochs} epochs")  # fmt: skip
     why = [f"{row.name}: {row.why_not}" for row in report.table if row.why_not]
     lines = [table(rows, header, width=_WIDTH), "", *_wrapped(report.advice)]
@@ -179,8 +179,8 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], width: int |
 def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     probe = "" if row.probe is None else f"{row.probe:.3f} ± {row.probe_error or 0:.3f}"
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
-    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.knn),
-            _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
+    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
+            _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
             _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
             seconds(row.total_s))  # fmt: skip
 
