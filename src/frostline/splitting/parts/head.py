@@ -81,6 +81,11 @@ class Head(nn.Module):
         """Ask for a proof at every batch size that is met for the first time."""
         self._binding.prove_size = prove_size
 
+    @property
+    def bound_model(self) -> nn.Module | None:
+        """The model that the head was split from, whose buffers and attributes a call may move; None in a copy."""
+        return self._binding.model
+
     def check_modules(self) -> None:
         """Raise a SplitError if a module was replaced since the split, or got another forward or a hook."""
         self._binding.check_modules()
