@@ -102,9 +102,9 @@ class FeatureCache:
 
         Args:
             split: The frozen part, usually from `frostline.split`.
-            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers `sample_key(i)` and
-                `fingerprint`, and its targets can be read without its items, known samples are not even
-                read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
+            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers
+                `sample_key(i)` and `fingerprint`, and its targets can be read without its items, known samples are not
+                even read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
             batch_size: Samples per pass of the frozen part.
             num_workers: Worker processes that read items.
             progress: Show a progress bar on standard error.

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 
 _ALIKE = (
-    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, and it is "
-    "read once"
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
+    "it is read once"
 )
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
@@ -71,6 +71,8 @@ class Filling:
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
+        if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
+            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
