@@ -15,12 +15,12 @@ import torch
 from frostline.caching import FeatureCache, Proofs, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_names, as_seed, check_flag, check_model
-from frostline.core.depth_report import DepthReport
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.mismatch import told_mismatch
 from frostline.core.restore import kept_generators, kept_modes, plain_ambient, plain_calls
+from frostline.core.selection_records import DepthReport
 from frostline.data import Part, labels_of
 from frostline.recipes.cache_cost import CacheCost
 from frostline.recipes.model_precision import InPrecision, precision_of
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.caching import CachedDataset
-    from frostline.core.depth_report import DepthRow
+    from frostline.core.selection_records import DepthRow
     from frostline.selection import Line, Targets
     from frostline.selection.scores import Scored
 
