@@ -58,7 +58,7 @@ def fit_text(result: FitResult) -> str:
     measured = [f"{name} {value:.4g}" for name, value in {"training loss": last.train_loss, **scores}.items()]
     lines.append(f"  last epoch: {', '.join(measured)}")
     if result.cache is not None:
-        lines.append(f"  cache:      {result.cache.computed} samples computed, {result.cache.reused} reused")
+        lines.append(f"  cache:      {result.cache.rows_text()}")
     lines += [f"  {phase}" for phase in result.phases if len(result.phases) > 1]
     if result.out is not None:
         lines.append(f"  files:      {result.out}")

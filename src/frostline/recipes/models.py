@@ -98,7 +98,7 @@ def as_transform(size: int | None, mean: str | None, std: str | None) -> CenterC
     return CenterCrop(size, **{name: as_numbers(f"--{name}", given) for name, given in colours.items() if given})
 
 
-def augmented(images: ImageFolder | Arrays, model: nn.Module, text: str) -> ImageFolder:
+def augmented_images(images: ImageFolder | Arrays, model: nn.Module, text: str) -> ImageFolder:
     """The same images under a random crop, in the size and colours of their preparation.
 
     Args:
