@@ -111,7 +111,7 @@ def test_command_options_are_a_decision():
 
 
 # Functions that read as one list from top to bottom, with the most lines they may have; no other has more than 50.
-LONGER = {"fit.fit": 60}
+LONGER: dict[str, int] = {}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))

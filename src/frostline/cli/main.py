@@ -140,16 +140,8 @@ def fit(
 def _loaded(
     model: str, data: str, val: str | None = None, *, pixels: tuple[int | None, str | None, str | None], seed: int = 0
 ) -> tuple[Any, Any, Any]:
-    """(the model, its data, its validation data or None) that the options name.
-
-    Args:
-        model: The option `--model`. Random layers follow from the seed, so that a resumed run has the same.
-        data: The argument DATA.
-        val: The option `--val`.
-        pixels: The options `--size`, `--mean` and `--std`.
-        seed: The option `--seed`.
-    """
-    seed_generators(as_seed("frostline", "--seed", seed))
+    """(the model, its data, its validation data or None) that the options name; `pixels` are size, mean and std."""
+    seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
     built, transform = build_model(model), as_transform(*pixels)
     dataset = load_data(data, built, transform)
     return built, dataset, load_data(val, built, transform) if val is not None else None

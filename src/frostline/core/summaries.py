@@ -28,8 +28,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
     if not diagnosis.findings:
         return "\n".join([_no_symptoms(diagnosis, judged), *_left_open(diagnosis)])
-    told = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
-    return "\n".join([*told, *_left_open(diagnosis), _conclusion(diagnosis)])
+    shown = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
+    return "\n".join([*shown, *_left_open(diagnosis), _conclusion(diagnosis)])
 
 
 def healing_text(healing: Healing) -> str:
@@ -74,9 +74,9 @@ def sweep_text(result: SweepResult) -> str:
          f"{row.val_loss:.4f}", f"{row.best_epoch}/{row.epochs}", row.outcome)
         for row in result.table
     ]  # fmt: skip
-    told = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
+    heads = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
     count = f"{len(result.table)} heads over {result.samples} rows, compared on {result.held_out}"
-    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", told, *(f"note: {note}" for note in result.notes)])
+    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", heads, *(f"note: {note}" for note in result.notes)])
 
 
 def depth_text(report: DepthReport) -> str:

@@ -87,8 +87,8 @@ def _health(result: FitResult) -> str:
     issues = [finding for finding in result.findings if finding.outcome == "issue"]
     places = [f"{f.code} {f.title}{f' in {f.layer}' if f.layer else ''}" for f in issues]
     tips = len(result.findings) - len(issues)
-    told = "; ".join(places) or "no issue"
-    return f"{told}; {tips} tip{'s' if tips > 1 else ''}" if tips else told
+    found = "; ".join(places) or "no issue"
+    return f"{found}; {tips} tip{'s' if tips > 1 else ''}" if tips else found
 
 
 def _epochs(count: int) -> str:

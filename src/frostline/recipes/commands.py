@@ -1,4 +1,4 @@
-"""What `frostline fit`, `inspect` and `choose-depth` do: a new head, everything else frozen, unless told otherwise."""
+"""What `frostline fit`, `inspect`, `checkup` and `choose-depth` do: by default a new head, everything else frozen."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _divided(dataset: Any, val: Any, val_share: float | None, seed: int) -> tuple[Any, Any]:
-    """Training and validation data; samples that are in both are said."""
+    """Training and validation data; samples that are in both are printed."""
     train, val = (dataset, val) if val_share is None else split_share(dataset, val_share, seed)
     if val is not None and (found := shared_samples(train, val)):
         sys.stderr.write(
