@@ -145,6 +145,7 @@ _FILL: dict[str, Pool] = {
     "batch_size": s.COUNTS.optional(),
     "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),
+    "views": s.VIEWS,
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
@@ -167,7 +168,7 @@ DOORS: list[Door] = [
     method(
         "FeatureCache.plan",
         fl.FeatureCache.plan,
-        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS},
+        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, "views": s.VIEWS},
         _cache,
         owner="caching",
     ),
@@ -194,6 +195,14 @@ DOORS: list[Door] = [
         {"indices": INDEX_LISTS},
         _cached,
         lambda part: (len(part), part.targets, _passes(part.loader(4))),
+        **_ONCE,
+    ),
+    method(
+        "CachedDataset.set_epoch",
+        fl.CachedDataset.set_epoch,
+        {"epoch": s.COUNTS},
+        _cached,
+        lambda _: None,
         **_ONCE,
     ),
     method(

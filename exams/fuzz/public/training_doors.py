@@ -202,6 +202,7 @@ _FIT: dict[str, Pool] = {
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
+    "views": s.VIEWS,
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

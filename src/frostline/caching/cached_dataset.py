@@ -55,7 +55,7 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def targets(self) -> Any:
-        """The targets of all samples, in their order: a tensor (N, ...), or a structure of them; of the current view."""
+        """The targets of all samples in their order, of the current view: a tensor (N, ...), or a structure of them."""
         if self.views == 1:
             return self._targets
         first, last = self._view * len(self), (self._view + 1) * len(self)

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 
 _ALIKE = (
-    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, and it is "
-    "read once"
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
+    "it is read once"
 )
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
@@ -71,6 +71,8 @@ class Filling:
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
+        if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
+            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
@@ -143,7 +145,7 @@ class Filling:
         self.reader.check_steady()
         if not self.reader.has_differing_views():
             self.opened.notes.append(_ALIKE)
-        writer, keys = ShardWriter(self.opened, self._prove, self._row_seconds), self.samples.keys
+        writer, keys = self._writer(self._prove), self.samples.keys
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
@@ -179,7 +181,7 @@ class Filling:
         items = [inputs for inputs, _ in self.reader.read(chosen)]
         expected = self.computer.compute(batches.collate(items, chosen), chosen)
         places = {index: at for at, index in enumerate(chosen)}
-        writer, keys = ShardWriter(self.opened, self._check_unchanged, self._row_seconds), self.samples.keys
+        writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
         for start in range(0, len(new), self.batch_size):
             indices = new[start : start + self.batch_size]
@@ -208,6 +210,9 @@ class Filling:
             self.row_proof.check()
         writer.add(torch.from_numpy(self.samples.keys[indices]), rows)
         self.computed += len(indices)
+
+    def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
+        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views)
 
     def _row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
@@ -271,7 +276,7 @@ def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor,
 
 
 @contextmanager
-def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], None]]:
+def progress_bar(total: int, *, is_shown: bool, views: int = 1) -> Generator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing where that is a file."""
     if not is_shown:
         yield lambda _: None
@@ -284,7 +289,7 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
         yield lambda _: None
         return
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("Frozen pass", total=total)
+        task = progress.add_task("Frozen pass" if views == 1 else f"Frozen pass, {views} views", total=total)
         yield lambda count: progress.advance(task, count)
 
 

@@ -108,6 +108,8 @@ def fit(
     keep_statistics: Annotated[
         bool, typer.Option("--keep-statistics", help="Running statistics of thawed BatchNorms stay as they are.")
     ] = False,
+    views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
+    augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -130,6 +132,7 @@ def fit(
             resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
             patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
             label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite, thaw=schedule,
+            views=views, augment=augment,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -137,16 +140,8 @@ def fit(
 def _loaded(
     model: str, data: str, val: str | None = None, *, pixels: tuple[int | None, str | None, str | None], seed: int = 0
 ) -> tuple[Any, Any, Any]:
-    """(the model, its data, its validation data or None) that the options name.
-
-    Args:
-        model: The option `--model`. Random layers follow from the seed, so that a resumed run has the same.
-        data: The argument DATA.
-        val: The option `--val`.
-        pixels: The options `--size`, `--mean` and `--std`.
-        seed: The option `--seed`.
-    """
-    seed_generators(as_seed("frostline", "--seed", seed))
+    """(the model, its data, its validation data or None) that the options name; `pixels` are size, mean and std."""
+    seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
     built, transform = build_model(model), as_transform(*pixels)
     dataset = load_data(data, built, transform)
     return built, dataset, load_data(val, built, transform) if val is not None else None
@@ -370,8 +365,14 @@ def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
     with errors_in_four_parts(as_json=as_json):
         entries = _existing(cache).entries()
-        rows = [(e.recipe[:12], str(e.rows), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries]
-        text = table(rows, ("recipe", "rows", "size", "tensors")) if rows else f"No features are stored in {cache}."
+        rows = [
+            (e.recipe[:12], str(e.rows), str(e.views), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries
+        ]
+        text = (
+            table(rows, ("recipe", "rows", "views", "size", "tensors"))
+            if rows
+            else f"No features are stored in {cache}."
+        )
         show({"entries": entries}, text, as_json=as_json)
 
 

@@ -71,7 +71,7 @@ class DepthReport:
 
     Attributes:
         best: The layer to freeze through: the deepest line whose probe is within one standard error of the best one.
-            None where training everything is the better advice; `reason` says why.
+            None where training everything is the better advice; `reason` explains it.
         table: One row per line, from the bottom (everything trains) to the top (only the output layer trains).
         advice: What to do, with the numbers it rests on, in one paragraph.
         reason: Why this line was chosen, or none.
@@ -117,8 +117,8 @@ class RankedModel:
         high: Upper end.
         line: The line of that score; None is the inputs.
         behind: By how much it is behind the first, with the 95% interval of that difference on the same samples.
-        is_tied: True if that interval holds 0: it cannot be told apart from the first.
-        report: What `choose_depth` says of it.
+        is_tied: True if that interval holds 0: the two cannot be separated by these samples.
+        report: What `choose_depth` returns for it.
     """
 
     name: str
@@ -136,7 +136,7 @@ class ModelRanking:
     """Which pretrained model to start from; `print` it.
 
     Attributes:
-        best: Name of the first model; None where it cannot be told apart from another one.
+        best: Name of the first model; None where the samples do not separate it from another one.
         table: The models, the best first.
         advice: What to do, in one paragraph.
         metric: What is scored.

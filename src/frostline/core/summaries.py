@@ -28,8 +28,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
     if not diagnosis.findings:
         return "\n".join([_no_symptoms(diagnosis, judged), *_left_open(diagnosis)])
-    told = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
-    return "\n".join([*told, *_left_open(diagnosis), _conclusion(diagnosis)])
+    shown = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
+    return "\n".join([*shown, *_left_open(diagnosis), _conclusion(diagnosis)])
 
 
 def healing_text(healing: Healing) -> str:
@@ -58,7 +58,7 @@ def fit_text(result: FitResult) -> str:
     measured = [f"{name} {value:.4g}" for name, value in {"training loss": last.train_loss, **scores}.items()]
     lines.append(f"  last epoch: {', '.join(measured)}")
     if result.cache is not None:
-        lines.append(f"  cache:      {result.cache.computed} samples computed, {result.cache.reused} reused")
+        lines.append(f"  cache:      {result.cache.rows_text()}")
     lines += [f"  {phase}" for phase in result.phases if len(result.phases) > 1]
     if result.out is not None:
         lines.append(f"  files:      {result.out}")
@@ -74,9 +74,9 @@ def sweep_text(result: SweepResult) -> str:
          f"{row.val_loss:.4f}", f"{row.best_epoch}/{row.epochs}", row.outcome)
         for row in result.table
     ]  # fmt: skip
-    told = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
+    heads = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
     count = f"{len(result.table)} heads over {result.samples} rows, compared on {result.held_out}"
-    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", told, *(f"note: {note}" for note in result.notes)])
+    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", heads, *(f"note: {note}" for note in result.notes)])
 
 
 def depth_text(report: DepthReport) -> str:

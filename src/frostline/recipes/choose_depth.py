@@ -36,7 +36,7 @@ from frostline.selection import (
     targets_from,
 )
 from frostline.splitting import remembered_split
-from frostline.training import in_dtype
+from frostline.training import compares_numbers, in_dtype
 from frostline.transfer import freeze, passing_freeze, thaw
 
 if TYPE_CHECKING:
@@ -105,9 +105,12 @@ def choose_depth(
 
 def measured(
     model: nn.Module, train: Any, candidates: Sequence[str] | None, samples: int, cache: Any, epochs: int,
-    batch_size: int, num_workers: int, seed: int, progress: bool,
+    batch_size: int, num_workers: int, seed: int, progress: bool, loss: Any = None,
 ) -> Depth:  # fmt: skip
-    """As `choose_depth`, with the held-out predictions that the report rests on."""
+    """As `choose_depth`, with the held-out predictions that the report rests on.
+
+    With `loss`, as `fit` takes it, whole numbers are classes only where the loss takes classes.
+    """
     check_model("choose_depth", model, needs=())
     batches.check_map_style(train)
     names = as_names("choose_depth", "candidates", candidates) if candidates is not None else None
@@ -120,7 +123,8 @@ def measured(
     store = cache if isinstance(cache, FeatureCache) else cache_of(True, None) if cache is True else FeatureCache(cache)
     model, _ = unwrapped(model)
     check_initialized(model, "choose_depth(model)")
-    labels = labels_of(train)
+    has_numbers = compares_numbers(loss)
+    labels = None if has_numbers else labels_of(train)
     part = Part(train, sample_rows(len(train), samples, None if labels is None else labels.numpy(), seed).tolist())
     with plain_ambient(default_dtype_of(model)), plain_calls(model), kept_generators(), kept_modes(model):
         example, read_s = _example(model, part)
@@ -132,7 +136,8 @@ def measured(
             lines, taps, data = _stored(model, find_lines(model, example, names), example, store, fill)
             loaded = list(data.loader(_BATCH, device="cpu"))
         times = step_times(model, lines, example)
-    targets = targets_from(torch.cat([target for _, target in loaded]), seed)
+    given = torch.cat([target for _, target in loaded])
+    targets = targets_from(given.double() if has_numbers else given, seed)
     parts = [torch.cat(own).numpy() for own in zip(*(features for features, _ in loaded), strict=True)]
     columns = dict(zip((tensor.name for tensor in taps.frontier), parts, strict=True))
     rows, probes = scored_lines(lines, taps, columns, targets)

@@ -17,7 +17,7 @@ def set_up(
     model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None,
     certificate: str | None, head_name: str | None = None, *, freezes: bool = True,
 ) -> str:  # fmt: skip
-    """Weights, a new head for the dataset's classes, and the freeze, unless it is left out; says what was reused."""
+    """Weights, a new head for the dataset's classes, and the freeze, unless it is left out; returns what was reused."""
     if weights is None and is_random(name):
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
     head, first = with_head(model, classes_of(dataset), name, weights, certificate, head_name)

@@ -39,9 +39,7 @@ class FitReport:
         lines += [f"          {phase}" for phase in self.result.phases if len(self.result.phases) > 1]
         if self.result.cache is not None:
             cache = self.result.cache
-            lines.append(
-                f"Cache:    {cache.computed} samples computed, {cache.reused} reused, {cache.bytes / 1e6:.1f} MB"
-            )
+            lines.append(f"Cache:    {cache.rows_text()}, {cache.bytes / 1e6:.1f} MB")
         if (healing := self.result.healing) is not None:
             kept = kept_treatments(self.result)
             lines.append(f"Healed:   {'; '.join(kept) or 'nothing to treat was found, nothing was changed'}")
@@ -89,8 +87,8 @@ def _health(result: FitResult) -> str:
     issues = [finding for finding in result.findings if finding.outcome == "issue"]
     places = [f"{f.code} {f.title}{f' in {f.layer}' if f.layer else ''}" for f in issues]
     tips = len(result.findings) - len(issues)
-    told = "; ".join(places) or "no issue"
-    return f"{told}; {tips} tip{'s' if tips > 1 else ''}" if tips else told
+    found = "; ".join(places) or "no issue"
+    return f"{found}; {tips} tip{'s' if tips > 1 else ''}" if tips else found
 
 
 def _epochs(count: int) -> str:

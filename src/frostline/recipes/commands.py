@@ -1,4 +1,4 @@
-"""What `frostline fit`, `inspect` and `choose-depth` do: a new head, everything else frozen, unless told otherwise."""
+"""What `frostline fit`, `inspect`, `checkup` and `choose-depth` do: by default a new head, everything else frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
-from frostline.data import split_share, with_classes_of
+from frostline.data import Part, split_share, with_classes_of
 from frostline.data.counts import place_of_sample, sample_counts, shared_samples
 from frostline.recipes.checkup import checkup
 from frostline.recipes.choose_depth import choose_depth
@@ -26,6 +26,7 @@ from frostline.recipes.command_reports import CheckupReport, FitReport, InspectR
 from frostline.recipes.fit import fit
 from frostline.recipes.healing import heal_first
 from frostline.recipes.model_facts import model_facts
+from frostline.recipes.models import augmented_images
 from frostline.recipes.save import save_model
 from frostline.splitting import split
 from frostline.training import (
@@ -81,7 +82,7 @@ def fit_command(
     resume: bool, heal: bool = False, certificate: str | None = None, optimizer: str = "adamw",
     scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
-    overwrite: bool = False, thaw: ThawSchedule | None = None,
+    overwrite: bool = False, thaw: ThawSchedule | None = None, views: int | None = None, augment: str | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
@@ -91,6 +92,9 @@ def fit_command(
     _check_folder(out, resume=resume, overwrite=overwrite)
     classes = classes_of(dataset)
     train, val = _divided(dataset, val, val_share, seed)
+    if views is not None or augment is not None:
+        augmented = augmented_images(dataset, model, augment if augment is not None else "crop,flip")
+        train = augmented if val_share is None else Part(augmented, train.indices)
     loss = weighted_loss(train, class_weights, label_smoothing)
     _check_metrics(metric, loss, len(classes), has_val=has_val)
     is_chosen = freeze in MOVED_BY_FIT
@@ -105,7 +109,7 @@ def fit_command(
     result = fit(model, train, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
-                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw)  # fmt: skip
+                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views)  # fmt: skip
     if healed is not None:
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts = model_facts(name, dataset, best_epoch=result.best_epoch, epochs=len(result.history), head=head,
@@ -129,7 +133,7 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _divided(dataset: Any, val: Any, val_share: float | None, seed: int) -> tuple[Any, Any]:
-    """Training and validation data; samples that are in both are said."""
+    """Training and validation data; samples that are in both are printed."""
     train, val = (dataset, val) if val_share is None else split_share(dataset, val_share, seed)
     if val is not None and (found := shared_samples(train, val)):
         sys.stderr.write(

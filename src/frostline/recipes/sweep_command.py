@@ -76,7 +76,7 @@ def sweep_command(
 ) -> SweepReport:  # fmt: skip
     """Build the head, freeze, fill the cache, sweep, save the model with the best head."""
     check_new(out / "model.json", "--out", others="frostline fit takes --overwrite")
-    read_settings(settings, optimizers=OPTIMIZERS, seed=seed)  # what is wrong with them is told before anything runs
+    read_settings(settings, optimizers=OPTIMIZERS, seed=seed)  # invalid settings are refused before anything runs
     if halving is not None:
         as_count("frostline sweep", "--halving", halving, least=2)
     whole, classes = dataset, classes_of(dataset)

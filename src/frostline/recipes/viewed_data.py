@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import IS_RANDOM, CachedDataset, viewed
+from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
 from frostline.core.arguments import as_count
 from frostline.core.errors import DataError
 
@@ -34,6 +34,11 @@ def viewed_data(train: Any, views: int | None, epochs: int) -> Any:
             do=f"leave views out, or fill again: FeatureCache.fill(split, dataset, views={views}).",
         )  # fmt: skip
     return viewed(train, "fit", min(views, epochs))
+
+
+def without_views(train: Any) -> Any:
+    """The dataset behind views; other data as they are."""
+    return train.dataset if isinstance(train, Views) else train
 
 
 @contextmanager

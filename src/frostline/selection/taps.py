@@ -38,7 +38,7 @@ class Proven(Protocol):
         ...
 
     def check_unchanged(self) -> None:
-        """Raise if it is not what the recipe says any more."""
+        """Raise if it is no longer what the recipe describes."""
         ...
 
     def check_weights(self) -> None:
@@ -95,7 +95,7 @@ class Taps:
         return self._deepest.is_steered
 
     def check_unchanged(self) -> None:
-        """Raise if the frozen part is not what the recipe says any more."""
+        """Raise if the frozen part is no longer what the recipe describes."""
         self._deepest.check_unchanged()
 
     def check_weights(self) -> None:

@@ -22,6 +22,7 @@ from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
+from frostline.training.losses import compares_numbers as compares_numbers
 from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
@@ -35,6 +36,7 @@ from frostline.training.optimizers import add_groups as add_groups
 from frostline.training.optimizers import at_share as at_share
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import clipping_first as clipping_first
+from frostline.training.optimizers import groups_of as groups_of
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.optimizers import needs_closure as needs_closure

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-_HEALED = ("model", "hooks before each step")  # settings that `heal` changes
+# What to do about settings that differ, beside passing the same argument: `heal` changes the first two.
+_HEALED = "; if that run was healed first, heal the model again (frostline.heal, --heal)"
+_REMEDIES = {
+    "model": _HEALED, "hooks before each step": _HEALED, "schedule": ": pass the thaw= or freeze= of that run",
+    "frozen through": ": pass freeze='auto' if the run began with it, and only then",
+    "frozen layers": ": freeze what that run had frozen, with the same weights",
+}  # fmt: skip
 
 
 @dataclass
@@ -128,14 +134,11 @@ def load_checkpoint(
     differing = [key for key in both if made_with.get(key) != settings.get(key) and key != "epochs"]
     if differing:
         key = differing[0]
-        first = (
-            "; if that run was healed first, heal the model again (frostline.heal, --heal)" if key in _HEALED else ""
-        )
         raise DataError(
             what="The run to be resumed was made with other settings.",
             where=f"{folder / INDEX}, {key}",
             received=f"{made_with.get(key)!r} in the checkpoint, {settings.get(key)!r} now",
-            do=f"resume with the same {key}{first}; or start anew without resume.",
+            do=f"resume with the same {key}{_REMEDIES.get(key, '')}; or start anew without resume.",
         )
     try:
         tensors = load_file(folder / index["state"])

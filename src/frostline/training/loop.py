@@ -52,7 +52,7 @@ class Batches(Protocol):
 
 
 class Observer(Protocol):
-    """Hears the loss of every step; what else it looks at is its own affair."""
+    """Gets the loss of every step."""
 
     def step(self, loss: Tensor) -> None:
         """Take the loss of the step that was just done."""
@@ -330,7 +330,7 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
     """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch.
 
     An epoch whose validation loss or first metric is not finite is never the best: a metric of outputs that are NaN may
-    be a number (their largest is the first NaN), and says nothing.
+    be a number (their largest is the first NaN) without a meaning.
     """
     last = progress.history[-1]
     if last.val_loss is None:

@@ -105,6 +105,13 @@ def ignored_label(loss: str | Loss) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def compares_numbers(loss: Any) -> bool:
+    """True if a loss is known to compare numbers: its targets are a regression, whole numbers too."""
+    numeric = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+    functions = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.poisson_nll_loss)
+    return loss == "mse" or isinstance(loss, numeric) or loss in functions
+
+
 def num_counted(loss: str | Loss, target: Any) -> int:
     """How much a batch counts: its labels without those that the loss ignores (-100), else its samples."""
     ignored = ignored_label(loss)
@@ -169,7 +176,7 @@ def check_scalar(
 
 
 def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> None:
-    """Raise if a validation loss is not finite because samples are not: no later epoch mends that.
+    """Raise if a validation loss is not finite because samples are not: later epochs cannot change that.
 
     Args:
         loss: Of one batch.
@@ -188,7 +195,7 @@ def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> 
                 what=f"The validation loss is not finite: {what} of the validation data are not.",
                 where=f"fit(val=...), sample {start + rows[0]}",
                 received=f"{loss}; NaN or Inf in the {what} of {len(rows)} samples of the batch",
-                do=f"remove or mend the samples whose {what} are not finite: torch.isfinite(...) finds them.",
+                do=f"remove or correct the samples whose {what} are not finite: torch.isfinite(...) finds them.",
             )  # fmt: skip
 
 
