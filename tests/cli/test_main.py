@@ -15,8 +15,6 @@ from typer.testing import CliRunner
 
 from frostline.caching import FeatureCache
 from frostline.cli.main import app
-from frostline.data import load_arrays
-from frostline.recipes.commands import class_weights_of
 from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
 from helpers_processes import run_command
@@ -35,6 +33,7 @@ def arrays(tmp_path):
     path = tmp_path / "digits.npz"
     np.savez(path, x=np.random.rand(40, 1, 32, 32).astype(np.float32), y=np.arange(40) % 5)
     return path
+from helpers_commands import MODEL, run
 
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
@@ -238,13 +237,6 @@ def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch
         "--class-weights", "balanced")  # fmt: skip
     weights = (10 / (2 * torch.tensor([7, 3]))).tolist()
     assert str(asked["loss"]) == f"CrossEntropy(class_weights={weights}, label_smoothing=0.0)"
-
-
-def test_balanced_weights_of_classes(tmp_path):
-    path = tmp_path / "few.npz"
-    np.savez(path, x=np.zeros((8, 1, 32, 32), np.float32), y=np.array([0, 0, 0, 0, 0, 0, 1, 1]))
-    weights = class_weights_of(load_arrays(path), "balanced")
-    torch.testing.assert_close(weights, torch.tensor([8 / 12, 2.0]))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.core.depth_report import DepthReport
+from frostline.core.selection_records import DepthReport
 from frostline.recipes.chosen_line import chosen_line
 from helpers_fit import D, data, fit, mlp
 

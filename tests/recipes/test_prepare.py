@@ -1,4 +1,3 @@
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,20 +31,6 @@ def test_a_cached_dataset_trains_the_head(tmp_path):
     assert not torch.equal(model[7].weight, before)
     with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
         fit(split.head, cached, data())
-
-
-def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    result = fit(mlp(), freeze="2", epochs=1)
-    assert Path(result.cache.path).parent == tmp_path / "frostline"
-    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
-    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
-
-
-@pytest.mark.parametrize("kind", [str, Path, fl.FeatureCache])
-def test_a_cache_may_be_a_path_or_a_cache(tmp_path, kind):
-    result = fit(mlp(), freeze="2", epochs=1, cache=kind(tmp_path / "mine"))
-    assert Path(result.cache.path).parent == tmp_path / "mine"
 
 
 def test_a_second_run_computes_nothing_and_says_how_long_the_frozen_part_takes(tmp_path):
@@ -320,18 +305,6 @@ def test_a_cached_and_an_uncached_training_leave_out_the_same_noise(tmp_path, ca
         assert capsys.readouterr().err.count("it feeds frozen layers") == 2
         assert not model._forward_hooks
     torch.testing.assert_close(*trained)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_a_model_of_another_precision_gets_its_inputs_in_it_cached_and_uncached(tmp_path, dtype):
-    ended = []
-    for cache in (tmp_path, False):
-        model = mlp().to(dtype)
-        fl.freeze(model, through="2")
-        fit(model, data(), data(16), cache=cache, epochs=1)
-        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
-        ended.append([parameter.detach().clone() for parameter in model.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))
 
 
 def _stashing(m, batch):

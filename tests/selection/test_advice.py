@@ -1,4 +1,4 @@
-from frostline.core.depth_report import DepthRow
+from frostline.core.selection_records import DepthRow
 from frostline.selection import choose
 
 

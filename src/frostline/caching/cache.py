@@ -16,11 +16,12 @@ from frostline.caching.opening import open_folder
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.views import viewed
 from frostline.core import io
 from frostline.core.arguments import as_count, as_name, as_path, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
-from frostline.core.inputs import check_map_style, describe
+from frostline.core.inputs import describe
 from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
@@ -95,17 +96,21 @@ class FeatureCache:
         batch_size: int = 32,
         num_workers: int = 0,
         progress: bool = True,
+        views: int | None = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
         Args:
             split: The frozen part, usually from `frostline.split`.
-            dataset: A map-style dataset of `(inputs, target)`, deterministic. If it offers `sample_key(i)` and
+            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers `sample_key(i)` and
                 `fingerprint`, and its targets can be read without its items, known samples are not even
                 read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
             batch_size: Samples per pass of the frozen part.
             num_workers: Worker processes that read items.
             progress: Show a progress bar on standard error.
+            views: Of a dataset with random augmentation, store so many views of each sample. Each is drawn with seeds
+                of its own, the same in every process; the loader gives one in each epoch. More views than the last
+                time compute the new ones alone. None takes the dataset for deterministic, and refuses it if it is not.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -119,27 +124,26 @@ class FeatureCache:
         num_workers = as_count("fill", "num_workers", num_workers, least=0)
         check_flag("fill", "progress", progress)
         _check_part(split)
-        check_map_style(dataset)
-        return fill_as_planned(self, split, dataset, batch_size, num_workers, progress=progress)
+        return fill_as_planned(self, split, viewed(dataset, "fill", views), batch_size, num_workers, progress=progress)
 
     @public("FeatureCache.plan")
-    def plan(self, split: FrozenPart, dataset: Any) -> FillPlan:
+    def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None) -> FillPlan:
         """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
 
         Args:
             split: The frozen part.
             dataset: A map-style dataset.
+            views: As `fill` takes them.
 
         Returns:
-            The plan; nothing is read or computed.
+            The plan; nothing is computed, and nothing is read but one item where views are asked for.
 
         Raises:
             CacheError: If the folder cannot be read.
         """
         _check_part(split)
-        check_map_style(dataset)
         with kept_generators():
-            return Filling(self._opened(split), split, dataset, 1, 0).plan()
+            return Filling(self._opened(split), split, viewed(dataset, "plan", views), 1, 0).plan()
 
     def _opened(self, split: FrozenPart) -> Opened:
         folder = self.root / recipe_key(split)

@@ -31,13 +31,15 @@ class CachedDataset(Dataset[Sample]):
         frontier: What the features are, in order.
         figures: Samples, computed now, reused, bytes, folder.
         notes: What a report should mention: torn manifests, damaged shards that were set aside.
+        views: Of each sample, as `fill(views=...)` stored them; their rows lie one view behind the other.
     """
 
     def __init__(
         self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
-        device: torch.device | None, check_weights: Callable[[], None] | None = None,
+        device: torch.device | None, check_weights: Callable[[], None] | None = None, views: int = 1,
     ) -> None:  # fmt: skip
         self._gatherer, self._targets, self._device = gatherer, targets, device
+        self.views, self._view = views, 0
         self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
 
@@ -53,8 +55,21 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def targets(self) -> Any:
-        """The targets of all samples, in their order: a tensor (N, ...), or a structure of them."""
-        return self._targets
+        """The targets of all samples, in their order: a tensor (N, ...), or a structure of them; of the current view."""
+        if self.views == 1:
+            return self._targets
+        first, last = self._view * len(self), (self._view + 1) * len(self)
+        return batches.map_tensors(self._targets, lambda x: x[first:last])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the view of an epoch: what `data[i]`, and a `DataLoader` over it, give from now on.
+
+        A loader of `loader()` goes on by itself. Worker processes see the view that was set before they started.
+
+        Args:
+            epoch: Counted from 0; view epoch % views is given.
+        """
+        self._view = as_count("set_epoch", "epoch", epoch, least=0) % self.views
 
     def part(self, indices: Sequence[int]) -> CachedDataset:
         """The samples at these positions as a cached dataset of their own; nothing is copied but their targets.
@@ -63,7 +78,7 @@ class CachedDataset(Dataset[Sample]):
             indices: Positions, in the order that the part shall have; negative ones count from the end.
 
         Returns:
-            A view of the same stored rows; its `figures` are those of the whole.
+            The same stored rows, all views of these samples; its `figures` are those of the whole.
 
         Raises:
             DataError: If there are none, or one is not there.
@@ -81,9 +96,10 @@ class CachedDataset(Dataset[Sample]):
                 what="A part of a cached dataset needs samples.", where=where, received="no positions",
                 do=f"pass positions from 0 to {len(self) - 1}.",
             )  # fmt: skip
-        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
+        rows = torch.cat([samples + view * len(self) for view in range(self.views)])
+        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, rows))
         return CachedDataset(
-            self._gatherer.part(samples), targets, self.figures, self.notes, self._device, self._check_weights
+            self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights, self.views
         )
 
     def loader(
@@ -100,7 +116,8 @@ class CachedDataset(Dataset[Sample]):
             device: Where the batches go; None is where the model was when the cache was filled.
 
         Returns:
-            An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated.
+            An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated, and of each
+            sample the next view.
         """
         call = "loader"
         batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
@@ -109,10 +126,11 @@ class CachedDataset(Dataset[Sample]):
         return CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
+            views=self.views,
         )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._gatherer.keys)
+        return len(self._gatherer.keys) // self.views
 
     def __getitem__(self, index: int) -> Sample:
         return self.__getitems__([index])[0]
@@ -120,7 +138,7 @@ class CachedDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples in one gather; `torch.utils.data.DataLoader` reads whole batches this way."""
         count = len(self)
-        samples = self._positions("CachedDataset[...]", indices)
+        samples = self._positions("CachedDataset[...]", indices) + self._view * count
         if self._check_weights is not None and self._num_given % count < len(samples):  # about once per epoch
             self._check_weights()
         self._num_given += len(samples)

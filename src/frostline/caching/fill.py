@@ -6,6 +6,7 @@ Legend: N samples of the dataset.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.cached_dataset import CachedDataset, check_targets
-from frostline.caching.dataset_reader import Reader, content_of
+from frostline.caching.dataset_reader import IS_RANDOM, Reader, content_of
 from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
@@ -22,6 +23,8 @@ from frostline.caching.part import Provable
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
+from frostline.caching.view_cost import bytes_of_row, check_room, measured_cost
+from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
 
 
+_ALIKE = (
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, and it is "
+    "read once"
+)
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
 
@@ -62,6 +69,7 @@ class Filling:
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
+        self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
@@ -75,8 +83,10 @@ class Filling:
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
         if self.earlier is not None:
-            return self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
-        return plan_fill(self.dataset, self.samples, self.before, self.opened)
+            plan = self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
+        else:
+            plan = plan_fill(self.dataset, self.samples, self.before, self.opened)
+        return replace(plan, views=self.views)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
         """Carry out the plan, and open the result.
@@ -95,8 +105,22 @@ class Filling:
         if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
-            self._read(unread, advance, has_keys=plan.known is not None)
+            self._read_all(plan, unread, advance)
         return self._result()
+
+    def _read_all(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+        """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
+        if isinstance(self.dataset, Views):
+            check_room(self.opened.folder, self.dataset, plan.num_missing, bytes_of_row(self.part))
+            unread = self.dataset.in_reading_order(unread)
+        try:
+            self._read(unread, advance, has_keys=plan.known is not None)
+        except DataError as error:
+            if error.what != IS_RANDOM:
+                raise
+            cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
+            do = f"{error.do} {cost}." if cost is not None else error.do
+            raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
     def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
@@ -117,6 +141,8 @@ class Filling:
     def _read(self, unread: list[int], advance: Callable[[int], None], *, has_keys: bool) -> None:
         """Read samples in order; unknown ones are computed and published on the way."""
         self.reader.check_steady()
+        if not self.reader.has_differing_views():
+            self.opened.notes.append(_ALIKE)
         writer, keys = ShardWriter(self.opened, self._prove, self._row_seconds), self.samples.keys
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
@@ -214,11 +240,13 @@ class Filling:
         self._check_found(rows.find(keys))
         gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
-            len(keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
-            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(),
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
         )  # fmt: skip
-        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
+        return CachedDataset(
+            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views
+        )
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""

@@ -72,17 +72,21 @@ class Gatherer:
         chosen._spans = {}
         return chosen
 
-    def check_all_keys(self) -> None:
+    def check_all_keys(self, first: int = 0, stop: int | None = None) -> None:
         """Compare the key of every row: before each pass, in the order of the snapshot, which is how memory is fast.
+
+        Args:
+            first: Of the rows to compare.
+            stop: Behind the last of them; None compares all that follow.
 
         Raises:
             CacheError: If a row belongs to another sample.
         """
         span = self._span(KEYS)
         for number, (starts, asked) in enumerate(
-            zip(span.starts_N.split(_KEYS_AT_ONCE), self.keys.split(_KEYS_AT_ONCE), strict=True)
+            zip(span.starts_N[first:stop].split(_KEYS_AT_ONCE), self.keys[first:stop].split(_KEYS_AT_ONCE), strict=True)
         ):
-            self._compare(span.gather(starts), asked, lambda at, first=number * _KEYS_AT_ONCE: first + at)
+            self._compare(span.gather(starts), asked, lambda at, start=first + number * _KEYS_AT_ONCE: start + at)
 
     def check_keys(self, samples: Tensor) -> None:
         """Compare the stored keys of these samples with the snapshot's.

@@ -31,13 +31,15 @@ class CachedLoader:
     Attributes:
         epoch: The epoch that the next pass gives; set it to go to another.
         batch_size: Samples per batch.
+        views: Of each sample; an epoch gives one of them, and no view comes again before all have come.
     """
 
     def __init__(
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
+        views: int = 1,
     ) -> None:  # fmt: skip
-        self.batch_size = batch_size
+        self.batch_size, self.views = batch_size, views
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
@@ -69,8 +71,8 @@ class CachedLoader:
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
         if self._check_weights is not None:
             self._check_weights()
-        count, size, rows_of = len(self), self.batch_size, self._source()
-        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
+        count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
+        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch, views=self.views)
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
@@ -83,11 +85,13 @@ class CachedLoader:
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
 
-    def _source(self) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
+    def _source(self, view: int) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
         """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""
         if self._resident is None:
-            self._gatherer.check_all_keys()
-            if self._device is not None and has_room(self._gatherer, self._device):
+            fits = self._device is not None and has_room(self._gatherer, self._device)
+            first, stop = (0, None) if fits else (view * self._num_samples, (view + 1) * self._num_samples)
+            self._gatherer.check_all_keys(first, stop)
+            if fits and self._device is not None:
                 self._resident = Resident(self._gatherer, self._device)
                 self._targets = moved(self._targets, self._device)
         if self._resident is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Tensor:
+def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int, views: int = 1) -> Tensor:
     """Positions of the samples in the order of one epoch, the same on every machine and in every loop.
 
     Args:
@@ -14,6 +14,7 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Te
         shuffle: False gives 0, 1, 2, ...
         seed: Any integer.
         epoch: Counted from 0; another epoch is another order.
+        views: Of each sample; epoch e gives view e % views, at the positions from view * num_samples on.
 
     Returns:
         An int64 tensor of shape (num_samples,).
@@ -24,7 +25,8 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Te
         >>> torch.equal(*(epoch_order(9, shuffle=True, seed=1, epoch=4) for _ in range(2)))
         True
     """
+    first = epoch % views * num_samples
     if not shuffle:
-        return torch.arange(num_samples, device="cpu")
+        return torch.arange(first, first + num_samples, device="cpu")
     generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(num_samples, generator=generator, device="cpu")
+    return torch.randperm(num_samples, generator=generator, device="cpu").add_(first)

@@ -134,6 +134,7 @@ class CacheFigures:
 
     `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
     time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
+    With `views`, each sample has so many rows: `computed` and `reused` count rows.
     """
 
     samples: int
@@ -143,6 +144,7 @@ class CacheFigures:
     path: str
     proven: int = 0
     row_s: float = 0.0
+    views: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,16 @@ import torch
 from frostline.caching import FeatureCache, Proofs, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_names, as_seed, check_flag, check_model
-from frostline.core.depth_report import DepthReport
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.mismatch import told_mismatch
 from frostline.core.restore import kept_generators, kept_modes, plain_ambient, plain_calls
+from frostline.core.selection_records import DepthReport
 from frostline.data import Part, labels_of
 from frostline.recipes.cache_cost import CacheCost
-from frostline.recipes.prepare import InPrecision, precision_of, store_of
+from frostline.recipes.model_precision import InPrecision, precision_of
+from frostline.recipes.run_cache import cache_of
 from frostline.selection import (
     INPUTS,
     Taps,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.caching import CachedDataset
-    from frostline.core.depth_report import DepthRow
+    from frostline.core.selection_records import DepthRow
     from frostline.selection import Line, Targets
     from frostline.selection.scores import Scored
 
@@ -117,7 +118,7 @@ def measured(
     )
     num_workers = as_count("choose_depth", "num_workers", num_workers, least=0)
     seed, progress = as_seed("choose_depth", "seed", seed), check_flag("choose_depth", "progress", progress)
-    store = cache if isinstance(cache, FeatureCache) else store_of(True, None) if cache is True else FeatureCache(cache)
+    store = cache if isinstance(cache, FeatureCache) else cache_of(True, None) if cache is True else FeatureCache(cache)
     model, _ = unwrapped(model)
     check_initialized(model, "choose_depth(model)")
     labels = labels_of(train)

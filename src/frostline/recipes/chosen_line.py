@@ -7,10 +7,10 @@ import tempfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.errors import DataError
 from frostline.recipes.choose_depth import choose_depth
-from frostline.recipes.prepare import store_of
+from frostline.recipes.run_cache import cache_of
 from frostline.training import has_checkpoint, recorded_settings
 
 if TYPE_CHECKING:
@@ -55,10 +55,11 @@ def chosen_line(
         best = recorded_settings(resume).get(CHOSEN)
     else:
         with ExitStack() as stack:
-            store = store_of(cache, out) if cache is not False else FeatureCache(
+            store = cache_of(cache, out) if cache is not False else FeatureCache(
                 stack.enter_context(tempfile.TemporaryDirectory())
             )  # fmt: skip
-            report = choose_depth(model.to(device), train, cache=store, epochs=epochs, batch_size=batch_size,
+            once = Views(train.dataset, 1) if isinstance(train, Views) else train  # lines are compared on samples
+            report = choose_depth(model.to(device), once, cache=store, epochs=epochs, batch_size=batch_size,
                                   num_workers=num_workers, seed=seed, progress=progress)  # fmt: skip
         best, line = report.best, "nothing is frozen" if report.best is None else f"frozen through {report.best!r}"
         sys.stderr.write(f"freeze='auto': {line}: {report.reason}\n{report.advice}\n")

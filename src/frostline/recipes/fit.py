@@ -39,9 +39,10 @@ from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
-from frostline.recipes.prepare import prepare
+from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
+from frostline.recipes.viewed_data import viewed_data
 from frostline.training import (
     Settings,
     begin_training,
@@ -66,6 +67,7 @@ from frostline.training import (
     make_scheduler,
     num_counted,
     run_training,
+    settle,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -99,7 +101,7 @@ def fit(
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
-    init_head: str | None = None,
+    init_head: str | None = None, views: int | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -149,6 +151,10 @@ def fit(
         init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
             and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
             the model has.
+        views: Of training data with random augmentation, store so many views of each sample, each drawn with seeds of
+            its own that no `seed` changes. Every epoch trains on the next view, and begins again with the first after
+            the last one. An uncached run (`cache=False`) has the same views and losses. None takes the data for
+            deterministic.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -171,12 +177,13 @@ def fit(
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+    shown = viewed_data(train, views, epochs)
     val = _checked_val(train, val, loss, metrics)
     _tell_data(train, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
-    through, moves = chosen_line(asked, moves, model, train, device=fabric.device, cache=cache, out=folder,
+    through, moves = chosen_line(asked, moves, model, shown, device=fabric.device, cache=cache, out=folder,
                                  resume=again, epochs=epochs, batch_size=batch_size, num_workers=num_workers, seed=seed,
                                  progress=progress)  # fmt: skip
     with _frozen(model, through, is_moving=moves is not None):
@@ -192,6 +199,7 @@ def fit(
             described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
                          **describe_optimizer(optimizer, healed.optimizer), **line.described,
                          **({CHOSEN: through} if asked == "auto" else {}), **start_text(init_head),
+                         **({} if views is None else {"views": views}),
                          **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
@@ -202,12 +210,10 @@ def fit(
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, tells=progress, fills=cache is not False)
+            setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
+                                  metrics, num_workers)  # fmt: skip
             for phase in line.phases(done):
-                make_ready = partial(
-                    prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
-                    seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
-                )  # fmt: skip
-                with course.of(phase, done, make_ready) as ready:
+                with course.of(phase, done, partial(prepare, setup, epochs)) as ready:
                     start_solved(init_head, ready.module, ready.train, loss, run=done, seed=seed, is_told=progress)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
@@ -253,6 +259,8 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
+    for path in {folder, again} - {None}:
+        settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from frostline.core.arguments import as_items
-from frostline.core.depth_report import ModelRanking, RankedModel
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
+from frostline.core.selection_records import ModelRanking, RankedModel
 from frostline.recipes.choose_depth import measured
 from frostline.selection.scores import resamples
 

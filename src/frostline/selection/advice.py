@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.core.depth_report import DepthRow
+    from frostline.core.selection_records import DepthRow
 
 # Scores must be so many standard errors above a constant prediction for features to count as informative.
 _INFORMATIVE = 2.0

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from frostline.core.inputs import batch_size, call_with_model, leaves, move
 from frostline.core.records import FrontierTensor
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes
-from frostline.selection.pooling import POOLING, pooled, pooled_input
+from frostline.selection.pooled_features import POOLING, pooled, pooled_input
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

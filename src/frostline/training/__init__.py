@@ -6,7 +6,6 @@ from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import first_targets as first_targets
 from frostline.training.batches import in_dtype as in_dtype
 from frostline.training.checkpoints import Progress as Progress
-from frostline.training.checkpoints import has_checkpoint as has_checkpoint
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings
 from frostline.training.checkpoints import trained_state as trained_state
@@ -40,6 +39,8 @@ from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.optimizers import needs_closure as needs_closure
 from frostline.training.outputs import output_of as output_of
+from frostline.training.run_files import has_checkpoint as has_checkpoint
+from frostline.training.run_files import settle as settle
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_data as describe_data

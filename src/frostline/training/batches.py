@@ -28,6 +28,7 @@ class DatasetBatches:
         seed: Of the order.
         dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
         num_workers: Processes that read the samples of a pass; 0 reads them in this one.
+        views: Of each sample; the dataset holds them one behind the other, and a pass reads the next view.
     """
 
     def __init__(
@@ -40,17 +41,25 @@ class DatasetBatches:
         seed: int = 0,
         dtype: torch.dtype | None = None,
         num_workers: int = 0,
+        views: int = 1,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
-        self.num_workers = num_workers
+        self.num_workers, self.views = num_workers, views
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one pass."""
+        return len(self.dataset) // self.views
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
+        order = epoch_order(
+            self.num_samples, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, views=self.views
+        ).tolist()
         parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         yield from in_workers(self.batch, parts, self.num_workers, seed=(self.seed + self.epoch) % 2**63)
         self.epoch += 1

@@ -245,6 +245,17 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
     return target.to(output.dtype)
 
 
+def _no_labels(output: Tensor, target: Any, where: str) -> DataError:
+    is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
+    return DataError(
+        what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
+        where=where, received=f"{describe(target)}; the output is {describe(output)}",
+        do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
+        if is_text else
+        "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
+    )  # fmt: skip
+
+
 def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str = "the loss") -> Tensor:
     """Targets as cross entropy takes them: class indices (B, ...), or probabilities in the shape of the output.
 
@@ -264,14 +275,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
     if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() > 1 and is_one_hot(target):
         target = target.long()
     if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
-        is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
-        raise DataError(
-            what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
-            where=where, received=f"{describe(target)}; the output is {describe(output)}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
-            if is_text else
-            "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
-        )  # fmt: skip
+        raise _no_labels(output, target, where)
     classes = output.shape[1] if output.dim() > 1 else 1
     wanted = (*output.shape[:1], *output.shape[2:])
     if (

@@ -1,0 +1,52 @@
+"""Training data with random augmentation in seeded views; validation data, which is the same in every epoch."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from frostline.caching import IS_RANDOM, CachedDataset, viewed
+from frostline.core.arguments import as_count
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def viewed_data(train: Any, views: int | None, epochs: int) -> Any:
+    """The training data as `fit` reads it: so many views of each sample, and no more than there are epochs.
+
+    Args:
+        train: A dataset, or cached features.
+        views: As `fit` takes them; None leaves the data as they are.
+        epochs: Of the run. Each gives one view, so that further views would be stored for nothing.
+
+    Raises:
+        DataError: If the number is no number of views, or the data are features already.
+    """
+    if views is None:
+        return train
+    views = as_count("fit", "views", views)
+    if isinstance(train, CachedDataset):
+        raise DataError(
+            what="The views of cached features were chosen when they were filled.", where="fit(views=...)",
+            received=f"views={views} and a CachedDataset with {train.views}",
+            do=f"leave views out, or fill again: FeatureCache.fill(split, dataset, views={views}).",
+        )  # fmt: skip
+    return viewed(train, "fit", min(views, epochs))
+
+
+@contextmanager
+def steady_validation() -> Generator[None]:
+    """Inside, validation data is read: if it is random, the error says what validation data needs."""
+    try:
+        yield
+    except DataError as error:
+        if error.what != IS_RANDOM:
+            raise
+        raise DataError(
+            what="The validation data is random: scores of two epochs could not be compared.",
+            where=f"fit(val=...), {error.where}", received=error.received,
+            do="give validation data a deterministic transform, such as Resize and CenterCrop, in a dataset of its "
+            "own; views are for training data.",
+        ) from error  # fmt: skip
