@@ -17,23 +17,8 @@ from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
-from helpers_processes import run_command
-
-MODEL = "frostline.demo.demo:build"
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-@pytest.fixture
-def arrays(tmp_path):
-    path = tmp_path / "digits.npz"
-    np.savez(path, x=np.random.rand(40, 1, 32, 32).astype(np.float32), y=np.arange(40) % 5)
-    return path
 from helpers_commands import MODEL, run
+from helpers_processes import run_command
 
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
