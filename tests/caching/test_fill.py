@@ -15,6 +15,7 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from helpers_caching import D, Items, Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
+from helpers_processes import run_script
 
 
 def test_growth_computes_what_is_missing(tmp_path):
@@ -84,7 +85,7 @@ t.fill({root!r}, batch_size=8)
 @pytest.mark.parametrize(("at", "name"), [(1, "SIGKILL"), (2, "SIGKILL"), (3, "SIGKILL"), (4, "SIGINT")])
 def test_a_killed_fill_keeps_its_finished_shards(tmp_path, at, name):
     script = KILLED.format(tests=str(Path(__file__).parents[1]), at=at, root=str(tmp_path), name=name)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script, tmp_path)
     assert done.returncode in (-signal.SIGKILL, -signal.SIGINT, 1), done.stderr
     data = fill(tmp_path, batch_size=8)
     assert data.figures.reused == {1: 0, 2: 16, 3: 16, 4: 32}[at]

@@ -18,6 +18,7 @@ from frostline.cli.main import app
 from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
 from helpers_commands import MODEL, run
+from helpers_processes import run_command
 
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
@@ -253,11 +254,11 @@ def test_a_model_of_ones_own_gets_images_of_its_size(tmp_path):
         "    return nn.Sequential(body, nn.Linear(4, 9))"
     )
     words = ("images", "--model", "mine:net")
-    done = frostline("inspect", *words, "--size", 32, "--json", cwd=tmp_path)
+    done = run_command("inspect", *words, "--size", 32, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reused"] == "the layers as mine:net makes them (no --weights)"
     assert "random" not in done.stderr
-    assert frostline("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
+    assert run_command("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
 
 
 @pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
@@ -318,13 +319,6 @@ def test_a_real_process_is_interrupted_cleanly(tmp_path, arrays):
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
-def frostline(*args, cwd):
-    paths = [str(Path(__file__).parents[1] / "shim"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "frostline", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_a_folder_of_images_with_a_timm_model(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -332,17 +326,17 @@ def test_a_folder_of_images_with_a_timm_model(tmp_path):
             pixels = np.random.randint(0, 255, (40, 48, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{at}.jpg")
     args = ("fit", "photos", "--model", "timm:test_resnet.r160_in1k", "--epochs", 1, "--json", "--out")
-    first = frostline(*args, "run", cwd=tmp_path)
+    first = run_command(*args, "run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "the frozen layers are random" in first.stderr
     assert json.loads(first.stdout)["classes"] == ["cat", "dog"]
-    again = frostline(*args, "2", "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
+    again = run_command(*args, "2", "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     (tmp_path / "photos" / "cat" / "3.jpg").write_bytes(b"torn")
-    broken = frostline(*args, "3", cwd=tmp_path)
+    broken = run_command(*args, "3", cwd=tmp_path)
     assert broken.returncode == 1
     assert json.loads(broken.stdout)["error"]["where"].endswith("3.jpg")
-    unknown = frostline("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)
+    unknown = run_command("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)
     assert "timm has no model" in json.loads(unknown.stdout)["error"]["received"]
 
 
@@ -352,7 +346,7 @@ def test_a_model_of_the_current_folder(tmp_path, arrays):
         "def net():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 16), nn.ReLU(), nn.Linear(16, 9))\n"
     )
-    done = frostline("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
+    done = run_command("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "  2: (16,) float32, per sample" in done.stdout
 

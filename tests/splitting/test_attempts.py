@@ -271,3 +271,11 @@ def test_what_mixes_samples_is_refused_in_every_start_and_not_remembered():
     with pytest.raises(fl.NotCacheable):
         remembered_split(model, torch.randn(4, D), memory)
     assert memory == {}
+
+
+def test_a_failure_that_no_way_explains_names_what_was_raised():
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    fl.freeze(model, through="low")
+    error = attempts._explained_failure(model, x(4), [RuntimeError("shapes differ")])
+    assert error.what == "The model's trainable part cannot be recorded or does not run on its own."
+    assert "shapes differ" in str(error)

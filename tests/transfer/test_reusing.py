@@ -346,6 +346,13 @@ def test_weights_without_usable_values_are_refused_and_nothing_changes(tmp_path)
     refused(lambda tensor: tensor / 0, "Weights of the source are NaN or infinite: ")
 
 
+def test_a_source_without_values_is_refused():
+    source = nn.BatchNorm1d(2)
+    source.running_mean = source.running_mean.to("meta")
+    with pytest.raises(fl.DataError, match="The source has names and shapes, and no values: 'running_mean'"):
+        fl.reuse(source, nn.BatchNorm1d(2))
+
+
 def test_a_part_of_a_checkpoint_that_diverged_can_be_taken(tmp_path):
     source = two_layers()
     with torch.no_grad():
