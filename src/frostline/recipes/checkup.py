@@ -104,6 +104,11 @@ def checkup(
             return told(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)
         tried = _try_all(seen, is_rate_known=is_rate_known)
         proof = prove(seen, tried, whole)
+        if proof is None:
+            both = [seen.attempt(pair, trainings=_PROOF) for pair in seen.pairs(tried)]
+            proof, tried = prove(seen, both, whole), [*tried, *both]
+        if proof is None:
+            seen = seen.with_memory_test()
         cause = proof.trial.suspicion.family if proof is not None else None
         return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
 

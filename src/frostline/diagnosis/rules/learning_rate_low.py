@@ -31,6 +31,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     records, levels = finite_records(evidence), loss_levels(evidence)
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
+    if evidence.stands_still and not evidence.plain_gradient:
+        return (ABOUT.not_applicable("no weight moves, and the loss has no gradient: no rate would change that."),)
+    if evidence.gradient_norms and not any(evidence.gradient_norms):
+        return (ABOUT.not_applicable("all gradients are 0 when the optimizer takes them: no rate would change that."),)
     if evidence.optimizer.is_scheduled:
         return (ABOUT.not_applicable("a schedule sets the learning rate, and these steps may be its warm-up."),)
     if levels is None or largest is None:
