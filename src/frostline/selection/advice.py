@@ -125,8 +125,8 @@ def _distance(row: DepthRow) -> str:
             f"that inputs are normalised as in the pretraining."
         )
     return (
-        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other classes or a "
-        f"rotation do not show there."
+        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other "
+        f"classes or a rotation do not show there."
     )
 
 
