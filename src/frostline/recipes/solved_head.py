@@ -74,10 +74,6 @@ class _Converted:
     Targets follow when the output is known.
     """
 
-
-    Their inputs are where the model is; targets follow when the output is known.
-    """
-
     data: Any
     device: torch.device
     dtype: torch.dtype | None

@@ -54,7 +54,8 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
         )
         advice = (
             f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
-            f"{reason}. Whether random weights do as well was not measured.{_distance(top)}"
+            f"{reason}. The linear model on the inputs is the baseline to beat: where training everything stays below "
+            f"it, there are too few samples for this network, or it is the wrong one to start from.{_distance(top)}"
         )
         return Choice(None, reason, advice)
     reason = f"it is the deepest line within one standard error of the best score ({scored})"
