@@ -96,8 +96,8 @@ def test_a_number_that_no_tensor_holds_is_refused(tmp_path):
 
 def test_targets_that_hold_no_number_are_refused():
     with pytest.raises(fl.DataError, match="The targets are not numbers") as error:
-        check_targets([None, None])
-    assert error.value.received == "None"
+        check_targets([{}, {}])
+    assert error.value.where == "the dataset's targets"
 
 
 def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):

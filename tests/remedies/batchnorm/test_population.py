@@ -61,6 +61,8 @@ def test_a_replay_can_be_read_again_and_knows_inputs():
     assert inputs_of((1, 2, 3)) == (1, 2, 3)
     with pytest.raises(fl.DataError, match="There are no batches"):
         Replay(model, []).first()
+    with pytest.raises(fl.DataError, match="The batches cannot be gone through"):
+        Replay(model, 3)
 
 
 def test_where_the_channels_lie():
