@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
@@ -180,7 +180,7 @@ def fit(
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     shown = viewed_data(train, views, epochs)
     val = _checked_val(train, val, loss, metrics)
-    _tell_data(train, val, again, is_told=progress)
+    _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
@@ -233,7 +233,8 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         return
     if again is not None and not has_checkpoint(again):
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
+    sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
