@@ -44,6 +44,7 @@ from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
+    Progress,
     Settings,
     Watch,
     begin_training,
@@ -54,6 +55,7 @@ from frostline.training import (
     describe_callable,
     describe_data,
     describe_frozen,
+    describe_line,
     describe_model,
     describe_optimizer,
     has_checkpoint,
@@ -189,7 +191,7 @@ def fit(
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
-        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
+        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
         new_optimizer = partial(_new_optimizer, optimizer, model, lr)
@@ -199,9 +201,8 @@ def fit(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
-                         **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if given_line == "auto" else {}), **start_text(init_head),
-                         **({} if views is None else {"views": views})}  # fmt: skip
+                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                  described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
@@ -215,7 +216,14 @@ def fit(
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip
-    if (diagnosis := course.diagnosis) is not None and progress:
+    return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _result(
+    done: Progress, course: RunCourse, healed: Healed, folder: Path | None, started: float, *, is_told: bool
+) -> FitResult:
+    """What the run has come to; its findings are printed."""
+    if (diagnosis := course.diagnosis) is not None and is_told:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
@@ -248,8 +256,8 @@ def _settings(
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
-                  "metrics": list(setup.metrics), "model": describe_model(model), "classes": class_names(train),
-                  **describe_data(train, setup.val),
+                  "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
+                  "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
@@ -263,8 +271,9 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
-    for path in {folder, again} - {None}:
-        settle(path)
+    for path in (folder, again):
+        if path is not None:
+            settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),
