@@ -194,12 +194,9 @@ def fit(
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
-            healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
-            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
                          **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
                          **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
@@ -243,6 +240,17 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
     views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
     sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
+
+
+def _healed(
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
+) -> Healed:
+    """The optimizer, after the model was healed if the caller wants it."""
+    new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
+    if not is_asked:
+        return Healed(new_optimizer())
+    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
+                      seed=setup.seed, progress=setup.progress)  # fmt: skip
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
