@@ -14,7 +14,7 @@ from frostline.splitting import copied_head
 from frostline.training import make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from frostline.training import Progress
 
@@ -53,7 +53,7 @@ def start_solved(
     """
     if init_head is None or run.history:
         return
-    solution = solve_head(module, data, loss)
+    solution = solve_head(module, _FirstEpoch(data), loss)
     solution.put_into(module)
     seed_generators(seed)
     if is_told:
@@ -61,6 +61,21 @@ def start_solved(
             f"init_head: the layer {solution.layer!r} was solved over {solution.num_rows} rows, loss "
             f"{solution.loss:.4f}{'' if solution.is_converged else ' (L-BFGS has not converged)'}\n"
         )
+
+
+class _FirstEpoch:
+    """The batches of the first epoch, in every pass, so that a cached run solves over the batches of an uncached one.
+
+    Args:
+        data: Batches with a number of the next epoch.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        self._data.epoch = 0
+        return iter(self._data)
 
 
 def start_text(init_head: str | None) -> dict[str, str]:
