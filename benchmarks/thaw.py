@@ -1,4 +1,4 @@
-"""Moving the frost line: one block up, thaw layer by layer, progressive freezing; with features kept and without."""
+"""Moving the frost line in a run: thaw layer by layer, progressive freezing; with features kept and without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +16,6 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import Earlier, fill_as_planned
-from frostline.splitting import remembered_split
 
 BATCH = 32
 WIDTHS = (32, 48, 64, 96, 128, 128)
@@ -30,51 +27,9 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     epochs = 4 if is_quick else 12
     pretrained = _pretrained(1 if is_quick else 6)
     return {
-        **_one_block_up(is_quick=is_quick),
         **_thawed(pretrained, epochs),
         **_frozen_on_the_way(pretrained, epochs),
     }
-
-
-def _one_block_up(*, is_quick: bool) -> dict[str, Any]:
-    """Rows at a block from those at the block below it, against the bare block over the same rows in memory."""
-    cases = {  # name: network, a sample, rows, the line, one block up
-        "3x3 convolution, 48 to 64 channels, 16 px": (network(10), (1, 32, 32), 2000, "blocks.1", "blocks.2"),
-        "resnet18 at 224 px, layer3": (resnet18(10), (3, 224, 224), 400, "blocks.4", "blocks.5"),
-        "resnet18 at 224 px, layer4": (resnet18(10), (3, 224, 224), 400, "blocks.6", "blocks.7"),
-        "vit_tiny at 224 px, block 6": (vit_tiny(10), (3, 224, 224), 400, "blocks.5", "blocks.6"),
-    }
-    figures: dict[str, Any] = {}
-    for name, (model, shape, count, low, high) in cases.items():
-        count, rounds = (60, 1) if is_quick else (count, 3)
-        data = TensorDataset(torch.randn(count, *shape), torch.zeros(count, dtype=torch.int64))
-        ratios, block_s = _climbed(model.eval(), data, low, high, rounds)
-        told = f"one block up, {name}, {count:,} rows"
-        figures[f"{told}: the block, ms a row"] = 1000 * block_s / count
-        figures[f"{told}: time / bare block (at most 1.1)"] = statistics.median(ratios)
-        figures[f"{told}: ... all rounds"] = " ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
-    return figures
-
-
-def _climbed(model: nn.Module, data: TensorDataset, low: str, high: str, rounds: int) -> tuple[list[float], float]:
-    """Ratios of processor time, and the seconds of the bare block over all rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        example = data.tensors[0][:8]
-        fl.thaw(model)
-        fl.freeze(model, through=low)
-        below_split = fl.split(model, example)
-        below = fill_as_planned(fl.FeatureCache(f"{folder}/low"), below_split, data, BATCH, progress=False)
-        fl.freeze(model, through=high)
-        upper = fl.split(model, example)
-        middle = remembered_split(below_split.head, below_split.extract(example), None)
-        rows, block = next(iter(below.loader(len(data))))[0][0], model.get_submodule(high)
-        earlier, ratios, bare = Earlier(below, lambda: middle), [], []
-        for number in range(rounds):
-            filled = partial(fill_as_planned, fl.FeatureCache(f"{folder}/{number}"), upper, data, BATCH, progress=False)
-            ours = _processor_s(partial(filled, earlier=earlier))
-            bare.append(_processor_s(lambda: [_forward(block, part) for part in rows.split(BATCH)]))
-            ratios.append(ours / bare[-1])
-        return ratios, statistics.median(bare)
 
 
 def _thawed(pretrained: nn.Module, epochs: int) -> dict[str, Any]:
@@ -171,52 +126,6 @@ def network(num_classes: int) -> nn.Module:
     return Network(blocks, num_classes, WIDTHS[-1])
 
 
-class BasicBlock(nn.Module):
-    """Two convolutions beside a shortcut, as in He et al. 2015, figure 2."""
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        self.short = nn.Identity()
-        if stride > 1:
-            self.short = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps of the width, at the stride."""
-        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.short(x))
-
-
-def resnet18(num_classes: int) -> nn.Module:
-    """The stem stands in the first of its eight blocks."""
-    torch.manual_seed(0)
-    stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-    pairs = ((64, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512))
-    blocks = [BasicBlock(a, b, 1 if a == b else 2) for a, b in pairs]
-    return Network([nn.Sequential(stem, blocks[0]), *blocks[1:]], num_classes, 512)
-
-
-class Patches(nn.Module):
-    """Patches of 16 pixels as tokens, with places."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.places = nn.Conv2d(3, width, 16, 16), nn.Parameter(0.02 * torch.randn(1, 196, width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Tokens (B, 196, width)."""
-        return self.conv(x).flatten(2).transpose(1, 2) + self.places
-
-
-def vit_tiny(num_classes: int) -> nn.Module:
-    """The sizes of Touvron et al. 2021, table 1; the patches stand in the first of its twelve blocks."""
-    torch.manual_seed(0)
-    blocks = [
-        nn.TransformerEncoderLayer(192, 3, 768, 0.0, "gelu", batch_first=True, norm_first=True) for _ in range(12)
-    ]
-    return Network([nn.Sequential(Patches(192), blocks[0]), *blocks[1:]], num_classes, 192)
-
-
 class Network(nn.Module):
     """Blocks, the mean over places, an output layer."""
 
@@ -250,16 +159,7 @@ def _pretrained(epochs: int) -> nn.Module:
     return model
 
 
-def _forward(block: nn.Module, part: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return block(part)
-
-
 def _measured(call: Callable[[], Any]) -> tuple[float, Any]:
     started = time.process_time()
     result = call()
     return time.process_time() - started, result
-
-
-def _processor_s(call: Callable[[], Any]) -> float:
-    return _measured(call)[0]

@@ -164,6 +164,8 @@ def test_a_dataloader_gives_the_view_of_the_epoch_that_was_set(tmp_path):
         for workers in (0, 1):
             found = torch.cat([features[0] for features, _ in DataLoader(data, batch_size=4, num_workers=workers)])
             assert torch.equal(found, rows(data, epoch))
+        made_anew = torch.cat([features[0] for features, _ in data.loader(4)])
+        assert torch.equal(made_anew, rows(data, epoch))
     with pytest.raises(fl.DataError, match="epoch is not a whole number"):
         data.set_epoch(-1)
 

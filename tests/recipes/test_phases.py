@@ -283,7 +283,7 @@ def planned(thaw=None, freeze=None, through="blocks.2", epochs=9, has_val=True):
     if through:
         fl.freeze(model, through=through)
     schedule = fl.FreezeSchedule(freeze) if freeze is not None else fl.ThawSchedule(thaw)
-    return MovingLine(model, schedule, epochs=epochs, has_val=has_val)
+    return MovingLine(model, schedule, epochs=epochs, has_val=has_val, inputs=lambda: data().tensors[0][:2])
 
 
 def test_the_plan_is_there_before_anything_runs():
@@ -328,7 +328,13 @@ def test_a_thaw_that_leaves_nothing_frozen_is_named():
         MovingLine(model, fl.ThawSchedule({2: "0"}), epochs=3, has_val=False)
     assert len(MovingLine(model, fl.ThawSchedule({2: None}), epochs=3, has_val=False).plan) == 2
     with pytest.raises(fl.DataError, match="finds no layer to freeze"):
-        MovingLine(nn.Sequential(nn.Linear(2, 2)), fl.FreezeSchedule(), epochs=3, has_val=False)
+        MovingLine(
+            nn.Sequential(nn.Linear(2, 2)),
+            fl.FreezeSchedule(),
+            epochs=3,
+            has_val=False,
+            inputs=lambda: torch.ones(2, 2),
+        )
 
 
 def test_an_unknown_layer_is_named_with_its_nearest():
@@ -361,6 +367,10 @@ def test_what_cannot_follow_a_line_is_refused(tmp_path):
         fit(net(), **options(optimizer=lambda parameters: torch.optim.LBFGS(parameters), cache=False))
     with pytest.raises(fl.DataError, match="moves weights after they are frozen"):
         fit(net(), freeze={2: "blocks.1"}, optimizer=lambda own: torch.optim.LBFGS(own), cache=False, epochs=3)
+    with pytest.raises(fl.DataError, match="does not take this number of groups of the optimizer"):
+        fit(
+            net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.LambdaLR(own, [lambda _: 1.0]), cache=False)
+        )
     with pytest.raises(fl.DataError, match="one rate for all groups"):
         fit(net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.OneCycleLR(own, 0.1, 18), cache=False))
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.recipes.solved_head import _OnDevice, solve_head
+from frostline.recipes.solved_head import _Converted, solve_head
 from helpers_sweep import C, H, cached, model, rows
 
 
@@ -69,9 +69,20 @@ def test_what_cannot_be_solved_is_refused():
 
 
 def test_inputs_are_moved_to_where_the_model_is():
-    data = _OnDevice([(torch.zeros(2, 3), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta")
+    data = _Converted(
+        [(torch.zeros(2, 3).half(), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta", None
+    )
     for _ in range(2):  # as often as they are iterated
         first, second = data
-        assert first[0].is_meta
+        assert (first[0].is_meta, first[0].dtype) == (True, torch.float32)
         assert second[0]["x"].is_meta
         assert not first[1].is_meta
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_features_of_mixed_precision_are_solved_for(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = model()
+    result = fit(own, init_head="probe", precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
+    start = fit(model(), precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
+    assert result.history[0].train_loss < start.history[0].train_loss

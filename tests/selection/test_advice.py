@@ -28,6 +28,7 @@ def test_inputs_that_tell_more_than_any_line_train_everything():
     assert found.advice.startswith("Train everything, from the pretrained weights on")
     assert "0.730 ± 0.020" in found.reason
     assert "'block1', 0.700" in found.reason
+    assert "The linear model on the inputs is the baseline to beat" in found.advice
 
 
 def test_a_line_as_good_as_the_inputs_is_the_cheaper_one():

@@ -149,6 +149,16 @@ _FILL: dict[str, Pool] = {
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
+MIXES = Pool(
+    constants({"-": None}),
+    {
+        **constants({"text": "mixup", "number": 3, "class": dict, "list": []}),
+        "halves": lambda _: lambda features, target: (features.lerp(features.roll(1, 0), 0.5), target),
+        "one value": lambda _: lambda features, target: features,
+        "none": lambda _: lambda features, target: None,
+    },
+)
+
 DOORS: list[Door] = [
     Door(
         "FeatureCache",
@@ -184,6 +194,7 @@ DOORS: list[Door] = [
             "seed": s.SEEDS.optional(),
             "drop_last": s.FLAGS.optional(),
             "device": s.DEVICES,
+            "mix": MIXES,
         },
         _cached,
         _passes,

@@ -58,6 +58,14 @@ class CacheEntry:
     written_by: str
     views: int = 1
 
+    def cells(self) -> tuple[str, ...]:
+        """The entry as a row of a table, under `CELLS`."""
+        size = f"{self.bytes / 1e6:.1f} MB"
+        return self.recipe[:12], str(self.rows), str(self.views), size, ", ".join(self.tensors)
+
+
+CELLS = ("recipe", "rows", "views", "size", "tensors")
+
 
 class FeatureCache:
     """A folder of stored features; every set of frozen layers has a folder of its own inside.

@@ -19,6 +19,7 @@ from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
+from frostline.caching.mixing import Mixable
 from frostline.caching.part import Provable
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
@@ -250,8 +251,9 @@ class Filling:
             (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
         )  # fmt: skip
         return CachedDataset(
-            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views
-        )
+            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
+            Mixable(self.part, self.dataset, self.reader.watched.keep),
+        )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""

@@ -128,11 +128,10 @@ def fit(
                                  warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
-            resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
-            patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
-            label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite, thaw=schedule,
-            views=views, augment=augment,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache, resume=resume, heal=heal,
+            certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
+            metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
+            num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -363,16 +362,11 @@ def _existing(cache: str) -> FeatureCache:
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
+    from frostline.caching.cache import CELLS
+
     with errors_in_four_parts(as_json=as_json):
         entries = _existing(cache).entries()
-        rows = [
-            (e.recipe[:12], str(e.rows), str(e.views), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries
-        ]
-        text = (
-            table(rows, ("recipe", "rows", "views", "size", "tensors"))
-            if rows
-            else f"No features are stored in {cache}."
-        )
+        text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
         show({"entries": entries}, text, as_json=as_json)
 
 

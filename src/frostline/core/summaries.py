@@ -41,6 +41,11 @@ def healing_text(healing: Healing) -> str:
     elif kept:
         head = "Not healed: a treatment was kept, but the model is not good at the end."
     lines = [head, *(f"  before:  {line}" for line in _symptoms(healing.before))]
+    treated = {one.family for one in healing.treatments}
+    left = [
+        finding for finding in healing.before.findings if finding.outcome == "issue" and finding.family not in treated
+    ]
+    lines += [f"  do:      {advice}" for advice in dict.fromkeys(finding.advice for finding in left)]
     lines += [f"  tried:   {one.name} ({one.family}): {one.why}" for one in healing.treatments]
     lines += [f"  loss:    {healing.loss_before:.3g} before, {healing.loss_after:.3g} after, on held-out samples"]
     lines += [f"  after:   {line}" for line in _symptoms(healing.after)]

@@ -130,7 +130,7 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
         if is_good and is_specific:
             return tried
     skill = seen.seen.score.skill
-    is_rate_known = is_rate_known and seen.num_steps >= _FEWEST
+    is_rate_known = is_rate_known and (seen.num_steps >= _FEWEST or seen.has_large_steps)
     is_suspect = bool(seen.diagnosis.findings) or seen.is_stuck or (skill is not None and skill < _LITTLE)
     for at, direction in enumerate(seen.rates(both=True) if is_suspect and is_rate_known else ()):
         if at < 2 or not any(map(counts, tried)):

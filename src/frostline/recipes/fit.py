@@ -54,6 +54,7 @@ from frostline.training import (
     describe_callable,
     describe_data,
     describe_frozen,
+    describe_line,
     describe_model,
     describe_optimizer,
     has_checkpoint,
@@ -189,7 +190,7 @@ def fit(
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
-        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
+        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
         new_optimizer = partial(_new_optimizer, optimizer, model, lr)
@@ -247,8 +248,8 @@ def _settings(
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
-                  "metrics": list(setup.metrics), "model": describe_model(model), "classes": class_names(train),
-                  **describe_data(train, setup.val),
+                  "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
+                  "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
@@ -262,8 +263,9 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
-    for path in {folder, again} - {None}:
-        settle(path)
+    for path in {folder, again}:
+        if path is not None:
+            settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),

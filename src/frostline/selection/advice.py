@@ -54,7 +54,8 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
         )
         advice = (
             f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
-            f"{reason}. Whether random weights do as well was not measured.{_distance(top)}"
+            f"{reason}. The linear model on the inputs is the baseline to beat: where training everything stays below "
+            f"it, there are too few samples for this network, or it is the wrong one to start from.{_distance(top)}"
         )
         return Choice(None, reason, advice)
     reason = f"it is the deepest line within one standard error of the best score ({scored})"
@@ -125,8 +126,8 @@ def _distance(row: DepthRow) -> str:
             f"that inputs are normalised as in the pretraining."
         )
     return (
-        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other classes or a "
-        f"rotation do not show there."
+        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other "
+        f"classes or a rotation do not show there."
     )
 
 

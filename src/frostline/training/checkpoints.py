@@ -30,6 +30,7 @@ _HEALED = "; if that run was healed first, heal the model again (frostline.heal,
 _REMEDIES = {
     "model": _HEALED, "hooks before each step": _HEALED, "schedule": ": pass the thaw= or freeze= of that run",
     "frozen through": ": pass freeze='auto' if the run began with it, and only then",
+    "frozen parameters": ": freeze what that run had frozen when it began (freeze=)",
     "frozen layers": ": freeze what that run had frozen, with the same weights",
 }  # fmt: skip
 

@@ -83,3 +83,16 @@ def test_how_many_epochs_are_asked(epochs, is_short):
     (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, epochs=epochs))
     assert ("too short" in finding.why) is is_short
     assert ("If it still learns nothing then: check that every input" in finding.advice) is is_short
+
+
+def test_one_batch_by_heart_tells_wrong_pairs_from_a_broken_network():
+    stuck = {"skill": 0.0, "losses": losses(*[1.0] * 60), "epochs": 6.0}
+    (apart,) = nothing_learnt.check(Evidence(**stuck, is_learnt_by_heart=True))
+    assert apart.outcome == "issue"
+    assert "still belongs to its target" in apart.advice
+    assert "a view or reshape where a transpose is meant" in apart.advice
+    (broken,) = nothing_learnt.check(Evidence(**stuck, is_learnt_by_heart=False))
+    assert broken.outcome == "tip"
+    assert "larger learning rate" in broken.advice
+    short = stuck | {"epochs": 1.0}
+    assert outcomes(nothing_learnt, Evidence(**short, is_learnt_by_heart=True)) == ["tip"]

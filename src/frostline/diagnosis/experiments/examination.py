@@ -153,11 +153,6 @@ class Examination:
         object.__setattr__(self, "codes", frozenset(finding.code for finding in self.diagnosis.findings))
 
     @property
-    def is_misfit(self) -> bool:
-        """True if the loss does not fit: trials show nothing else then."""
-        return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
-
-    @property
     def certain_cause(self) -> str | None:
         """The family of the first issue that needs no trial, and beside which trials say nothing; None without one."""
         return next(
@@ -184,6 +179,11 @@ class Examination:
         """True if larger steps would be ahead in a healthy network as well, unless the rule calls these too small."""
         epochs = self.seen.evidence.epochs
         return epochs is not None and epochs < ENOUGH_EPOCHS and "FL402" not in self.codes
+
+    @property
+    def has_large_steps(self) -> bool:
+        """True if steps are so large that a few of them show whether smaller ones do better."""
+        return any(finding.code == "FL401" and is_clear(finding) for finding in self.diagnosis.findings)
 
     @property
     def issues(self) -> set[str]:

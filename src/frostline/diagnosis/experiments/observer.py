@@ -171,8 +171,7 @@ def observe(
         whole: All the batches as they were given, in which values that are not finite are looked up.
         epochs: How many epochs these are; None if not known.
     """
-    named = patient.model.named_parameters()
-    start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
+    start = trainable_weights(patient.model)
     every = max(1, len(data) // (samples * patient.accumulation))
     observer = Observer(patient, data, loss_fn, every=every, whole=whole)
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
@@ -188,14 +187,28 @@ def observe(
     evidence = replace(
         observer.evidence, skill=skill, mixes=mixes, epochs=epochs, classes=facts_of_classes(whole or data)
     )
-    return Observation(_probed(evidence, patient, start, data, loss_fn), reached)
+    return Observation(with_certain_evidence(evidence, patient, start, data, loss_fn), reached)
 
 
-def _probed(
+def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters that train, by name."""
+    named = model.named_parameters()
+    return {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
+
+
+def with_certain_evidence(
     evidence: Evidence, patient: Patient, start: dict[str, Tensor], data: Sequence[Batch],
     loss_fn: Callable[[Any, Any], Tensor],
 ) -> Evidence:  # fmt: skip
-    """With what is certain: how the trained network is wired."""
+    """The same, with what needs no experiment: how the network is wired, after some training.
+
+    Args:
+        evidence: What was seen of the training.
+        patient: After it.
+        start: Its trainable parameters before, by name.
+        data: What it was trained on.
+        loss_fn: callable(output, target) -> scalar.
+    """
     (batch,) = finite_rows(data[:1])
     model = patient.model
     is_still, gradient = stands_still(patient, start, batch, loss_fn)
@@ -206,6 +219,7 @@ def _probed(
         outside=facts_of_outside(model, batch, loss_fn, patient.parameters),
         modes=facts_of_modes(model, batch, loss_fn), axes=facts_of_axes(model, batch[0]),
         places=facts_of_places(model, batch, loss_fn), shared=shared_layers(model),
+        classes=evidence.classes or facts_of_classes(data),
     )  # fmt: skip
 
 

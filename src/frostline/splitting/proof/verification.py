@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
+from frostline.core.errors import FrostlineError, SplitError
 from frostline.core.layers import has_recurrent
 from frostline.core.restore import (
     generator_states,
@@ -196,7 +196,11 @@ def run_once(
     with torch.set_grad_enabled(is_learning):
         try:
             result = forward()
-        except (RuntimeError, ValueError, IndexError, SplitError) as error:
+        except SplitError as error:
+            return error
+        except FrostlineError:
+            raise
+        except Exception as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:
