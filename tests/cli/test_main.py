@@ -224,7 +224,7 @@ def test_views_of_images_are_kept_and_listed(tmp_path):
     )
     words = ("fit", "photos", "--model", "views_net:net", "--size", 8, "--val-share", 0.2, "--epochs", 3)
     found = {
-        way: frostline(*words, *options, "--out", way, "--json", cwd=tmp_path)
+        way: run_command(*words, *options, "--out", way, "--json", cwd=tmp_path)
         for way, options in {"cached": ("--views", 2), "uncached": ("--views", 2, "--no-cache")}.items()
     }
     results = {way: json.loads(done.stdout)["result"] for way, done in found.items()}
@@ -232,9 +232,9 @@ def test_views_of_images_are_kept_and_listed(tmp_path):
     assert (figures["samples"], figures["views"], figures["computed"]) == (8, 2, 16)
     one, other = ([epoch["train_loss"] for epoch in results[way]["history"]] for way in ("cached", "uncached"))
     assert one == pytest.approx(other, rel=1e-5)
-    listed = frostline("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
+    listed = run_command("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
     assert [row.split()[1:3] for row in listed.splitlines() if "MB" in row] == [["18", "2"]]
-    refused = frostline(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
+    refused = run_command(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
     assert refused.returncode == 1
     assert "--views 4" in refused.stderr
 
