@@ -164,7 +164,8 @@ def check_scalar(
         if rows:
             raise DataError(
                 what="The loss is NaN or infinite because inputs of this batch are.", where=place,
-                received=f"{float(loss)}; NaN or Inf in {len(rows)} sample{'s' * (len(rows) != 1)} of the batch, the first at {rows[0]}",
+                received=f"{float(loss)}; "
+                f"NaN or Inf in {len(rows)} sample{'s' * (len(rows) != 1)} of the batch, the first at {rows[0]}",
                 do="remove or correct the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
             )  # fmt: skip
         raise DataError(
