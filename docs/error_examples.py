@@ -31,7 +31,7 @@ from frostline.core.errors import FrostlineError
 
 ROOT = Path(__file__).parents[1]
 STORE = Path(__file__).with_name("error_examples.json")
-_PROVOKES = re.compile(r"raises|exit_code|refus|Error|NotCacheable|LayerNotFound|capsys|stderr")
+_PROVOKES = re.compile(r"raises|exit_code|code=1|refus|[Ee]rror|NotCacheable|LayerNotFound|capsys|stderr")
 _LONGEST = 900  # characters; a longer text is of no use as an example
 # What differs from run to run or from machine to machine, and the words in its place.
 _STABLE = (

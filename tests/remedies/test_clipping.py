@@ -231,7 +231,7 @@ def test_a_state_of_another_clip_is_refused_and_changes_nothing(state):
     weight.grad = torch.ones(2)
     clip([weight])
     before = clip.state_dict()
-    with pytest.raises(fl.DataError, match="not the state of such a clip"):
+    with pytest.raises(fl.DataError, match="not the state of a clip of this kind"):
         clip.load_state_dict(state)
     assert clip.state_dict() == before
 

@@ -119,7 +119,7 @@ class Clip:
         except FOREIGN as error:
             self._rule.load_state_dict(before)
             raise DataError(
-                what="This is not the state of such a clip.", where="Clip.load_state_dict(state)",
+                what="This is not the state of a clip of this kind.", where="Clip.load_state_dict(state)",
                 received=f"{type(error).__name__}: {error}", do="pass what state_dict() of the same kind of clip gave.",
             ) from error  # fmt: skip
         self.num_calls, self.num_skipped = num_calls, num_skipped

@@ -224,7 +224,7 @@ def _backward(outputs: list[Tensor]) -> None:
         raise SplitError(
             what="No output of the model depends on a trainable weight.",
             where="the model's output",
-            received=f"{len(outputs)} tensors without gradients",
+            received=f"{len(outputs)} tensor{'s' * (len(outputs) != 1)} without gradients",
             do="check that forward returns what the loss needs, outside of torch.no_grad().",
         )
     total.backward()
@@ -261,7 +261,7 @@ def _compare(expected: Outcome, found: Outcome, mode: str) -> list[float]:
         if list(ours) != list(theirs):
             raise _differ(mode, what, f"{sorted(ours)} from the head, {sorted(theirs)} from the model")
         for name in ours:
-            differences.append(_difference(ours[name], theirs[name], mode, f"{what[:-1]} {name.lstrip('.')}"))
+            differences.append(_difference(ours[name], theirs[name], mode, f"{what[:-1]} {name.lstrip('.')}".rstrip()))
     return differences
 
 
