@@ -86,6 +86,8 @@ def test_features_of_mixed_precision_are_solved_for(cache, tmp_path, monkeypatch
     result = fit(own, init_head="probe", precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
     start = fit(model(), precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
     assert result.history[0].train_loss < start.history[0].train_loss
+
+
 class Centred(nn.Module):
     """Computes with the mean of the batch, in evaluation too."""
 
