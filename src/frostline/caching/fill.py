@@ -119,7 +119,7 @@ class Filling:
         try:
             self._read(unread, advance, has_keys=plan.known is not None)
         except DataError as error:
-            if error.what != IS_RANDOM:
+            if not error.what.startswith(IS_RANDOM):
                 raise
             cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
             do = f"{error.do} {cost}." if cost is not None else error.do
