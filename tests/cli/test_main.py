@@ -110,6 +110,15 @@ def test_fit_heals_and_says_so(tmp_path, monkeypatch):
     assert "--heal" in json.loads(resumed.stdout)["error"]["do"]
 
 
+def test_a_schedule_is_checked_before_the_model_is_healed(tmp_path, arrays, monkeypatch):
+    from frostline.recipes import commands
+
+    monkeypatch.setattr(commands, "heal_first", lambda *_, **__: pytest.fail("it was healed"))
+    args = ("fit", arrays, "--model", MODEL, "--epochs", 2, "--out", tmp_path / "o", "--heal", "--thaw")
+    assert "goes beyond the run" in run(*args, "9:body.3", code=1).stderr
+    assert "A plateau is seen on validation data" in run(*args, "plateau", code=1).stderr
+
+
 def test_inspect_prints_the_frost_line(arrays):
     text = run("inspect", arrays, "--model", MODEL).stdout
     assert text.startswith("Reused: ")

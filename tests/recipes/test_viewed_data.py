@@ -81,6 +81,11 @@ def test_the_views_differ_from_one_frozen_augmentation_and_do_not_follow_the_see
     assert trained(tmp_path, seed=5)[0].cache.computed == 0
 
 
+def test_views_are_said_with_the_data(tmp_path, capsys):
+    fl.fit(network(), Pictures(), epochs=2, batch_size=16, views=2, cache=tmp_path, monitor=False)
+    assert f"data: {N} training samples, no validation data; 2 views of each training sample" in capsys.readouterr().err
+
+
 def test_views_that_no_epoch_would_show_are_not_computed(tmp_path):
     few = trained(tmp_path, epochs=2, views=4)
     assert few[0].cache.views == 2

@@ -184,9 +184,13 @@ class Filling:
         places = {index: at for at, index in enumerate(chosen)}
         writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
-        for start in range(0, len(new), self.batch_size):
-            indices = new[start : start + self.batch_size]
-            rows = {name: tensor.cpu() for name, tensor in climb.rows(indices).items()}
+        size = min(self.batch_size, len(new))
+        for start in range(0, len(new), size):
+            first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
+            rows = {
+                name: tensor[start - first :].cpu() for name, tensor in climb.rows(new[first : first + size]).items()
+            }
+            indices = new[start : first + size]
             self.computer.check_finite(rows, indices)
             both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
             if both:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
@@ -44,6 +44,7 @@ from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
+    Progress,
     Settings,
     Watch,
     begin_training,
@@ -181,7 +182,7 @@ def fit(
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     shown = viewed_data(train, views, epochs)
     val = _checked_val(train, val, loss, metrics)
-    _tell_data(train, val, again, is_told=progress)
+    _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
@@ -193,16 +194,12 @@ def fit(
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
-            healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
-            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
-                         **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if given_line == "auto" else {}), **start_text(init_head),
-                         **({} if views is None else {"views": views})}  # fmt: skip
+                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                  described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
@@ -216,7 +213,14 @@ def fit(
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip
-    if (diagnosis := course.diagnosis) is not None and progress:
+    return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _result(
+    done: Progress, course: RunCourse, healed: Healed, folder: Path | None, started: float, *, is_told: bool
+) -> FitResult:
+    """What the run has come to; its findings are printed."""
+    if (diagnosis := course.diagnosis) is not None and is_told:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
@@ -234,7 +238,19 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         return
     if again is not None and not has_checkpoint(again):
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
+    sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
+
+
+def _healed(
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
+) -> Healed:
+    """The optimizer, after the model was healed if the caller wants it."""
+    new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
+    if not is_asked:
+        return Healed(new_optimizer())
+    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
+                      seed=setup.seed, progress=setup.progress)  # fmt: skip
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
@@ -263,7 +279,7 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
-    for path in {folder, again}:
+    for path in (folder, again):
         if path is not None:
             settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:

@@ -274,14 +274,13 @@ class MovingLine:
     def _paced(self, moves: list[tuple[int, int]], steps: int, epoch: int, step: int) -> Generator[None]:
         """A step in which layers that were thawed lately have a part of their rates."""
         warmup = self._schedule.warmup if isinstance(self._schedule, ThawSchedule) else 0.0
-        length = round(warmup * steps)
+        length, optimizer = round(warmup * steps), self._optimizer
         with ExitStack() as stack:
-            for first, number in moves:
+            for first, number in moves if optimizer is not None else ():
                 done = (epoch - first) * steps + step
-                if self._optimizer is None or done >= length:
-                    continue
-                for group in self._groups[number - 1]:
-                    stack.enter_context(at_share(self._optimizer, group, (done + 1) / (length + 1)))
+                for group in self._groups[number - 1] if done < length else ():
+                    assert optimizer is not None
+                    stack.enter_context(at_share(optimizer, group, (done + 1) / (length + 1)))
             yield
 
 

@@ -71,7 +71,6 @@ class _Converted:
     """Batches of the first epoch, and so of the first view, as often as they are iterated.
 
     Their inputs are where the model is, in its precision: mixed precision stores features of another one.
-    Targets follow when the output is known.
     """
 
     data: Any
@@ -84,6 +83,7 @@ class _Converted:
             yield in_dtype(batches.move(inputs, self.device), self.dtype or torch.float32), target
 
 
-def start_text(init_head: str | None) -> dict[str, str]:
-    """The setting that a resumed run must have as well; earlier versions did not record it."""
-    return {"init_head": init_head} if init_head is not None else {}
+def start_text(init_head: str | None, views: int | None = None) -> dict[str, Any]:
+    """Settings that a resumed run must have as well, where they are used; earlier versions did not record them."""
+    given = {"init_head": init_head, "views": views}
+    return {name: value for name, value in given.items() if value is not None}
