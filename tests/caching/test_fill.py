@@ -1,7 +1,6 @@
 import signal
-import subprocess
-import sys
 from collections import UserDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,8 +95,9 @@ def test_a_killed_fill_keeps_its_finished_shards(tmp_path, at, name):
 def test_two_builders_at_once_lose_nothing(tmp_path):
     tests, root = str(Path(__file__).parents[1]), str(tmp_path)
     script = f"import sys; sys.path.insert(0, {tests!r}); import helpers_caching as t; t.fill({root!r}, batch_size=4)"
-    runs = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
-    assert [run.wait() for run in runs] == [0, 0]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_script, script, tmp_path) for _ in range(2)]
+    assert [run.result().returncode for run in runs] == [0, 0], runs[0].result().stderr
     data = fill(tmp_path)
     assert data.figures.computed == 0
     assert fl.FeatureCache(tmp_path).verify() == ()

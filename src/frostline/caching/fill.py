@@ -266,6 +266,8 @@ class Filling:
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
+    # A fill ends without an error only if every row is found: another process may have purged, moved or damaged files
+    # while this one computed.
     def _check_found(self, found: NDArray[np.int64]) -> None:
         missing = np.nonzero(found < 0)[0]
         if len(missing):

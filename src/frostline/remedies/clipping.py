@@ -24,6 +24,8 @@ from frostline.core.norms import GradientNorms, entries, gradient_norms
 _NARROW = (torch.float16, torch.bfloat16)
 
 
+# Gradients that are not finite are set to None, not to zero: with zeros, momentum and weight decay would still move
+# the parameters.
 @dataclass(frozen=True)
 class Clipped:
     """What one clip found, before it changed anything.
@@ -257,6 +259,8 @@ class _Adaptive:
         del state
 
 
+# A threshold from the first steps is far too high once the network has learnt, and one outlier row moves the weights
+# then; the window follows the usual norm.
 @dataclass
 class _ByPercentile:
     percentile: float

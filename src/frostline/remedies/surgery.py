@@ -27,6 +27,8 @@ _HOOKS = (
 )  # fmt: skip
 
 
+# An undo has to restore everything, not only what the remedy changed, because `heal` trains between a trial and its
+# rollback. A log of changes would be smaller, but cannot undo that training.
 class Snapshot:
     """All that a remedy may change: module tables, parameters, buffers, modes, optimizer.
 

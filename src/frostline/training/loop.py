@@ -194,6 +194,8 @@ def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
     )  # fmt: skip
 
 
+# A lower learning rate is advised for a loss that is not finite only after inputs, targets and, at the first step,
+# weights were looked through: these are the more frequent causes, and a lower rate hides them.
 def not_finite(epoch: Epoch) -> dict[str, float]:
     """The validation figures of an epoch that are NaN or infinite, by name."""
     scores = {f"val_{name}": score for name, score in (epoch.val_metrics or {}).items()}
