@@ -11,14 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from frostline.caching.loader import CachedLoader
+from frostline.caching.ragged import TargetSizes
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_flag
 from frostline.core.errors import DataError
+from frostline.core.padding import sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.caching.gather import Gatherer
+    from frostline.core.padding import Padding
     from frostline.core.records import CacheFigures, FrontierTensor
 
 Sample = tuple[tuple[Tensor, ...], Any]
@@ -37,7 +40,9 @@ class CachedDataset(Dataset[Sample]):
     def __init__(
         self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
         device: torch.device | None, check_weights: Callable[[], None] | None = None, views: int = 1,
+        sizes: TargetSizes | None = None,
     ) -> None:  # fmt: skip
+        self._sizes = sizes
         self._gatherer, self._targets, self._device = gatherer, targets, device
         self.views, self._view = views, 0
         self._check_weights, self._num_given = check_weights, 0
@@ -60,6 +65,14 @@ class CachedDataset(Dataset[Sample]):
             return self._targets
         first, last = self._view * len(self), (self._view + 1) * len(self)
         return batches.map_tensors(self._targets, lambda x: x[first:last])
+
+    @property
+    def lengths(self) -> torch.Tensor | None:
+        """The stored values of every sample, (N,), where samples differ in size; None where all have one."""
+        varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
+        if not varying:
+            return None
+        return torch.stack([self._gatherer.ragged(name).shapes_N.prod(1) for name in varying]).sum(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the view of an epoch: what `data[i]`, and a `DataLoader` over it, give from now on.
@@ -99,12 +112,19 @@ class CachedDataset(Dataset[Sample]):
         rows = torch.cat([samples + view * len(self) for view in range(self.views)])
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, rows))
         return CachedDataset(
-            self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights, self.views
+            self._gatherer.part(rows),
+            targets,
+            self.figures,
+            self.notes,
+            self._device,
+            self._check_weights,
+            self.views,
+            None if self._sizes is None else self._sizes.part(rows),
         )
 
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
-        device: torch.device | str | None = None,
+        device: torch.device | str | None = None, by_length: bool = False,
     ) -> CachedLoader:  # fmt: skip
         """Whole batches straight from the mapped rows.
 
@@ -114,6 +134,8 @@ class CachedDataset(Dataset[Sample]):
             seed: Of the order.
             drop_last: Leave out a last batch that is not full.
             device: Where the batches go; None is where the model was when the cache was filled.
+            by_length: Batches hold samples of like length, so that little of them is padding: samples are sorted within
+                50 batches at a time, and the batches come in random order if they are shuffled.
 
         Returns:
             An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated, and of each
@@ -122,11 +144,12 @@ class CachedDataset(Dataset[Sample]):
         call = "loader"
         batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
         shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
+        by_length = check_flag(call, "by_length", by_length)
         place = self._device if device is None else as_device(call, "device", device)
         return CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
-            views=self.views,
+            views=self.views, sizes=self._sizes, lengths=self.lengths if by_length else None,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -145,6 +168,7 @@ class CachedDataset(Dataset[Sample]):
         self._gatherer.check_keys(samples)
         features = self._gatherer.features(samples)
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
+        targets = targets if self._sizes is None else self._sizes.cut(targets, samples)
         found: list[Sample] = []
         for at in range(len(samples)):
             own = tuple(
@@ -175,12 +199,21 @@ class CachedDataset(Dataset[Sample]):
         return torch.tensor([index % count for index in positions], dtype=torch.int64, device="cpu")
 
 
-def check_targets(targets: list[Any]) -> Any:
-    """The targets of a snapshot as tensors.
+def check_targets(targets: list[Any], padding: Padding | None = None) -> tuple[Any, TargetSizes | None]:
+    """The targets of a snapshot as tensors; where they differ in size, padded to the longest, with the size of each.
 
     Raises:
         DataError: If they do not fit together.
     """
+    if padding is None or not padding.targets:
+        return _stacked(targets), None
+    sizes = {
+        name: torch.tensor(own, device="cpu") for name, own in sizes_of(targets).items() if name in padding.targets
+    }
+    return batches.move(padding.batch_of_targets(targets), "cpu"), TargetSizes(sizes, is_left=padding.is_left)
+
+
+def _stacked(targets: list[Any]) -> Any:
     kinds = set(map(type, targets))
     if kinds in ({int}, {float}):  # a million of them one by one take seconds
         with suppress(OverflowError, ValueError):

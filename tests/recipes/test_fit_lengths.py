@@ -1,0 +1,30 @@
+"""`fit` over samples of differing length: the same losses cached and uncached; what it does not take."""
+
+import copy
+
+import pytest
+import torch
+from helpers_lengths import Sentences, pad, sentences
+
+import frostline as fl
+
+
+def test_cached_and_uncached_runs_have_the_same_losses(tmp_path):
+    torch.manual_seed(0)
+    model, data = Sentences(), sentences()
+    fl.freeze(model, through="low")
+    plain, common = copy.deepcopy(model), {"epochs": 2, "batch_size": 8, "collate_fn": pad, "progress": False}
+    cached = fl.fit(model, data, data[:6], cache=tmp_path, **common)
+    uncached = fl.fit(plain, data, data[:6], cache=False, **common)
+    for ours, theirs in zip(cached.history, uncached.history, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-6)
+        assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-6)
+    assert cached.cache.computed == 24
+
+
+def test_a_collate_function_is_a_function_and_not_for_views():
+    model, data = Sentences(), sentences()
+    with pytest.raises(fl.DataError, match="collate_fn"):
+        fl.fit(model, data, collate_fn=3)
+    with pytest.raises(fl.DataError, match="views, are not made by a collate function"):
+        fl.fit(model, data, collate_fn=pad, views=2)
