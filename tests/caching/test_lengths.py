@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.caching.lengths import of_any_length
 from frostline.core.order import epoch_order
 from helpers_lengths import LONGEST, Sentences, pad, sentences
 
@@ -82,34 +81,6 @@ def test_batches_are_padded_as_the_collate_function_pads(tmp_path):
         assert torch.equal(target, batch["labels"])
 
 
-@pytest.mark.parametrize(
-    ("collate", "reason"),
-    [
-        (lambda items: pad(items[:2]), "another number of rows"),
-        (lambda items: pad(sorted(items, key=lambda item: -len(item[0]))), "sorts"),
-        (lambda items: {k: v[:, : min(len(i) for i, _ in items)] if v.dim() > 1 else v for k, v in pad(items).items()},
-         "truncates"),
-        (lambda items: {**pad(items), "ids": pad(items)["ids"].flip(0)}, "sorts"),
-        (lambda items: {**pad(items), "ids": pad(items)["ids"] % (len(items) + 20)}, "changes the values"),
-        (lambda items: {**pad(items), "ids": pad(items)["ids"] * torch.randint(1, 9, (1,))}, "is random"),
-    ],
-)  # fmt: skip
-def test_a_function_that_does_more_than_pad_is_refused(collate, reason):
-    model, data = made(), sentences()
-    with pytest.raises(fl.DataError, match=f"does more than pad: it .*{reason}"):
-        of_any_length(split_of(model, data), data, collate)
-
-
-def test_a_batch_axis_in_second_place_is_refused():
-    model, data = made(), sentences()
-
-    def collate(items):
-        return {key: value.T if value.dim() > 1 else value for key, value in pad(items).items()}
-
-    with pytest.raises(fl.DataError, match="batch axis of one"):
-        of_any_length(split_of(model, data), data, collate)
-
-
 def test_a_sample_without_places_is_named(tmp_path):
     model, data = made(), sentences()
     data[7] = (data[7][0][:0], 1)
@@ -159,3 +130,59 @@ def test_a_split_that_follows_lengths_asks_for_the_collate_function(tmp_path):
     cache.fill(split, data, collate_fn=pad, progress=False)
     with pytest.raises(fl.DataError, match="no collate function says"):
         cache.fill(split, data, progress=False)
+
+
+def test_batches_by_length_hold_little_padding_and_every_sample(tmp_path):
+    model, data = made(), sentences(96)
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    loader, own = cached.loader(8, shuffle=True, seed=1, by_length=True), []
+    places = [(mask.sum(), mask.numel()) for (_, mask, _), _ in loader]
+    assert 1 - sum(int(used) for used, _ in places) / sum(whole for _, whole in places) <= 0.15
+    for (ids, *_), _ in loader:
+        own += [tuple(row[row > 0].tolist()) for row in ids]
+    assert sorted(own) == sorted(tuple(ids.tolist()) for ids, _ in data)
+
+
+class Sounds(nn.Module):
+    """A convolution over sound without padding of its own, then a mean over the places of the sound."""
+
+    def __init__(self, has_norm):
+        super().__init__()
+        self.low = nn.Sequential(nn.Conv1d(1, 4, 4, 4), *([nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1)] * has_norm))
+        self.high = nn.Linear(4, 2)
+
+    def forward(self, x, size):
+        y = self.low(x[:, None]).mT
+        mask = torch.arange(y.shape[1]) < (size // 4)[:, None]
+        return self.high((y * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+def sound(index):
+    generator = torch.Generator().manual_seed(index)
+    return torch.randn(4 * int(torch.randint(3, 9, (1,), generator=generator)), generator=generator), index % 2
+
+
+def pad_sound(items):
+    sounds = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+    return (sounds, torch.tensor([len(x) for x, _ in items])), torch.tensor([label for _, label in items])
+
+
+def test_sound_is_cached_where_the_frozen_part_does_not_see_the_padding(tmp_path):
+    model, data = Sounds(has_norm=False), [sound(index) for index in range(12)]
+    fl.freeze(model, through="low")
+    split = fl.split(model, pad_sound(data[:4])[0])
+    cached = fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)
+    (features, _), (inputs, _) = next(iter(cached.loader(6))), pad_sound(data[:6])
+    model.eval()
+    assert torch.allclose(split.head.eval()(*features), model(*inputs), atol=1e-6)
+    assert "input.0" not in [tensor.name for tensor in split.frontier]  # sound itself is not stored
+
+
+def test_batchnorm_before_a_padded_convolution_is_refused(tmp_path):
+    model, data = Sounds(has_norm=True), [sound(index) for index in range(12)]
+    with torch.no_grad():
+        model.low[1].bias.fill_(1.0)
+    fl.freeze(model, through="low")
+    with pytest.raises(fl.NotCacheable, match="depends on the padding"):
+        split = fl.split(model, pad_sound(data[:4])[0])
+        fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)

@@ -182,6 +182,7 @@ DOORS: list[Door] = [
             "shuffle": s.FLAGS.optional(),
             "seed": s.SEEDS.optional(),
             "drop_last": s.FLAGS.optional(),
+            "by_length": s.FLAGS.optional(),
             "device": s.DEVICES,
         },
         _cached,

@@ -28,6 +28,7 @@ from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
 from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
 from frostline.recipes.model_precision import InPrecision, precision_of
+from frostline.recipes.padded_loss import check_padded_loss
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
 from frostline.recipes.viewed_data import steady_validation
@@ -253,7 +254,9 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         more = partial(setup.first.inputs, plain, max(size, SHOWN)) if setup.example is None else None
         made = remembered_split(setup.model, shown, proofs, more)
     real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
-    of_any_length(made, plain.dataset, setup.collate_fn)  # before the proof: the split becomes one of every length
+    samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)  # the split becomes one of every length
+    if padding is not None:
+        check_padded_loss(setup.model, made, samples, padding, setup.loss)
     modes = ("train",) if setup.val is None else ("train", "eval")
     frozen_s = verify_once(made, real, modes=modes, memory=proofs)
     readers = setup.first.readers()

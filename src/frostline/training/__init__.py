@@ -47,3 +47,4 @@ from frostline.training.settings import describe_frozen as describe_frozen
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless
+from frostline.training.outputs import loss_of as loss_of

@@ -28,3 +28,30 @@ def test_a_collate_function_is_a_function_and_not_for_views():
         fl.fit(model, data, collate_fn=3)
     with pytest.raises(fl.DataError, match="views, are not made by a collate function"):
         fl.fit(model, data, collate_fn=pad, views=2)
+
+
+def pad_labels(items):
+    batch = pad([(ids, 0) for ids, _ in items])
+    return {**batch, "labels": torch.nn.utils.rnn.pad_sequence([ids % 2 for ids, _ in items], True, pad_labels.value)}
+
+
+def transposed(output, target):
+    return torch.nn.functional.cross_entropy(output.transpose(1, 2), target)
+
+
+def test_a_loss_that_leaves_padded_places_out_is_the_same(tmp_path):
+    torch.manual_seed(0)
+    model, data, pad_labels.value = Sentences("each"), sentences(), -100
+    fl.freeze(model, through="low")
+    plain = copy.deepcopy(model)
+    common = {"epochs": 1, "batch_size": 8, "collate_fn": pad_labels, "progress": False, "loss": transposed}
+    cached = fl.fit(model, data, cache=tmp_path, **common)
+    uncached = fl.fit(plain, data, cache=False, **common)
+    assert cached.history[0].train_loss == pytest.approx(uncached.history[0].train_loss, abs=1e-6)
+
+
+def test_a_loss_that_reads_padded_places_is_refused(tmp_path):
+    model, data, pad_labels.value = Sentences("each"), sentences(), 0
+    fl.freeze(model, through="low")
+    with pytest.raises(fl.DataError, match="reads outputs at padded places"):
+        fl.fit(model, data, epochs=1, collate_fn=pad_labels, loss=transposed, cache=tmp_path, progress=False)
