@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers_lengths import pad, sentences
 
 import frostline as fl
 from frostline.caching.collation import Collated
+from helpers_lengths import pad, sentences
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,8 @@ def test_what_fails_or_is_no_batch_is_told():
     with pytest.raises(fl.DataError, match="must be \\(inputs, target\\)"):
         Collated(sentences(), lambda items: torch.zeros(len(items), 3)).padding()
     with pytest.raises(fl.DataError, match="gives other tensors for other samples"):
-        Collated(sentences(), lambda items: ({"a" if len(items[0][0]) > 5 else "b": torch.ones(1)}, torch.ones(1))).padding()
+        Collated(
+            sentences(), lambda own: ({"a" if len(own[0][0]) > 5 else "b": torch.ones(1)}, torch.ones(1))
+        ).padding()
     with pytest.raises(fl.DataError, match="length 0"):
         Collated([(torch.ones(0, dtype=torch.long), 1)], pad)[0]

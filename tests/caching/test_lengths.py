@@ -148,7 +148,8 @@ class Sounds(nn.Module):
 
     def __init__(self, has_norm):
         super().__init__()
-        self.low = nn.Sequential(nn.Conv1d(1, 4, 4, 4), *([nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1)] * has_norm))
+        norm = [nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1)]
+        self.low = nn.Sequential(nn.Conv1d(1, 4, 4, 4), *(norm if has_norm else []))
         self.high = nn.Linear(4, 2)
 
     def forward(self, x, size):

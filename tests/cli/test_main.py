@@ -15,25 +15,9 @@ from typer.testing import CliRunner
 
 from frostline.caching import FeatureCache
 from frostline.cli.main import app
-from frostline.data import load_arrays
-from frostline.recipes.commands import class_weights_of
 from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
-
-MODEL = "frostline.demo.demo:build"
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-@pytest.fixture
-def arrays(tmp_path):
-    path = tmp_path / "digits.npz"
-    np.savez(path, x=np.random.rand(40, 1, 32, 32).astype(np.float32), y=np.arange(40) % 5)
-    return path
+from helpers_commands import MODEL, run
 
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
@@ -225,6 +209,35 @@ def test_a_run_does_not_lie_among_the_images(tmp_path, inside):
     assert "The folder of a run cannot be inside the folder of the images" in error
 
 
+def test_views_of_images_are_kept_and_listed(tmp_path):
+    for index, label in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for at in range(5):
+            image = np.random.default_rng(10 * index + at).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{at}.png")
+    (tmp_path / "views_net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    return nn.Sequential(body, nn.Linear(4, 9))"
+    )
+    words = ("fit", "photos", "--model", "views_net:net", "--size", 8, "--val-share", 0.2, "--epochs", 3)
+    found = {
+        way: frostline(*words, *options, "--out", way, "--json", cwd=tmp_path)
+        for way, options in {"cached": ("--views", 2), "uncached": ("--views", 2, "--no-cache")}.items()
+    }
+    results = {way: json.loads(done.stdout)["result"] for way, done in found.items()}
+    figures = results["cached"]["cache"]
+    assert (figures["samples"], figures["views"], figures["computed"]) == (8, 2, 16)
+    one, other = ([epoch["train_loss"] for epoch in results[way]["history"]] for way in ("cached", "uncached"))
+    assert one == pytest.approx(other, rel=1e-5)
+    listed = frostline("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
+    assert [row.split()[1:3] for row in listed.splitlines() if "MB" in row] == [["18", "2"]]
+    refused = frostline(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "--views 4" in refused.stderr
+
+
 def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch):
     from frostline.recipes import commands
 
@@ -237,13 +250,6 @@ def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch
         "--class-weights", "balanced")  # fmt: skip
     weights = (10 / (2 * torch.tensor([7, 3]))).tolist()
     assert str(asked["loss"]) == f"CrossEntropy(class_weights={weights}, label_smoothing=0.0)"
-
-
-def test_balanced_weights_of_classes(tmp_path):
-    path = tmp_path / "few.npz"
-    np.savez(path, x=np.zeros((8, 1, 32, 32), np.float32), y=np.array([0, 0, 0, 0, 0, 0, 1, 1]))
-    weights = class_weights_of(load_arrays(path), "balanced")
-    torch.testing.assert_close(weights, torch.tensor([8 / 12, 2.0]))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_rows_come_out_as_they_went_in(is_left):
 
 def test_a_batch_has_the_structure_of_its_samples():
     padding = Padding({"ids": 7}, {"0": -100}, is_left=True)
-    samples = [{"ids": torch.tensor([1, 2]), "size": torch.tensor(2)}, {"ids": torch.tensor([3]), "size": torch.tensor(1)}]
+    samples = [{"ids": torch.tensor(ids), "size": torch.tensor(len(ids))} for ids in ([1, 2], [3])]
     batch = padding.batch(samples)
     assert batch["ids"].tolist() == [[1, 2], [7, 3]]
     assert batch["size"].tolist() == [2, 1]

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from helpers_lengths import Sentences, pad, sentences
 
 import frostline as fl
+from helpers_lengths import Sentences, pad, sentences
 
 
 def test_cached_and_uncached_runs_have_the_same_losses(tmp_path):

@@ -345,15 +345,82 @@ def test_what_cannot_follow_a_line_is_refused(tmp_path):
         fit(net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.OneCycleLR(own, 0.1, 18), cache=False))
 
 
-def test_an_optimizer_of_the_caller_gets_groups_or_keeps_its_own():
-    model = net()
+def own_optimizer(model, groups, **given):
     fl.freeze(model, through="blocks.2")
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
-    fit(model, **options(freeze=None, optimizer=optimizer, cache=False))
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1 / 2.6, 0.1 / 2.6**2])
-    assert optimizer.param_groups[2]["momentum"] == 0.9
+    return torch.optim.SGD(groups(model), **{"lr": 0.1, **given})
+
+
+RATES = [0.1, 0.1 / 2.6, 0.1 / 2.6**2]
+GROUPS = {
+    "holds what trains": (lambda m: [p for p in m.parameters() if p.requires_grad], RATES),
+    "holds all": (lambda m: m.parameters(), RATES),
+    "holds all, named": (lambda m: m.named_parameters(), RATES),
+    "named": (lambda m: [(n, p) for n, p in m.named_parameters() if p.requires_grad], RATES),
+    "a rate of its own": (lambda m: [{"params": m.head.parameters()},
+                                     {"params": [*m.stem.parameters(), *m.blocks.parameters()], "lr": 0.01}],
+                          [0.1, 0.01, 0.01, 0.01]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_an_optimizer_of_the_caller_has_a_group_and_a_rate_for_each_thaw(name, capsys):
+    groups, rates = GROUPS[name]
+    model, seen = net(), []
+    optimizer = own_optimizer(model, groups, momentum=0.9)
+    weight, bias = model.blocks[1][0].weight, model.blocks[0][0].bias
+
+    def clip(parameters):
+        (own,) = [group["lr"] for group in optimizer.param_groups if any(p is weight for p in group["params"])]
+        seen.append(own)
+
+    fit(model, **options(freeze=None, optimizer=optimizer, cache=False, clip=clip, progress=True))
+    assert sorted((group["lr"] for group in optimizer.param_groups), reverse=True) == pytest.approx(rates)
+    assert all(group["momentum"] == 0.9 for group in optimizer.param_groups)
+    (held,) = [group for group in optimizer.param_groups if any(p is weight for p in group["params"])]
+    assert not any(parameter is bias for parameter in held["params"])
+    steps = -(-len(data()) // SIZE)
+    assert seen[2 * steps :][:3] == pytest.approx([held["lr"] / 3, held["lr"] * 2 / 3, held["lr"]])  # the warm-up
+    assert f"rate {held['lr'] / 0.1:.3g} of the first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_after_an_error_the_optimizer_of_the_caller_has_the_groups_that_it_had(name):
     model = net()
-    fl.freeze(model, through="blocks.2")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    fit(model, **options(freeze=None, optimizer=optimizer, cache=False))
-    assert [group["lr"] for group in optimizer.param_groups] == [0.1]
+    optimizer = own_optimizer(model, GROUPS[name][0], momentum=0.9)
+    before = [({key: value for key, value in group.items() if key != "params"}, [*map(id, group["params"])])
+              for group in optimizer.param_groups]  # fmt: skip
+    with pytest.raises(Killed):
+        fit(model, **options(freeze=None, optimizer=optimizer, cache=False, clip=killed_at(17)))
+    assert before == [({key: value for key, value in group.items() if key != "params"}, [*map(id, group["params"])])
+                      for group in optimizer.param_groups]  # fmt: skip
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert {id(parameter) for parameter in optimizer.state} <= held
+
+
+def test_the_same_optimizer_goes_on_with_the_groups_that_it_got():
+    model = net()
+    optimizer = own_optimizer(model, lambda m: m.parameters())
+    for _ in range(2):
+        fit(model, **options(optimizer=optimizer, cache=False, epochs=5))
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(RATES)
+
+
+def test_epochs_that_are_left_of_a_phase_and_of_a_run():
+    line = planned({3: "blocks.1", 5: None})
+    progress = Progress([], 0, None, {})
+    assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (2, 9)
+    progress.history += [None]
+    assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (1, 8)
+    assert planned("plateau").num_epochs(progress) == 8
+
+
+def test_the_cost_of_a_cache_is_that_of_the_epochs_of_its_phase(tmp_path, monkeypatch):
+    from frostline.recipes import prepare
+
+    asked = []
+    monkeypatch.setattr(prepare, "warn_of_cost", lambda part, num_epochs, *_: asked.append(num_epochs))
+    fit(net(), **options(out=tmp_path, progress=True))
+    assert asked == [6, 2, 2]  # the rows of the lowest line serve the run; those of higher lines are computed from them
+    asked.clear()
+    fit(net(), **options(freeze={3: "blocks.0", 5: "blocks.1"}, thaw=None, cache=tmp_path / "b", progress=True))
+    assert asked == [2]

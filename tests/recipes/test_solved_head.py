@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.recipes.solved_head import solve_head
+from frostline.recipes.solved_head import _OnDevice, solve_head
 from helpers_sweep import C, H, cached, model, rows
 
 
@@ -66,3 +66,12 @@ def test_what_cannot_be_solved_is_refused():
     with pytest.raises(fl.DataError, match="Only a linear output layer can be solved for"):
         fit(own, init_head="probe", cache=False)
     assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+
+
+def test_inputs_are_moved_to_where_the_model_is():
+    data = _OnDevice([(torch.zeros(2, 3), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta")
+    for _ in range(2):  # as often as they are iterated
+        first, second = data
+        assert first[0].is_meta
+        assert second[0]["x"].is_meta
+        assert not first[1].is_meta

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.core.depth_report import DepthRow
+from frostline.core.selection_records import DepthRow
 from frostline.selection import StepTimes, Taps, find_lines, priced_line, scored_line, targets_from
 from helpers_selection import ResNet, images
 

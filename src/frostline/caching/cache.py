@@ -50,6 +50,7 @@ class CacheEntry:
         bytes: Size on disk.
         tensors: Names of the frontier tensors.
         written_by: Versions and time of the newest manifest.
+        views: The most views of one sample among the rows.
     """
 
     recipe: str
@@ -57,6 +58,15 @@ class CacheEntry:
     bytes: int
     tensors: tuple[str, ...]
     written_by: str
+    views: int = 1
+
+    def cells(self) -> tuple[str, ...]:
+        """The entry as a row of a table, under `CELLS`."""
+        size = f"{self.bytes / 1e6:.1f} MB"
+        return self.recipe[:12], str(self.rows), str(self.views), size, ", ".join(self.tensors)
+
+
+CELLS = ("recipe", "rows", "views", "size", "tensors")
 
 
 class FeatureCache:
@@ -105,9 +115,9 @@ class FeatureCache:
 
         Args:
             split: The frozen part, usually from `frostline.split`.
-            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers `sample_key(i)` and
-                `fingerprint`, and its targets can be read without its items, known samples are not even
-                read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
+            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers
+                `sample_key(i)` and `fingerprint`, and its targets can be read without its items, known samples are not
+                even read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
             batch_size: Samples per pass of the frozen part.
             num_workers: Worker processes that read items.
             progress: Show a progress bar on standard error.
@@ -167,7 +177,7 @@ class FeatureCache:
             with disk_errors("read", folder):
                 size = sum(_size_of(path) for path in folder.rglob("*"))
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by))
+            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by, manifest.views))
         return tuple(found)
 
     def verify(self) -> tuple[str, ...]:
@@ -246,7 +256,7 @@ def fill_as_planned(
         before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier, padding)
         plan = filling.plan()
         on_plan(plan)
-        with progress_bar(len(dataset), is_shown=progress) as advance:
+        with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
             data = filling.run(plan, advance, is_fresh=is_fresh)
     if opened.manifest != before:
         opened.collect()

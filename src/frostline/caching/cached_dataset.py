@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from frostline.caching.loader import CachedLoader
+from frostline.caching.mixing import needs_the_model
 from frostline.caching.ragged import TargetSizes
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_flag
+from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
 from frostline.core.errors import DataError
 from frostline.core.padding import sizes_of
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.caching.gather import Gatherer
+    from frostline.caching.mixing import Mixable
     from frostline.core.padding import Padding
     from frostline.core.records import CacheFigures, FrontierTensor
 
@@ -40,18 +42,18 @@ class CachedDataset(Dataset[Sample]):
     def __init__(
         self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
         device: torch.device | None, check_weights: Callable[[], None] | None = None, views: int = 1,
-        sizes: TargetSizes | None = None,
+        mixable: Mixable | None = None, sizes: TargetSizes | None = None,
     ) -> None:  # fmt: skip
         self._sizes = sizes
         self._gatherer, self._targets, self._device = gatherer, targets, device
-        self.views, self._view = views, 0
+        self.views, self._epoch, self._mixable = views, 0, mixable
         self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
 
     def __getstate__(self) -> dict[str, Any]:
         if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
             self._check_weights()
-        return {**self.__dict__, "_check_weights": None}
+        return {**self.__dict__, "_check_weights": None, "_mixable": None}
 
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
@@ -60,11 +62,11 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def targets(self) -> Any:
-        """The targets of all samples, in their order: a tensor (N, ...), or a structure of them; of the current view."""
+        """The targets of all samples in their order, of the current view: a tensor (N, ...), or a structure of them."""
         if self.views == 1:
             return self._targets
-        first, last = self._view * len(self), (self._view + 1) * len(self)
-        return batches.map_tensors(self._targets, lambda x: x[first:last])
+        first = self._first_row
+        return batches.map_tensors(self._targets, lambda x: x[first : first + len(self)])
 
     @property
     def lengths(self) -> torch.Tensor | None:
@@ -77,12 +79,18 @@ class CachedDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         """Go to the view of an epoch: what `data[i]`, and a `DataLoader` over it, give from now on.
 
-        A loader of `loader()` goes on by itself. Worker processes see the view that was set before they started.
+        A loader of `loader()` that is kept goes on by itself; one that is made for each epoch begins with this epoch.
+        Worker processes see the view that was set before they started.
 
         Args:
             epoch: Counted from 0; view epoch % views is given.
         """
-        self._view = as_count("set_epoch", "epoch", epoch, least=0) % self.views
+        self._epoch = as_count("set_epoch", "epoch", epoch, least=0)
+
+    @property
+    def _first_row(self) -> int:
+        """Of the current view."""
+        return self._epoch % self.views * len(self)
 
     def part(self, indices: Sequence[int]) -> CachedDataset:
         """The samples at these positions as a cached dataset of their own; nothing is copied but their targets.
@@ -112,19 +120,14 @@ class CachedDataset(Dataset[Sample]):
         rows = torch.cat([samples + view * len(self) for view in range(self.views)])
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, rows))
         return CachedDataset(
-            self._gatherer.part(rows),
-            targets,
-            self.figures,
-            self.notes,
-            self._device,
-            self._check_weights,
-            self.views,
-            None if self._sizes is None else self._sizes.part(rows),
-        )
+            self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights,
+            self.views, self._mixable, None if self._sizes is None else self._sizes.part(rows),
+        )  # fmt: skip
 
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
-        device: torch.device | str | None = None, by_length: bool = False,
+        device: torch.device | str | None = None, mix: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+        by_length: bool = False,
     ) -> CachedLoader:  # fmt: skip
         """Whole batches straight from the mapped rows.
 
@@ -136,21 +139,31 @@ class CachedDataset(Dataset[Sample]):
             device: Where the batches go; None is where the model was when the cache was filled.
             by_length: Batches hold samples of like length, so that little of them is padding: samples are sorted within
                 50 batches at a time, and the batches come in random order if they are shuffled.
+            mix: callable(features, target) -> (features, target) that mixes the samples of a batch, such as
+                `torchvision.transforms.v2.MixUp`. It is taken only if it gives what mixed inputs would, which
+                is compared on some samples: where the frozen layers are linear. Its draws follow from the seed.
 
         Returns:
             An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated, and of each
-            sample the next view.
+            sample the next view. It begins with the epoch of `set_epoch`, the first if none was set.
         """
         call = "loader"
         batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
         shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
         by_length = check_flag(call, "by_length", by_length)
         place = self._device if device is None else as_device(call, "device", device)
-        return CachedLoader(
+        if mix is not None:
+            check_callable(call, "mix", mix, takes="(features, target) -> (features, target)")
+            if self._mixable is None:
+                raise needs_the_model()
+            self._mixable.check(mix)
+        loader = CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
-            views=self.views, sizes=self._sizes, lengths=self.lengths if by_length else None,
+            views=self.views, mix=mix, sizes=self._sizes, lengths=self.lengths if by_length else None,
         )  # fmt: skip
+        loader.epoch = self._epoch
+        return loader
 
     def __len__(self) -> int:
         return len(self._gatherer.keys) // self.views
@@ -161,7 +174,7 @@ class CachedDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples in one gather; `torch.utils.data.DataLoader` reads whole batches this way."""
         count = len(self)
-        samples = self._positions("CachedDataset[...]", indices) + self._view * count
+        samples = self._positions("CachedDataset[...]", indices) + self._first_row
         if self._check_weights is not None and self._num_given % count < len(samples):  # about once per epoch
             self._check_weights()
         self._num_given += len(samples)

@@ -151,8 +151,8 @@ class Collated:
                 raise DataError(
                     what="The collate function gives no batch axis of one for one sample.",
                     where=f"{_WHERE}([dataset[{index}]]), {name[2:] or name}", received=batches.describe(tensor),
-                    do="put the batch axis first (pad_sequence(..., batch_first=True)), and return tensors with a row for "
-                    "each sample: lengths as torch.tensor([len(x) for x in batch]).",
+                    do="put the batch axis first (pad_sequence(..., batch_first=True)), and return tensors with a row "
+                    "for each sample: lengths as torch.tensor([len(x) for x in batch]).",
                 )  # fmt: skip
             if 0 in tensor.shape:
                 raise DataError(
@@ -179,10 +179,10 @@ def _unpacked(batch: Any, index: int) -> tuple[Any, Any]:
         return batches.unpack(batch, index)
     except DataError as error:
         raise DataError(
-            what="A batch of the collate function must be (inputs, target), or a mapping with a 'label' or 'labels' key.",
+            what="A batch of the collate function must be (inputs, target), or a mapping with a 'label' or 'labels'.",
             where=f"{_WHERE}([dataset[{index}], ...])", received=error.received,
-            do="return a pair, for example (padded, torch.tensor(labels)); several inputs as a tuple or a mapping in its "
-            "first place.",
+            do="return a pair, for example (padded, torch.tensor(labels)); several inputs as a tuple or a mapping in "
+            "its first place.",
         ) from error  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
+from frostline.caching.mixing import Mixable
 from frostline.caching.part import Provable
 from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 
 _ALIKE = (
-    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, and it is "
-    "read once"
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
+    "it is read once"
 )
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
@@ -75,6 +76,8 @@ class Filling:
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
+        if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
+            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.waiting = Waiting(batch_size, is_one_size=padding is None)
         self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
@@ -151,7 +154,7 @@ class Filling:
         self.reader.check_steady()
         if not self.reader.has_differing_views():
             self.opened.notes.append(_ALIKE)
-        writer, keys = ShardWriter(self.opened, self._prove, self._row_seconds), self.samples.keys
+        writer, keys = self._writer(self._prove), self.samples.keys
         seen: set[bytes] = set()
         chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
         read_before: dict[int, tuple[bytes, bytes]] = {}
@@ -184,7 +187,7 @@ class Filling:
         items = [inputs for inputs, _ in self.reader.read(chosen)]
         expected = self.computer.compute(batches.collate(items, chosen), chosen)
         places = {index: at for at, index in enumerate(chosen)}
-        writer, keys = ShardWriter(self.opened, self._check_unchanged, self._row_seconds), self.samples.keys
+        writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
         for start in range(0, len(new), self.batch_size):
             indices = new[start : start + self.batch_size]
@@ -213,6 +216,9 @@ class Filling:
             self.row_proof.check()
         writer.add(torch.from_numpy(self.samples.keys[indices]), packed(rows, self._varying))
         self.computed += len(indices)
+
+    def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
+        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views)
 
     def _row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
@@ -251,15 +257,9 @@ class Filling:
             (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
         )  # fmt: skip
         return CachedDataset(
-            gatherer,
-            targets,
-            figures,
-            tuple(self.opened.notes),
-            self.computer.device,
-            check_weights,
-            self.views,
-            sizes,
-        )
+            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
+            Mixable(self.part, self.dataset, self.reader.watched.keep), sizes,
+        )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
@@ -286,7 +286,7 @@ def _stored(
 
 
 @contextmanager
-def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], None]]:
+def progress_bar(total: int, *, is_shown: bool, views: int = 1) -> Generator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing where that is a file."""
     if not is_shown:
         yield lambda _: None
@@ -299,7 +299,7 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
         yield lambda _: None
         return
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("Frozen pass", total=total)
+        task = progress.add_task("Frozen pass" if views == 1 else f"Frozen pass, {views} views", total=total)
         yield lambda count: progress.advance(task, count)
 
 

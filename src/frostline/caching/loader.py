@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frostline.caching.buffers import Buffers
 from frostline.caching.gather import Gatherer, moved
+from frostline.caching.mixing import Mix, mixed
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
@@ -38,10 +39,10 @@ class CachedLoader:
     def __init__(
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
-        views: int = 1, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
+        views: int = 1, mix: Mix | None = None, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
     ) -> None:  # fmt: skip
+        self.batch_size, self.views, self._mix = batch_size, views, mix
         self._sizes, self._lengths = sizes, lengths
-        self.batch_size, self.views = batch_size, views
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
@@ -90,8 +91,17 @@ class CachedLoader:
                 parts = map(self._sizes.cut, parts, chunk.split(size))
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
+                if self._mix is not None:
+                    yield self._mixed(*moved((next(rows), next(parts)), place), epoch, number)
+                    continue
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
+
+    def _mixed(self, features: tuple[Tensor, ...], target: Any, epoch: int, number: int) -> tuple[Any, Any]:
+        """The batch with its samples mixed; shared tensors stay."""
+        at = next(at for at, tensor in enumerate(self._gatherer.frontier) if not tensor.shared)
+        own, target = mixed(self._mix, features[at], target, self._seed, epoch, number) if self._mix else (None, None)
+        return (*features[:at], own, *features[at + 1 :]), target
 
     def _source(self, view: int) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
         """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""

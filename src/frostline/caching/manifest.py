@@ -47,6 +47,7 @@ class Manifest:
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
         row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
+        views: The most views of one sample that a fill has stored.
     """
 
     recipe: str = ""
@@ -59,6 +60,7 @@ class Manifest:
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
     row_s: float = 0.0
+    views: int = 1
 
     def names(self) -> tuple[str, ...]:
         """Every shard that is needed."""
@@ -187,6 +189,7 @@ def _union(manifests: list[Manifest]) -> Manifest:
             tensors=added.tensors or whole.tensors,
             written_by=added.written_by,
             row_s=added.row_s or whole.row_s,
+            views=max(added.views, whole.views),
         )
     replaced = dict.fromkeys(record for added in manifests for record in added.replaced)
     return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
@@ -255,7 +258,7 @@ def _parse(path: Path) -> Manifest:
             replaced=tuple((old, tuple(by)) for old, by in content["replaced"]), shared=content["shared"],
             snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
             tensors=tuple(content["tensors"]), written_by=content["written_by"],
-            row_s=float(content.get("row_s", 0.0)),
+            row_s=float(content.get("row_s", 0.0)), views=int(content.get("views", 1)),
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that Frostline does not write")

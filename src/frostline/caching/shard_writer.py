@@ -42,13 +42,15 @@ class ShardWriter:
         opened: The recipe's folder.
         before_publish: Called before every shard: what is stored is proven before more is added.
         row_seconds: Seconds of one row, as measured by now.
+        views: Of each sample.
     """
 
     def __init__(
-        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0
-    ) -> None:
+        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0,
+        views: int = 1,
+    ) -> None:  # fmt: skip
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
-        self.row_seconds, self.tensors = row_seconds, opened.tensors
+        self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -75,7 +77,7 @@ class ShardWriter:
         with ExitStack() as hold:
             name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
             added = Manifest(
-                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds()
+                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views
             )  # fmt: skip
             write_manifest(self.manifests, added)
         self.published.append(name)

@@ -42,8 +42,8 @@ class ViewCost:
         """In one line: seconds and bytes."""
         rows = self.num_samples * self.views
         return (
-            f"views={self.views} take about {_seconds(rows * self.row_s)} and {size_text(rows * self.row_bytes)} once, "
-            f"on this machine, for {self.num_samples:,} samples"
+            f"views={self.views} takes about {_seconds(rows * self.row_s)} and {size_text(rows * self.row_bytes)} "
+            f"once, on this machine, for {self.num_samples:,} samples"
         )
 
 

@@ -19,11 +19,13 @@ from typing import Any
 from frostline.caching.dataset_state import HeldGenerators
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count
+from frostline.core.errors import DataError
 from frostline.core.generators import kept_state, seed_generator
 from frostline.core.restore import kept_generators, seed_generators
 from frostline.core.stages import Stages, stages_of
 
 _SEEDS = 2**63  # generators of torch take no larger ones
+_MOST = 1_000_000  # views; chosen by us
 
 
 class Views:
@@ -155,7 +157,15 @@ def viewed(dataset: Any, call: str, views: int | None) -> Any:
         DataError: If there are fewer than one, or the dataset is not map-style.
     """
     batches.check_map_style(dataset)
-    return dataset if views is None else Views(dataset, as_count(call, "views", views))
+    if views is None:
+        return dataset
+    count = as_count(call, "views", views)
+    if count > _MOST:
+        raise DataError(
+            what="No run shows so many views: an epoch shows one of them.", where=f"{call}(views=...)",
+            received=f"{count:,}", do=f"pass {_MOST:,} views or fewer, such as views=8.",
+        )  # fmt: skip
+    return Views(dataset, count)
 
 
 def _as_bytes(key: Any) -> bytes:

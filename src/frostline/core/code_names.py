@@ -94,7 +94,7 @@ def is_installed(value: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def entropy_in(code: CodeType) -> str | None:
-    """What the code asks for random numbers without a seed: the operating system, or a generator made there; or None."""
+    """What the code asks for random numbers that have no seed: the system, or a generator made there; or None."""
     if found := sorted(_ENTROPY.intersection(code.co_names)):
         return found[0]
     instructions = [own for own in dis.get_instructions(code) if own.opname not in _BEFORE_CALLS]

@@ -153,6 +153,11 @@ class CacheFigures:
     row_s: float = 0.0
     views: int = 1
 
+    def rows_text(self) -> str:
+        """What was computed and reused, for people."""
+        what = "samples" if self.views == 1 else f"rows of {self.views} views"
+        return f"{self.computed} {what} computed, {self.reused} reused"
+
 
 @dataclass(frozen=True)
 class PhaseFigures:
@@ -176,7 +181,7 @@ class PhaseFigures:
         epochs = f"epochs {self.first_epoch} to {self.last_epoch}"
         rows = "not cached"
         if self.cache is not None:
-            rows = f"{self.cache.computed} samples computed, {self.cache.reused} reused"
+            rows = self.cache.rows_text()
         return f"phase {self.number}, {epochs}: {self.change or 'the line as it was'}; {rows}"
 
 

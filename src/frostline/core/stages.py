@@ -1,7 +1,7 @@
 """The two stages of reading an item, where they are known: what is the same each time, and what follows.
 
-A dataset may offer `source(i)`, which is not random and takes long (decoding), and `from_source(source, i)`, which makes
-the item of it. Several views of a sample then share one source.
+A dataset may offer `source(i)`, which is not random and takes long (decoding), and `from_source(source, i)`, which
+makes the item of it. Several views of a sample then share one source.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def stages_of(dataset: Any) -> Stages | None:
         return (partial(_of_part, dataset, inner[0]), partial(_from_part, dataset, inner[1])) if inner else None
     if {"from_source", "_from_source"}.isdisjoint(vars(owner)):
         return None
-    both = getattr(dataset, "source", None), getattr(dataset, "from_source", None)
-    return both if callable(both[0]) and callable(both[1]) else None
+    source, from_source = getattr(dataset, "source", None), getattr(dataset, "from_source", None)
+    return (source, from_source) if callable(source) and callable(from_source) else None
 
 
 def _loaded(dataset: Any, index: int) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
@@ -42,9 +42,10 @@ from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.viewed_data import check_collate, viewed_data
+from frostline.recipes.viewed_data import check_collate, viewed_data, without_views
 from frostline.training import (
     Settings,
+    Watch,
     begin_training,
     check_closure,
     check_metric_targets,
@@ -67,6 +68,7 @@ from frostline.training import (
     make_scheduler,
     num_counted,
     run_training,
+    settle,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -122,7 +124,7 @@ def fit(
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first; `"auto"` takes the line that `frostline.choose_depth` finds best for
-            `train`, and says so. Or a schedule that freezes more while the model trains: `"converged"`,
+            `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches.
@@ -181,42 +183,38 @@ def fit(
     check_collate(collate_fn, train, views)
     shown = viewed_data(train, views, epochs)
     val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
-    _tell_data(train, val, again, is_told=progress)
+    _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
-    (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
-    through, moves = chosen_line(asked, moves, model, shown, device=fabric.device, cache=cache, out=folder,
-                                 resume=again, epochs=epochs, batch_size=batch_size, num_workers=num_workers, seed=seed,
-                                 progress=progress)  # fmt: skip
+    (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
+    setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
+                          num_workers, collate_fn=collate_fn)  # fmt: skip
+    model.to(fabric.device)
+    through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
         model.to(fabric.device, _DTYPES.get(precision))
-        watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
+        watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
         new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
             healed = heal_first(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-            described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
+            described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
                          **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if asked == "auto" else {}), **start_text(init_head),
-                         **({} if views is None else {"views": views}),
-                         **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
-            settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
-                                again, described, progress, watching.around if watching else None,
-                                partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
-                                class_names(train))  # fmt: skip
+                         **({CHOSEN: through} if given_line == "auto" else {}), **start_text(init_head),
+                         **({} if views is None else {"views": views})}  # fmt: skip
+            settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
+                                 described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
-            course = RunCourse(line, seed, watching, tells=progress, fills=cache is not False)
-            setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
-                                  metrics, num_workers, collate_fn)  # fmt: skip
+            course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
             for phase in line.phases(done):
-                with course.of(phase, done, partial(prepare, setup, epochs)) as ready:
-                    start_solved(init_head, ready.module, ready.train, loss, run=done, seed=seed, is_told=progress)
+                with course.of(phase, done, partial(prepare, setup)) as ready:
+                    start_solved(init_head, ready, setup, run=done)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip
@@ -238,20 +236,27 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         return
     if again is not None and not has_checkpoint(again):
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
+    sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
     return make_optimizer(optimizer, model.parameters(), lr)
 
 
-def _described(
-    model: nn.Module, train: Any, val: Any, loss: Any, scheduler: Any, metrics: Any, folder: Path | None
-) -> dict[str, Any]:
-    """What a resumed run must have as well, beside its numbers."""
-    return {"loss": describe_callable(loss), "scheduler": describe_callable(scheduler), "metrics": list(metrics),
-            "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
-            "frozen layers": describe_frozen(model) if folder is not None else ""}  # fmt: skip
+def _settings(
+    setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
+    described: dict[str, Any], watch: Watch | None,
+) -> Settings:  # fmt: skip
+    """The settings of the training loop; `described` gets what a resumed run must have as well."""
+    model, train, folder = setup.model, without_views(setup.train), setup.out
+    described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
+                  "metrics": list(setup.metrics), "model": describe_model(model), "classes": class_names(train),
+                  **describe_data(train, setup.val),
+                  "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
+    return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
+                    partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
+                    class_names(train))  # fmt: skip
 
 
 def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:
@@ -261,6 +266,8 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
+    for path in {folder, again} - {None}:
+        settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),

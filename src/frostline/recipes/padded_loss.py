@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.padding import Padding, pad_rows
 from frostline.training import first_outputs, is_stateless, loss_of, make_loss
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from frostline.splitting import Split
 
@@ -26,12 +28,12 @@ def check_padded_loss(model: nn.Module, split: Split, samples: Any, padding: Pad
         split: Its split, for any length.
         samples: The dataset of `of_any_length`.
         padding: How samples become a batch.
-        loss: As `fit` takes it; one that keeps a state is left out.
+        loss: As `fit` takes it; a module that keeps a state is left out.
 
     Raises:
         DataError: If they differ.
     """
-    if not is_stateless(loss):
+    if isinstance(loss, nn.Module) and not is_stateless(loss):
         return
     device = next(model.parameters()).device
     items = [samples[at] for at in range(min(_COMPARED, len(samples)))]
@@ -48,7 +50,8 @@ def check_padded_loss(model: nn.Module, split: Split, samples: Any, padding: Pad
     ours = float(loss_of(function, first_outputs(split.head, tuple(features)), target))
     if abs(ours - theirs) > _TOLERANCE * max(1.0, abs(theirs)):
         raise DataError(
-            what="The loss reads outputs at padded places: a cached run would have another loss.", where="fit(loss=...)",
+            what="The loss reads outputs at padded places: a cached run would have another loss.",
+            where="fit(loss=...)",
             received=f"{theirs:.6g} for the model, {ours:.6g} over cached features",
             do="leave padded places out of the loss: pad the targets with -100, which cross entropy ignores, or multiply "
             "by the mask; or train with cache=False.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,12 @@ from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_modes
 from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
-from frostline.training import Progress, add_groups, at_share, needs_closure, put_back
+from frostline.training import Progress, add_groups, at_share, groups_of, needs_closure, put_back
 from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
@@ -83,7 +85,8 @@ class MovingLine:
             self.plan = (Phase(1, 1), *(self._planned(number) for number in range(len(self._moves))))
         self.trains = frozenset(first.union(*(phase.parameters for phase in self.plan)))
         self._made = 0
-        self._groups: list[int | None] = [None] * len(self._moves)
+        self._groups: list[list[int]] = [[] for _ in self._moves]
+        self._put_groups_back: Callable[[], None] = lambda: None
         self._optimizer: Optimizer | None = None
         self._before: dict[str, Tensor] = {}
         _check_run(schedule, self.plan, epochs, has_val=has_val)
@@ -100,9 +103,16 @@ class MovingLine:
 
     @contextmanager
     def settled(self) -> Generator[None]:
-        """After the block modes are as before; layers that were thawed inside follow the mode of the model again."""
-        with kept_modes(self.model):
-            yield
+        """After the block modes are as before; layers that were thawed inside follow the mode of the model again.
+
+        After an error, the optimizer has the groups that it had.
+        """
+        try:
+            with kept_modes(self.model):
+                yield
+        except BaseException:
+            self._put_groups_back()
+            raise
         for module, own in self._own_modes.items():
             if not is_pinned(module):
                 module.training = self.model.training and own
@@ -119,9 +129,22 @@ class MovingLine:
             )  # fmt: skip
         if isinstance(self._schedule, ThawSchedule):
             named, self._optimizer = dict(self.model.named_parameters()), optimizer
-            later = [([named[name] for name in phase.parameters], phase.share) for phase in self.plan[1:]]
+            later = [([(name, named[name]) for name in phase.parameters], phase.share) for phase in self.plan[1:]]
+            self._put_groups_back = groups_of(optimizer)
             self._groups = add_groups(optimizer, later)
+            self.plan = (self.plan[0], *map(self._with_rate, self.plan[1:], self._groups))
         return optimizer
+
+    def _with_rate(self, phase: Phase, groups: list[int]) -> Phase:
+        """The phase with the rate that its layers have in the optimizer."""
+        assert self._optimizer is not None
+        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        return replace(phase, share=rates[groups[0]] / rates[0]) if groups and rates[0] else phase
+
+    def num_epochs(self, progress: Progress, *, of_run: bool = False) -> int:
+        """Epochs that are left of the phase, at most, or of the run."""
+        ahead = [epoch - 1 for epoch, _ in self._moves[self._made :] if epoch is not None and not of_run]
+        return min([self._epochs, *ahead]) - len(progress.history)
 
     def phases(self, progress: Progress) -> Generator[Phase]:
         """The phases in turn, from where the progress is, one at least; the line is moved before each.
@@ -156,7 +179,7 @@ class MovingLine:
                     yield
 
     def settings(self, progress: Progress, steps: int) -> dict[str, Any]:
-        """What the training loop must know of this phase.
+        """Settings of the training loop for this phase.
 
         Args:
             progress: Of the run.
@@ -252,8 +275,8 @@ class MovingLine:
         length = round(warmup * steps)
         with ExitStack() as stack:
             for first, number in moves:
-                done, group = (epoch - first) * steps + step, self._groups[number - 1]
-                if group is not None and self._optimizer is not None and done < length:
+                done = (epoch - first) * steps + step
+                for group in self._groups[number - 1] if self._optimizer is not None and done < length else ():
                     stack.enter_context(at_share(self._optimizer, group, (done + 1) / (length + 1)))
             yield
 

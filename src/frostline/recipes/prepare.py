@@ -143,7 +143,7 @@ class Ready:
 
 
 def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None) -> Ready:
-    """Decide between the cached and the plain way, and say why.
+    """Make ready for training: cached if a part of the model is frozen and a cache is wanted, otherwise plain.
 
     Args:
         setup: Of the run.
@@ -272,14 +272,15 @@ def _filled(
     setup: TrainingSetup, made: Split, store: FeatureCache, proofs: Proofs, own: Mapping[str, DatasetBatches],
     num_epochs: int, row_s: float, earlier: StoredLine | None,
 ) -> StoredLine:  # fmt: skip
-    """The features of all datasets; before the training data is run, a cache that saves no time is said."""
+    """The features of all datasets; before the training data is run, a warning is printed if a cache saves no time."""
     dtype = precision_of(setup.model)
     part = made if dtype is None else InPrecision(made, dtype)
     frozen = frozenset(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
+    is_climbing = earlier is not None and earlier.frozen < frozen  # rows cost the layers between two lines, no item
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
         samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)
-        warns = setup.progress and plain is setup.plain
+        warns = setup.progress and plain is setup.plain and not is_climbing
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,

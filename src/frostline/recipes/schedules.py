@@ -86,7 +86,7 @@ class ThawSchedule:
         """The same text for the same schedule, in every process."""
         extra = f", patience {self.patience}" if self.is_by_rule else ""
         kept = ", statistics kept" if self.keep_statistics else ""
-        return f"thaw {_told(self.at, self.moves)}{extra}, factor {self.factor:g}, warm-up {self.warmup:g}{kept}"
+        return f"thaw {_moves_text(self.at, self.moves)}{extra}, factor {self.factor:g}, warm-up {self.warmup:g}{kept}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class FreezeSchedule:
     def __str__(self) -> str:
         """The same text for the same schedule, in every process."""
         extra = f", rate {self.rate:g}, patience {self.patience}" if self.is_by_rule else ""
-        return f"freeze {_told(self.at, self.moves)}{extra}"
+        return f"freeze {_moves_text(self.at, self.moves)}{extra}"
 
 
 def _check_movable(schedule: ThawSchedule | FreezeSchedule | None, train: Any, monitor: Any) -> None:
@@ -203,7 +203,7 @@ def _moves(at: Any, layers: Any, every: int) -> tuple[tuple[int | None, str | No
     return tuple((1 + every * number, layer) for number, layer in enumerate(at, 1))
 
 
-def _told(at: Any, moves: Sequence[tuple[int | None, str | None]]) -> str:
+def _moves_text(at: Any, moves: Sequence[tuple[int | None, str | None]]) -> str:
     shown = [f"{layer or 'the whole model'}" + (f" from epoch {epoch}" if epoch else "") for epoch, layer in moves]
     return ", ".join([*([at] if isinstance(at, str) else []), *shown])
 

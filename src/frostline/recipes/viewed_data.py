@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import IS_RANDOM, CachedDataset, viewed
+from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
 from frostline.core.arguments import as_count, check_callable
 from frostline.core.errors import DataError
 
@@ -52,6 +52,11 @@ def check_collate(collate_fn: Any, train: Any, views: int | None) -> None:
             do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it; of samples that differ in "
             "length no views are kept.",
         )  # fmt: skip
+
+
+def without_views(train: Any) -> Any:
+    """The dataset behind views; other data as they are."""
+    return train.dataset if isinstance(train, Views) else train
 
 
 @contextmanager

@@ -22,8 +22,6 @@ from frostline.core.records import Epoch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
     Progress,
-    discard_checkpoint,
-    has_checkpoint,
     load_checkpoint,
     put_back,
     save_checkpoint,
@@ -35,6 +33,7 @@ from frostline.training.losses import Loss, check_scalar, check_validation_loss
 from frostline.training.metrics import Metric, make_collector
 from frostline.training.optimizers import needs_closure, step_scheduler
 from frostline.training.outputs import loss_of
+from frostline.training.run_files import has_checkpoint, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +52,7 @@ class Batches(Protocol):
 
 
 class Observer(Protocol):
-    """Hears the loss of every step; what else it looks at is its own affair."""
+    """Gets the loss of every step."""
 
     def step(self, loss: Tensor) -> None:
         """Take the loss of the step that was just done."""
@@ -147,9 +146,11 @@ def run_training(
     is_whole = progress is None
     if progress is None:
         progress = begin_training(model, optimizer, scheduler, settings)
-    if settings.out is not None and progress.folder != settings.out:
-        discard_checkpoint(settings.out)  # of another run
-    with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
+    replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
+    with (
+        replacing(replaced),
+        _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer,
+    ):
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
             if settings.before_epoch is not None:
@@ -329,7 +330,7 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
     """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch.
 
     An epoch whose validation loss or first metric is not finite is never the best: a metric of outputs that are NaN may
-    be a number (their largest is the first NaN), and says nothing.
+    be a number (their largest is the first NaN) without a meaning.
     """
     last = progress.history[-1]
     if last.val_loss is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ class Monitor:
         self._unheld = Unheld(self._watch.found, inner, optimizer)
         self._is_on, self._is_quiet_from = False, -1
         self._next = 0  # steps up to then need nothing
-        self._path, self._stream = path, None
+        self._open, self._stream = partial(JsonLines, path) if path is not None else None, None
         self._first: list[Sample] = []
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
         self._untold: list[Sample] = []  # to the file and the logger
@@ -121,7 +122,7 @@ class Monitor:
 
     def __enter__(self) -> Monitor:
         self._copies, self._zeros = copies(self._watch.found), zero_starts(self._watch.found)
-        self._stream = JsonLines(self._path) if self._path is not None else None
+        self._stream = self._open() if self._open is not None else None
         if self._optimizer is not None:
             self._handles = [self._optimizer.register_step_post_hook(self._after_step)]
         self._accumulation.attach()
