@@ -38,7 +38,7 @@ class DepthRow:
             the data of pretraining. None without such layers.
         why_not: Why the model cannot be frozen here; "" if it can.
         reachable: The best probe of this line and of all above it: what training from here can reach at least, since
-            layers that train may stay as they are. It ranks lines as fine-tuning does; `probe` does not. None without
+            layers that train may stay as they are. It ranks lines more as fine-tuning does than `probe`. None without
             any.
     """
 

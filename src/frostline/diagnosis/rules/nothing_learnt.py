@@ -68,7 +68,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.issue(why, skill, LEARNS),)
     found = ABOUT.tip(why, skill, LEARNS)
     is_short = evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS
-    if evidence.is_learnt_by_heart is True and skill <= _LITTLE and not is_short:
+    is_of_rows = evidence.loss is not None and evidence.loss.kind != "unknown"  # triplets compare rows with each other
+    if evidence.is_learnt_by_heart is True and is_of_rows and skill <= _LITTLE and not is_short:
         why = f"{why} Yet it learns one batch by heart: it can learn, and what it learns holds for no other sample."
         return (replace(ABOUT.issue(why, skill, LEARNS), advice=_APART),)
     if evidence.is_learnt_by_heart is False:
