@@ -166,9 +166,11 @@ def main() -> None:
     if sys.argv[1:]:
         found = record(areas if sys.argv[1:] == ["--all"] else sys.argv[1:])
     else:
-        expected = situations()
-        tests = {test for digest in alive - set(known) for test in expected[digest] if test.startswith(tuple(areas))}
-        found = record(sorted({test.split("::")[0] for test in tests}), tests) if tests else {}
+        expected, found = situations(), {}
+        for is_file in (False, True):  # whole files only for what no single test has raised
+            wanted = {test for digest in alive - set(known) - set(found) for test in expected[digest]}
+            tests = {test for test in wanted if test.startswith(tuple(areas)) and ("::" not in test) == is_file}
+            found |= record(sorted({test.split("::")[0] for test in tests}), tests) if tests else {}
     kept = _merged(known, found)
     STORE.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     pages.write_errors()

@@ -41,7 +41,7 @@ def test_a_dataset_without_a_length_is_refused(length):
 
 
 def test_keys_that_are_no_names_are_refused():
-    with pytest.raises(fl.DataError, match="takes inputs by name"):
+    with pytest.raises(fl.DataError, match="takes its inputs by name"):
         inputs.call(torch.nn.Linear(2, 2), {0: torch.zeros(1, 2)})
 
 
