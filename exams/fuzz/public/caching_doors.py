@@ -11,7 +11,7 @@ import torch
 
 import frostline as fl
 from exams.fuzz.public import scalars as s
-from exams.fuzz.public.datasets import DATASETS, fl_half, plain
+from exams.fuzz.public.datasets import COLLATES, DATASETS, fl_half, plain
 from exams.fuzz.public.doors import GENERATORS, Door, method
 from exams.fuzz.public.pools import Make, Pool, World, constants
 from exams.fuzz.public.tensors import batch
@@ -142,6 +142,7 @@ INDEX_LISTS = Pool(
 )
 
 _FILL: dict[str, Pool] = {
+    "collate_fn": COLLATES,
     "batch_size": s.COUNTS.optional(),
     "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),
@@ -193,6 +194,7 @@ DOORS: list[Door] = [
             "shuffle": s.FLAGS.optional(),
             "seed": s.SEEDS.optional(),
             "drop_last": s.FLAGS.optional(),
+            "by_length": s.FLAGS.optional(),
             "device": s.DEVICES,
             "mix": MIXES,
         },

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.keys import recipe_key
+from frostline.caching.lengths import of_any_length
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.proofs import PROOF_NAME
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
+    from frostline.core.padding import Padding
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
 _FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
@@ -107,6 +109,7 @@ class FeatureCache:
         num_workers: int = 0,
         progress: bool = True,
         views: int | None = None,
+        collate_fn: Any = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
@@ -121,6 +124,9 @@ class FeatureCache:
             views: Of a dataset with random augmentation, store so many views of each sample. Each is drawn with seeds
                 of its own, the same in every process; the loader gives one in each epoch. More views than the last
                 time compute the new ones alone. None takes the dataset for deterministic, and refuses it if it is not.
+            collate_fn: Of samples that differ in length: what the `DataLoader` of an uncached training takes. It may
+                only pad. Rows are stored at their own length and padded when they are loaded; `split` takes batches of
+                any length from then on.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -134,7 +140,10 @@ class FeatureCache:
         num_workers = as_count("fill", "num_workers", num_workers, least=0)
         check_flag("fill", "progress", progress)
         _check_part(split)
-        return fill_as_planned(self, split, viewed(dataset, "fill", views), batch_size, num_workers, progress=progress)
+        samples, padding = of_any_length(split, dataset, collate_fn)
+        return fill_as_planned(
+            self, split, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding
+        )
 
     @public("FeatureCache.plan")
     def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None) -> FillPlan:
@@ -224,6 +233,7 @@ class FeatureCache:
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
+    padding: Padding | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -239,10 +249,11 @@ def fill_as_planned(
             at the start too.
         earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
             higher line are computed from those of the lower one.
+        padding: How samples of differing size become a batch, as `of_any_length` finds it.
     """
     with kept_generators():
         opened = cache._opened(split)
-        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier)
+        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier, padding)
         plan = filling.plan()
         on_plan(plan)
         with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:

@@ -21,11 +21,13 @@ from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
 from frostline.caching.mixing import Mixable
 from frostline.caching.part import Provable
+from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
 from frostline.caching.view_cost import bytes_of_row, check_room, measured_cost
 from frostline.caching.views import Views
+from frostline.caching.waiting import Waiting
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
     from frostline.caching.rows import Rows
+    from frostline.core.padding import Padding
     from frostline.core.records import FrontierTensor
 
 
@@ -60,11 +63,12 @@ class Filling:
         batch_size: Samples per pass of the frozen part.
         num_workers: Worker processes that read items.
         earlier: A fill of the same dataset at another frost line, or None.
+        padding: How samples of differing size become a batch; None where all have one size.
     """
 
     def __init__(
         self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
-        earlier: Earlier | None = None,
+        earlier: Earlier | None = None, padding: Padding | None = None,
     ) -> None:  # fmt: skip
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
@@ -74,12 +78,16 @@ class Filling:
         self.before, self.earlier = opened.rows(), earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
             check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
-        self.computer = Computer(part, opened.shared())
+        self.computer, self.padding = Computer(part, opened.shared(), padding), padding
+        self.waiting = Waiting(batch_size, is_one_size=padding is None)
+        self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
         # no self: a ring would keep shards mapped
         before, keys, frontier = self.before, self.samples.keys, part.frontier
-        self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
+        self.golden = Golden(
+            self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding), batch_size, padding
+        )
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 
@@ -147,7 +155,6 @@ class Filling:
         if not self.reader.has_differing_views():
             self.opened.notes.append(_ALIKE)
         writer, keys = self._writer(self._prove), self.samples.keys
-        waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
         read_before: dict[int, tuple[bytes, bytes]] = {}
@@ -163,13 +170,11 @@ class Filling:
                     self.golden.offer(index, inputs)
             elif key not in seen:
                 seen.add(key)
-                waiting[index] = inputs
-            if len(waiting) == self.batch_size:
-                self._compute(waiting, writer)
-                waiting.clear()
+                for group in self.waiting.add(index, inputs):
+                    self._compute(group, writer)
             advance(1)
-        if waiting:
-            self._compute(waiting, writer)
+        for group in self.waiting.rest():
+            self._compute(group, writer)
         self.reader.check_again(read_before)
         self.row_proof.check(is_last=True)
         writer.finish()
@@ -184,9 +189,13 @@ class Filling:
         places = {index: at for at, index in enumerate(chosen)}
         writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
-        for start in range(0, len(new), self.batch_size):
-            indices = new[start : start + self.batch_size]
-            rows = {name: tensor.cpu() for name, tensor in climb.rows(indices).items()}
+        size = min(self.batch_size, len(new))
+        for start in range(0, len(new), size):
+            first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
+            rows = {
+                name: tensor[start - first :].cpu() for name, tensor in climb.rows(new[first : first + size]).items()
+            }
+            indices = new[start : first + size]
             self.computer.check_finite(rows, indices)
             both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
             if both:
@@ -204,12 +213,12 @@ class Filling:
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices, inputs = list(waiting), list(waiting.values())
-        batch = batches.collate(inputs, indices)
+        batch = self.computer.collate(inputs, indices)
         rows = self.computer.compute(batch, indices)
         self.row_proof.offer(inputs, batch, indices, rows)
         if not self.computed:
             self.row_proof.check()
-        writer.add(torch.from_numpy(self.samples.keys[indices]), rows)
+        writer.add(torch.from_numpy(self.samples.keys[indices]), packed(rows, self._varying))
         self.computed += len(indices)
 
     def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
@@ -234,7 +243,8 @@ class Filling:
         check_weights = self.part.check_weights if isinstance(self.part, Provable) else None
         if check_weights is not None:
             check_weights()
-        keys, targets, passed = self.samples.keys, check_targets(self.samples.targets), self.samples.passed()
+        keys, passed = self.samples.keys, self.samples.passed()
+        targets, sizes = check_targets(self.samples.targets, self.padding)
         reused = int((self.before.find(keys) >= 0).sum())
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
@@ -244,7 +254,7 @@ class Filling:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
-        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed)
+        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding)
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
@@ -252,7 +262,7 @@ class Filling:
         )  # fmt: skip
         return CachedDataset(
             gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
-            Mixable(self.part, self.dataset, self.reader.watched.keep),
+            Mixable(self.part, self.dataset, self.reader.watched.keep), sizes,
         )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
@@ -262,6 +272,8 @@ class Filling:
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
+    # A fill ends without an error only if every row is found: another process may have purged, moved or damaged files
+    # while this one computed.
     def _check_found(self, found: NDArray[np.int64]) -> None:
         missing = np.nonzero(found < 0)[0]
         if len(missing):
@@ -273,8 +285,10 @@ class Filling:
             )
 
 
-def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...]) -> dict[str, Tensor]:
-    return Gatherer(rows, keys, frontier, {}, {}).stored(torch.arange(len(keys), device="cpu"))
+def _stored(
+    rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], padding: Padding | None
+) -> dict[str, Tensor]:
+    return Gatherer(rows, keys, frontier, {}, {}, padding).stored(torch.arange(len(keys), device="cpu"))
 
 
 @contextmanager

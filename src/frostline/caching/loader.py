@@ -15,12 +15,13 @@ from frostline.caching.mixing import Mix, mixed
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order
+from frostline.core.order import epoch_order, grouped_by_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from frostline.caching.gather import Gatherer
+    from frostline.caching.ragged import TargetSizes
 
 # Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
@@ -38,9 +39,10 @@ class CachedLoader:
     def __init__(
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
-        views: int = 1, mix: Mix | None = None,
+        views: int = 1, mix: Mix | None = None, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.views, self._mix = batch_size, views, mix
+        self._sizes, self._lengths = sizes, lengths
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
@@ -74,6 +76,10 @@ class CachedLoader:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
         order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch, views=self.views)
+        if self._lengths is not None:
+            order = grouped_by_length(
+                order, self._lengths, size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
+            )  # fmt: skip
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
@@ -81,6 +87,8 @@ class CachedLoader:
             chunk = order[first * size : last * size]
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             rows, parts = rows_of(chunk, size), iter(_parts(targets, len(chunk), size))
+            if self._sizes is not None:
+                parts = map(self._sizes.cut, parts, chunk.split(size))
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
                 if self._mix is not None:
@@ -152,7 +160,7 @@ _AT_ONCE = 4096  # samples of one copy
 
 def has_room(gatherer: Gatherer, device: torch.device) -> bool:
     """True if the device is a GPU, and all rows take a quarter of its free memory or less."""
-    if device.type != "cuda":
+    if device.type != "cuda" or any(tensor.is_varying for tensor in gatherer.frontier):
         return False
     of_sample = sum(tensor.bytes_per_sample for tensor in gatherer.frontier if not tensor.shared)
     return len(gatherer.keys) * of_sample <= _SHARE * torch.cuda.mem_get_info(device)[0]

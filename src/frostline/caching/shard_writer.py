@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frostline.caching.keys import as_words
 from frostline.caching.manifest import Manifest, write_manifest
+from frostline.caching.ragged import chosen_rows
 from frostline.caching.shards import KEYS
 from frostline.core.io import lock_file
 
@@ -160,7 +161,7 @@ def _rewritten(
         kept = torch.from_numpy(np.nonzero(is_first_M[rows.starts[at] : rows.starts[at + 1]])[0])
         if not len(kept):
             continue
-        part = {key: tensor.index_select(0, kept) for key, tensor in rows.mapped[at].items()}
+        part = chosen_rows(rows.mapped[at], kept)
         if size + _num_bytes(part) > SHARD_BYTES:
             write()
             group, size = [], 0

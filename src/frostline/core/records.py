@@ -21,9 +21,11 @@ class FrontierTensor:
     Attributes:
         name: The module or call that produced it (`layer3`, `layer2.add_1`), or `input.KEY` for a model
             input that reaches the trainable part untouched.
-        shape: Its shape without the batch axis; of a shared tensor, its whole shape.
+        shape: Its shape without the batch axis; of a shared tensor, its whole shape. An axis that has another size for
+            other samples is -1.
         dtype: Its dtype as the frozen part produces it.
-        bytes_per_sample: What storing it costs for each sample; 0 if shared.
+        bytes_per_sample: What storing it costs for each sample; 0 if shared. With an axis of -1, what it costs at the
+            length that was recorded.
         shared: True if it is the same, to the bit, for every batch, and is stored once.
     """
 
@@ -36,7 +38,12 @@ class FrontierTensor:
     @property
     def is_input(self) -> bool:
         """True for a model input: kept with the snapshot, beside the targets, not with the features."""
-        return self.name.startswith("input.")
+        return self.name.startswith("input.") and not self.is_varying
+
+    @property
+    def is_varying(self) -> bool:
+        """True if samples differ in size: their rows are stored at their own size, model inputs among them."""
+        return -1 in self.shape
 
 
 @dataclass(frozen=True)

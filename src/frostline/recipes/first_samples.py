@@ -17,7 +17,6 @@ from frostline.training import (
     check_classes,
     check_loss_and_metrics,
     first_outputs,
-    first_targets,
     is_cross_entropy,
     is_stateless,
 )
@@ -57,8 +56,8 @@ class FirstSamples:
         """Raise if they do not fit this output for `count` first samples."""
         if is_cross_entropy(self.loss) and isinstance(self.loss, (str, CrossEntropy)):
             check_classes(output, _labels(plain, plain_val))
-        val_target = first_targets(plain_val.dataset, count) if plain_val is not None else None
-        self.check_targets(output, first_targets(plain.dataset, count), val_target)
+        val_target = plain_val.first_targets(count) if plain_val is not None else None
+        self.check_targets(output, plain.first_targets(count), val_target)
 
     def check_targets(self, output: Any, target: Any, val_target: Any) -> None:
         """Raise if loss and metrics do not fit this output and these targets."""

@@ -42,7 +42,7 @@ from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.viewed_data import viewed_data, without_views
+from frostline.recipes.viewed_data import check_collate, viewed_data, without_views
 from frostline.training import (
     Progress,
     Settings,
@@ -104,7 +104,7 @@ def fit(
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
-    init_head: str | None = None, views: int | None = None,
+    init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -158,6 +158,8 @@ def fit(
             its own that no `seed` changes. Every epoch trains on the next view, and begins again with the first after
             the last one. An uncached run (`cache=False`) has the same views and losses. None takes the data for
             deterministic.
+        collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
+            training it may only pad. None stacks items of one size.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -180,26 +182,24 @@ def fit(
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+    check_collate(collate_fn, train, views)
     shown = viewed_data(train, views, epochs)
-    val = _checked_val(train, val, loss, metrics)
+    val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
     _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers)  # fmt: skip
+                          num_workers, collate_fn=collate_fn)  # fmt: skip
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
-            healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
-            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
                          **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
                          **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
@@ -243,6 +243,17 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
     views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
     sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
+
+
+def _healed(
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
+) -> Healed:
+    """The optimizer, after the model was healed if the caller wants it."""
+    new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
+    if not is_asked:
+        return Healed(new_optimizer())
+    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
+                      seed=setup.seed, progress=setup.progress)  # fmt: skip
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
@@ -307,11 +318,13 @@ def _frozen(model: nn.Module, through: str | None, *, is_moving: bool) -> Genera
         yield
 
 
-def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any]) -> Any:
+def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
     """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
     val = with_classes_of(train, val)
     for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
-        if data is not None and not isinstance(data, CachedDataset):  # its samples are filled already
+        if (
+            data is not None and not has_collate and not isinstance(data, CachedDataset)
+        ):  # its samples are filled already
             check_targets(data, loss, where)
     if val is not None and not isinstance(val, CachedDataset):
         check_metric_targets(metrics, val, labels_of(val))

@@ -11,7 +11,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache, Proofs, Views, check_steady, fill_as_planned
+from frostline.caching import (
+    CachedDataset,
+    DatasetState,
+    FeatureCache,
+    Proofs,
+    Views,
+    check_steady,
+    fill_as_planned,
+    of_any_length,
+)
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
@@ -19,6 +28,7 @@ from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
 from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
 from frostline.recipes.model_precision import InPrecision, precision_of
+from frostline.recipes.padded_loss import check_padded_loss
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
 from frostline.recipes.viewed_data import steady_validation
@@ -56,6 +66,7 @@ class TrainingSetup:
         loss: As `fit` takes it.
         metrics: By name.
         num_workers: Processes that read samples.
+        collate_fn: Makes a batch of samples that differ in size, or None.
     """
 
     model: nn.Module
@@ -71,6 +82,7 @@ class TrainingSetup:
     loss: Any = None
     metrics: Mapping[str, str | Metric] = field(default_factory=dict[str, "str | Metric"])
     num_workers: int = 0
+    collate_fn: Any = None
 
     @cached_property
     def first(self) -> FirstSamples:
@@ -94,7 +106,8 @@ class TrainingSetup:
 
     def _batches(self, dataset: Any, **order: Any) -> DatasetBatches:
         return DatasetBatches(dataset, self.batch_size, keep=batches.required_labels(self.model.forward),
-                              dtype=precision_of(self.model), num_workers=self.num_workers, **order)  # fmt: skip
+                              dtype=precision_of(self.model), num_workers=self.num_workers,
+                              collate_fn=self.collate_fn, **order)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -245,6 +258,9 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         more = partial(setup.first.inputs, plain, max(size, SHOWN)) if setup.example is None else None
         made = remembered_split(setup.model, shown, proofs, more)
     real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
+    samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)  # the split becomes one of every length
+    if padding is not None:
+        check_padded_loss(setup.model, made, samples, padding, setup.loss)
     modes = ("train",) if setup.val is None else ("train", "eval")
     frozen_s = verify_once(made, real, modes=modes, memory=proofs)
     readers = setup.first.readers()
@@ -267,10 +283,11 @@ def _filled(
     is_climbing = earlier is not None and earlier.frozen < frozen  # rows cost the layers between two lines, no item
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
+        samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)
         warns = setup.progress and plain is setup.plain and not is_climbing
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
-                store, part, plain.dataset, setup.batch_size, setup.num_workers, progress=setup.progress,
+                store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
             )  # fmt: skip

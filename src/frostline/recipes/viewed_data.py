@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
-from frostline.core.arguments import as_count
+from frostline.core.arguments import as_count, check_callable
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,6 +34,24 @@ def viewed_data(train: Any, views: int | None, epochs: int) -> Any:
             do=f"leave views out, or fill again: FeatureCache.fill(split, dataset, views={views}).",
         )  # fmt: skip
     return viewed(train, "fit", min(views, epochs))
+
+
+def check_collate(collate_fn: Any, train: Any, views: int | None) -> None:
+    """Check what `fit` takes for samples that differ in size.
+
+    Raises:
+        DataError: If it is no function, or the data are features or views, whose batches are made elsewhere.
+    """
+    if collate_fn is None:
+        return
+    check_callable("fit", "collate_fn", collate_fn, takes="(list of items), as torch.utils.data.DataLoader takes it")
+    if isinstance(train, CachedDataset) or views is not None:
+        raise DataError(
+            what="Batches of cached features, and of views, are not made by a collate function.",
+            where="fit(collate_fn=...)", received="a CachedDataset" if views is None else f"views={views}",
+            do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it; of samples that differ in "
+            "length no views are kept.",
+        )  # fmt: skip
 
 
 def without_views(train: Any) -> Any:

@@ -40,6 +40,7 @@ from frostline.training.optimizers import groups_of as groups_of
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.optimizers import needs_closure as needs_closure
+from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
 from frostline.training.run_files import has_checkpoint as has_checkpoint
 from frostline.training.run_files import settle as settle

@@ -60,6 +60,8 @@ class Progress:
     folder: Path | None = None
 
 
+# Frozen weights are not written in every epoch: they are the largest part and do not change. The checkpoint names
+# their digest instead, so that a run is not resumed over other layers.
 def trained_state(model: nn.Module, trains: Collection[str] | None = None) -> dict[str, Tensor]:
     """What training may change, by name in the model: these parameters and all buffers.
 

@@ -88,6 +88,8 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
     return made
 
 
+# Groups for layers that thaw later exist from the beginning, since a scheduler reads the base rates of all groups
+# when it is made; without gradients the optimizer leaves them out.
 def add_groups(
     optimizer: Optimizer, groups: Sequence[tuple[Sequence[tuple[str, nn.Parameter]], float]]
 ) -> list[list[int]]:
