@@ -35,7 +35,7 @@ _PROVOKES = re.compile(r"raises|exit_code|code=1|refus|[Ee]rror|NotCacheable|Lay
 _LONGEST = 900  # characters; a longer text is of no use as an example
 # What differs from run to run or from machine to machine, and the words in its place.
 _STABLE = (
-    (re.compile(r"(/private)?/tmp/pytest-of-[^/\s]+/pytest-\d+/(popen-gw\d+/)?[^/\s'\",;:)]+"), "work"),
+    (re.compile(r"(/private)?/tmp/pytest-of-[^/\s]+/pytest-\d+/(popen-gw\d+/)?[^/\s'\",;:).]+"), "work"),
     (re.compile(r"/tmp/(tmp|frostline-)\w+"), "work"),
     (re.compile(re.escape(str(ROOT)) + "/"), ""),
     (re.compile(r"\b0x[0-9a-f]{6,}\b"), "0x..."),
