@@ -23,3 +23,12 @@ def _fixed_seed():
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """A file of 40 images of five classes, for the commands: the brighter, the higher the class."""
+    path, labels = tmp_path / "digits.npz", np.arange(40) % 5
+    images = np.random.default_rng(0).normal(size=(40, 1, 32, 32)) * 0.1 + 0.4 * labels[:, None, None, None]
+    np.savez(path, x=images.astype(np.float32), y=labels)
+    return path

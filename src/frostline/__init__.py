@@ -4,7 +4,6 @@ from frostline import data as data
 from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
-from frostline.core.depth_report import DepthReport as DepthReport
 from frostline.core.errors import AmbiguousPortError as AmbiguousPortError
 from frostline.core.errors import CacheError as CacheError
 from frostline.core.errors import DataError as DataError
@@ -20,6 +19,7 @@ from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.core.selection_records import DepthReport as DepthReport
 from frostline.core.selection_records import SweepResult as SweepResult
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate

@@ -163,14 +163,14 @@ def test_of_a_part_that_values_steer_every_kept_row_is_computed_alone(tmp_path):
             fill(tmp_path / str(at), Turned(True, at), data)
 
 
-PLAIN = SimpleNamespace(is_steered=False)  # stands for the frozen part
+PLAIN = SimpleNamespace(is_steered=False, padding=None)  # stands for the frozen part
 
 
 def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
     """Those that stand for the usual ones come from the whole fill."""
     kept = set()
     for seed in range(40):
-        proof = row_proof.RowProof(SimpleNamespace(is_steered=False), seed)
+        proof = row_proof.RowProof(SimpleNamespace(is_steered=False, padding=None), seed)
         proof = row_proof.RowProof(PLAIN, seed)
         for start in range(0, 200, 10):
             x = torch.ones(10, D)
@@ -181,7 +181,7 @@ def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
 
 
 def test_the_most_unusual_rows_are_kept_whenever_they_come():
-    proof = row_proof.RowProof(SimpleNamespace(is_steered=False))
+    proof = row_proof.RowProof(SimpleNamespace(is_steered=False, padding=None))
     proof = row_proof.RowProof(PLAIN)
     odd = {3, 77, 150, 199}
     for start in range(0, 200, 10):

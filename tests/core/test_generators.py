@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from frostline.core.generators import GENERATORS, kept_state, state_of
+from frostline.core.generators import GENERATORS, kept_state, seed_generator, state_of
 
 DRAWS = {
     "python": (random.Random(0), lambda g: g.random()),
@@ -31,3 +31,24 @@ def test_a_generator_is_put_back(name):
     with kept_state(generator):
         inside = draw(generator)
     assert draw(generator) == inside
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_seed_puts_a_generator_to_one_place_whatever_was_drawn(name):
+    generator, draw = DRAWS[name]
+    with kept_state(generator):
+        seed_generator(generator, 2**62 + 7)
+        first = draw(generator)
+        draw(generator)
+        seed_generator(generator, 2**62 + 7)
+        assert draw(generator) == first
+        seed_generator(generator, 8)
+        assert draw(generator) != first
+
+
+def test_what_a_generator_keeps_for_the_next_draw_is_forgotten():
+    for generator, draw in ((random.Random(), "gauss"), (np.random.RandomState(), "normal")):
+        seed_generator(generator, 3)
+        first = getattr(generator, draw)(0, 1)  # a pair is drawn, and the second one kept
+        seed_generator(generator, 3)
+        assert getattr(generator, draw)(0, 1) == first

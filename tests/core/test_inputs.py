@@ -235,3 +235,15 @@ def test_a_length_alone_makes_no_dataset():
 def test_samples_that_require_gradients_are_data():
     stacked = inputs.collate([(torch.ones(2, requires_grad=True), 1), (torch.ones(2, requires_grad=True), 0)], [0, 1])
     assert not stacked[0].requires_grad
+
+
+def test_a_stream_is_no_map_style_dataset():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
+        def __len__(self):
+            return 3
+
+    with pytest.raises(fl.DataError, match="not a map-style dataset"):
+        inputs.check_map_style(Stream())

@@ -1,3 +1,5 @@
+import torch
+
 from frostline.core.order import epoch_order
 
 
@@ -12,3 +14,10 @@ def test_the_order_is_the_same_in_every_version():
     """A run that is resumed by a later version goes on with the samples that it has not seen."""
     assert epoch_order(8, shuffle=True, seed=3, epoch=2).tolist() == [2, 3, 5, 7, 4, 0, 6, 1]
     assert epoch_order(8, shuffle=True, seed=2**63 // 1_000_003 + 1, epoch=2).tolist() == [0, 3, 7, 5, 1, 2, 6, 4]
+
+
+def test_an_epoch_has_the_samples_of_its_view():
+    for epoch in range(5):
+        plain = epoch_order(6, shuffle=True, seed=2, epoch=epoch)
+        assert torch.equal(epoch_order(6, shuffle=True, seed=2, epoch=epoch, views=3), plain + 6 * (epoch % 3))
+    assert epoch_order(2, shuffle=False, seed=0, epoch=4, views=3).tolist() == [2, 3]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from frostline.core.errors import DataError
-from frostline.data import CenterCrop, ImageFolder
+from frostline.data import CenterCrop, ImageFolder, RandomCrop
 from helpers_vision import import_torchvision
 
 
@@ -57,3 +57,57 @@ def test_a_change_of_it_changes_the_fingerprint_of_a_dataset(tmp_path):
 def test_sizes_and_colours_that_cannot_be(options, what):
     with pytest.raises(DataError, match=what):
         CenterCrop(**options)
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 40), (40, 60), (33, 33), (1, 500), (501, 3)])
+def test_random_parts_are_squares_of_that_size(width, height):
+    assert RandomCrop(32, colour=0.4)(picture(width, height)).shape == (3, 32, 32)
+
+
+def test_a_random_part_follows_from_torchs_seed_alone():
+    crop = RandomCrop(24, colour=0.2)
+    torch.manual_seed(5)
+    first, second = crop(picture()), crop(picture())
+    torch.manual_seed(5)
+    assert torch.equal(crop(picture()), first)
+    assert not torch.equal(first, second)
+
+
+def test_a_whole_image_without_a_flip_is_the_centre():
+    plain, cut = CenterCrop(40)(picture()), RandomCrop(40, scale=(1, 1), flip=0)(picture())
+    assert torch.allclose(plain, cut, atol=0.02)
+    mirrored = RandomCrop(40, scale=(1, 1), flip=1)(picture())
+    assert torch.equal(mirrored.flip(-1), cut)
+
+
+def test_parts_lie_within_the_image_and_have_their_share():
+    crop, shares = RandomCrop(8, scale=(0.3, 0.5)), []
+    for _ in range(200):
+        left, top, right, bottom = crop._box(60, 40)
+        assert 0 <= left < right <= 60
+        assert 0 <= top < bottom <= 40
+        assert 3 / 4 - 1e-6 <= (right - left) / (bottom - top) <= 4 / 3 + 1e-6
+        shares.append((right - left) * (bottom - top) / 2400)
+    assert 0.29 < min(shares) < 0.33
+    assert 0.47 < max(shares) < 0.51
+
+
+ODD_CROPS = {
+    "scale": ({"scale": (0.5, 1.5)}, "scale of random crops is not a range"),
+    "order": ({"scale": (1.0, 0.5)}, "scale of random crops is not a range"),
+    "ratio": ({"ratio": (0, 1)}, "ratio of random crops is not a range"),
+    "three": ({"ratio": (1, 2, 3)}, "ratio of random crops is not a range"),
+    "flip": ({"flip": 1.5}, "flip is not a share"),
+    "colour": ({"colour": -0.1}, "colour is not a share"),
+    "mean": ({"mean": (0.5,)}, "mean needs one number for each colour"),
+    "std": ({"std": (0.5, 0, 1)}, "standard deviation is not above 0"),
+    "size": ({"size": 0}, "size is not a whole number"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CROPS)
+def test_numbers_of_a_random_crop_are_checked(name):
+    options, text = ODD_CROPS[name]
+    with pytest.raises(DataError, match=text) as error:
+        RandomCrop(**{"size": 8, **options})
+    assert "RandomCrop" in error.value.where

@@ -44,7 +44,7 @@ OPTIONS = {
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
             "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
-            "--keep-statistics"},
+            "--keep-statistics", "--views", "--augment"},
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},
@@ -110,10 +110,6 @@ def test_command_options_are_a_decision():
     assert found == OPTIONS
 
 
-# Functions that read as one list from top to bottom, with the most lines they may have; no other has more than 50.
-LONGER = {"fit.fit": 60, "losses.as_labels": 52, "commands.fit_command": 53}
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_and_functions_stay_short(path):
     text = path.read_text()
@@ -122,7 +118,7 @@ def test_files_and_functions_stay_short(path):
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body  # a docstring may be as long as it must
             length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert length <= LONGER.get(f"{path.stem}.{node.name}", 50), node.name
+            assert length <= 50, node.name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
@@ -141,6 +137,7 @@ def test_nothing_loads_code_or_is_left_undone(path):
 TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
     "porting/readers/contract.py": "records without code of their own: every reader makes them",
+    "recipes/command_reports.py": "how the commands read: tested through them, in cli/test_main.py",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "demo/sick_network_tables.py": "how the first act reads: tested with it, in demo/test_sick_network.py",
     "demo/reuse_tables.py": "how the demo reads: tested with it, in demo/test_demo.py",
@@ -213,6 +210,7 @@ UNTESTED = {
     "The head writes into its features.": "a guard against a fault of our own: no model is known to cause it",
     "No output of the model depends on a trainable weight.": "the head of such a model has no frontier to verify",
     "Cannot    .": "the door to the disk names the verb and the file; tested as 'Cannot read ...', 'Cannot create ...'",
+    " needs validation  .": "tested as 'AUROC needs validation samples ...', 'R2 needs validation targets ...'",
     "There is no   named  .": "tested as 'no optimizer named ...' and 'no scheduler named ...'",
     "The frozen part changes its own state: the buffer   moves": "a guard: the recorder sees the write before it",
     "A manifest is not whole.": "it is passed over, and said in a note, which is tested",

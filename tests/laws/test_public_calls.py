@@ -44,7 +44,10 @@ RECORDS = {
 METHODS = {
     "Split.head": "an attribute; its call has a door",
     "CachedDataset.frontier": "a tuple that was made when the cache was filled",
+    "CachedDataset.lengths": "a tensor that follows from the rows",
     "FitResult": "a record",
+    "Split.follow_lengths": "called by FeatureCache.fill(collate_fn=...), which has a door, with batches that it makes",
+    "Split.prove_padded": "called by FeatureCache.fill(collate_fn=...), which has a door, with features that it makes",
     "Clip.state_dict": "takes nothing, and its result is what load_state_dict gets",
 }
 

@@ -24,12 +24,12 @@ class Watching:
 
 
 def course_of(watching):
-    return RunCourse(LINE, 0, watching, tells=False, fills=True)
+    return RunCourse(LINE, 0, watching, is_verbose=False, fills=True)
 
 
 def ran(course, number, epochs, progress, figures=FIGURES):
     ready = Ready(nn.Linear(1, 1), None, None, figures, 1.0, 2.0, 5.0)
-    with course.of(Phase(number, 1, f"change {number}"), progress, lambda earlier: ready):
+    with course.of(Phase(number, 1, f"change {number}"), progress, lambda num_epochs, earlier: ready):
         progress.history += [Epoch(at, 0.0, None, None, 0.1, 0.0) for at in range(epochs)]
 
 

@@ -2,12 +2,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
 import frostline as fl
 from frostline.data import Arrays
-from frostline.recipes.models import build_model, load_data
+from frostline.recipes.models import augmented_images, build_model, load_data
 from helpers_vision import import_torchvision
 
 
@@ -76,3 +77,34 @@ def test_images_of_different_sizes_ask_for_a_size(tmp_path):
         load_data(str(tmp_path), nn.Identity())
     assert "--size 224" in error.value.do
     assert load_data(str(tmp_path), nn.Identity(), fl.data.CenterCrop(8))[0][0].shape == (3, 8, 8)
+
+
+def pictures(folder, size=(20, 30)):
+    for name in "ab":
+        (folder / name).mkdir()
+        for at in range(3):
+            Image.new("RGB", size, (40 * at, 9, 200)).save(folder / name / f"{at}.png")
+    return folder
+
+
+def test_the_augmentation_has_the_size_and_colours_of_the_preparation(tmp_path):
+    plain = load_data(str(pictures(tmp_path)), nn.Identity(), fl.data.CenterCrop(8, mean=(0.1, 0.2, 0.3)))
+    found = augmented_images(plain, nn.Identity(), "crop, flip").transform
+    assert (found.size, found.mean, found.scale, found.flip, found.colour) == (8, (0.1, 0.2, 0.3), (0.35, 1.0), 0.5, 0)
+    assert augmented_images(plain, nn.Identity(), "colour").transform.scale == (1.0, 1.0)
+    import_torchvision()
+    model = build_model("timm:test_resnet.r160_in1k")
+    of_model = augmented_images(load_data(str(tmp_path), model), model, "flip").transform
+    assert (of_model.size, of_model.mean) == (160, tuple(model.default_cfg["mean"]))
+
+
+def test_an_augmentation_that_cannot_be_made_is_refused(tmp_path):
+    plain = load_data(str(pictures(tmp_path)), nn.Identity(), fl.data.CenterCrop(8))
+    with pytest.raises(fl.DataError, match="There is no such augmentation") as error:
+        augmented_images(plain, nn.Identity(), "crop,flop")
+    assert "flip" in error.value.do
+    with pytest.raises(fl.DataError, match="Arrays are used as they are: there are no views of them"):
+        augmented_images(Arrays(torch.zeros(4, 3), torch.arange(4) % 2), nn.Identity(), "crop")
+    with pytest.raises(fl.DataError, match="The size of the images for this model is not known") as error:
+        augmented_images(load_data(str(tmp_path), nn.Identity()), nn.Identity(), "crop")
+    assert "--size 224" in error.value.do

@@ -48,11 +48,50 @@ def test_a_resumed_run_loses_nothing_and_goes_on_counting_in_the_logs(tmp_path):
     fit(model, epochs=4, **options)
     before = (tmp_path / "health.jsonl").read_text()
     fit(model, epochs=8, **options)
-    assert (tmp_path / "health.jsonl").read_text() == before
-    assert steps(tmp_path / "health-2.jsonl") == [0, 10]
+    assert (tmp_path / "health.jsonl").read_text().startswith(before)
+    assert steps(tmp_path / "health.jsonl") == [0, 10, 12, 22]  # counted from the beginning of the run
     assert len(rows(tmp_path)) == 4 + 2
     assert [row["step"] for row in rows(tmp_path, 1) if row["7/gradient_norm"]] == ["12", "22"]
     assert [row["step"] for row in rows(tmp_path, 1) if row["train_loss"]] == ["15", "18", "21", "24"]
+
+
+def test_steps_that_a_resumed_run_does_again_are_in_the_file_once(tmp_path):
+    calls = 0
+
+    def clip(parameters):
+        nonlocal calls
+        calls += 1
+        if calls == 12:  # in the fourth epoch of three steps
+            raise KeyboardInterrupt
+
+    options = {"freeze": "2", "batch_size": 16, "out": tmp_path, "epochs": 10}
+    with pytest.raises(KeyboardInterrupt):
+        fit(mlp(), clip=clip, **options)
+    assert steps(tmp_path / "health.jsonl") == [0, 10]
+    with (tmp_path / "health.jsonl").open("ab") as file:
+        file.write(b'{"step": 2')  # the process was killed while it wrote
+    fit(mlp(), clip=clip, resume=tmp_path, **options)
+    assert steps(tmp_path / "health.jsonl") == [0, 9, 19, 29]  # the fourth epoch was done again
+
+
+def test_all_phases_write_one_file(tmp_path):
+    fit(mlp(), freeze="5", thaw={3: "3", 5: None}, epochs=6, batch_size=16, out=tmp_path)
+    assert [path.name for path in tmp_path.glob("health*")] == ["health.jsonl"]
+    found = steps(tmp_path / "health.jsonl")
+    assert found == sorted(set(found))
+    assert found[:3] == [0, 6, 12]  # the first steps of the phases
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_layers_that_thaw_later_are_no_strangers_in_the_optimizer(tmp_path, cache):
+    model = mlp()
+    fl.freeze(model, through="5")
+    own = torch.optim.SGD([p for name, p in model.named_parameters() if name != "7.bias"], lr=0.01)
+    result = fit(
+        model, data(400), thaw={3: None}, epochs=4, batch_size=16, optimizer=own, cache=tmp_path if cache else False
+    )
+    found = {finding.code: finding.outcome for finding in result.findings}
+    assert found["FL405"] == "tip"
 
 
 def test_a_finished_run_that_is_resumed_is_not_judged_and_writes_no_records(tmp_path, capsys):
@@ -182,4 +221,7 @@ def test_rules_that_a_monitor_cannot_evaluate_are_one_line(capsys):
     )
     tell(fl.Diagnosis((), None, (), not_judged=(other, open_one)))
     *_, last = capsys.readouterr().err.splitlines()
-    assert last.strip() == "Not evaluated while training: FL404, FL406. A checkup evaluates them, or says why not."
+    assert (
+        last.strip()
+        == "Not evaluated while training: FL404, FL406. A checkup evaluates them, or states the reason why it cannot."
+    )

@@ -1,6 +1,9 @@
 """Laws of runs in phases; their phases, plans and refusals."""
 
 import copy
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +86,7 @@ class Killed(BaseException):
 
 
 def killed_at(step: int):
-    """A clip that ends the run at this step; a process that is killed leaves no more behind."""
+    """A clip that ends the run at this step."""
     count = 0
 
     def clip(parameters):
@@ -95,17 +98,34 @@ def killed_at(step: int):
     return clip
 
 
+def copied_at(steps, out: Path, left: Path):
+    """A clip that copies the folder of the run at these steps: what a process that is killed there leaves behind."""
+    count = 0
+
+    def clip(parameters):
+        nonlocal count
+        count += 1
+        if count in steps:
+            shutil.copytree(out, left / str(count))
+
+    return clip
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_that_was_killed_in_any_epoch_goes_on_to_the_bit(tmp_path, name):
-    steps = -(-len(data()) // SIZE)
-    whole = net()
-    expected = fit(whole, val=data(20), **options(**SCHEDULES[name], out=tmp_path / "whole"))
-    for epoch in range(2, EPOCHS + 1) if name in ("thaw", "converged") else (3, 5):
-        out = tmp_path / f"killed in {epoch}"
-        with pytest.raises(Killed):
-            fit(net(), val=data(20), **options(**SCHEDULES[name], out=out, clip=killed_at((epoch - 1) * steps + 2)))
+    in_epoch = -(-len(data()) // SIZE)
+    epochs = range(2, EPOCHS + 1) if name in ("thaw", "converged") else (3, 5)
+    steps = {(epoch - 1) * in_epoch + 2: epoch for epoch in epochs}
+    whole, out = net(), tmp_path / "whole"
+    clip = copied_at(steps, out, tmp_path)
+    expected = fit(whole, val=data(20), **options(**SCHEDULES[name], out=out, clip=clip))
+    for step, epoch in steps.items():
+        out = tmp_path / str(step)
+        history = json.loads((out / "checkpoint.json").read_text())["history"]
+        assert len(history) == epoch - 1
         resumed = net()
-        result = fit(resumed, val=data(20), **options(**SCHEDULES[name], out=out, resume=out, clip=killed_at(0)))
+        clip = copied_at((), out, tmp_path)
+        result = fit(resumed, val=data(20), **options(**SCHEDULES[name], out=out, resume=out, clip=clip))
         assert losses(result) == losses(expected), epoch
         assert result.phases[-1].number == expected.phases[-1].number
         assert {n: p.requires_grad for n, p in resumed.named_parameters()} == {
@@ -263,7 +283,7 @@ def planned(thaw=None, freeze=None, through="blocks.2", epochs=9, has_val=True):
     if through:
         fl.freeze(model, through=through)
     schedule = fl.FreezeSchedule(freeze) if freeze is not None else fl.ThawSchedule(thaw)
-    return MovingLine(model, schedule, epochs=epochs, has_val=has_val)
+    return MovingLine(model, schedule, epochs=epochs, has_val=has_val, inputs=lambda: data().tensors[0][:2])
 
 
 def test_the_plan_is_there_before_anything_runs():
@@ -308,7 +328,13 @@ def test_a_thaw_that_leaves_nothing_frozen_is_named():
         MovingLine(model, fl.ThawSchedule({2: "0"}), epochs=3, has_val=False)
     assert len(MovingLine(model, fl.ThawSchedule({2: None}), epochs=3, has_val=False).plan) == 2
     with pytest.raises(fl.DataError, match="finds no layer to freeze"):
-        MovingLine(nn.Sequential(nn.Linear(2, 2)), fl.FreezeSchedule(), epochs=3, has_val=False)
+        MovingLine(
+            nn.Sequential(nn.Linear(2, 2)),
+            fl.FreezeSchedule(),
+            epochs=3,
+            has_val=False,
+            inputs=lambda: torch.ones(2, 2),
+        )
 
 
 def test_an_unknown_layer_is_named_with_its_nearest():
@@ -341,19 +367,90 @@ def test_what_cannot_follow_a_line_is_refused(tmp_path):
         fit(net(), **options(optimizer=lambda parameters: torch.optim.LBFGS(parameters), cache=False))
     with pytest.raises(fl.DataError, match="moves weights after they are frozen"):
         fit(net(), freeze={2: "blocks.1"}, optimizer=lambda own: torch.optim.LBFGS(own), cache=False, epochs=3)
+    with pytest.raises(fl.DataError, match="does not take this number of groups of the optimizer"):
+        fit(
+            net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.LambdaLR(own, [lambda _: 1.0]), cache=False)
+        )
     with pytest.raises(fl.DataError, match="one rate for all groups"):
         fit(net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.OneCycleLR(own, 0.1, 18), cache=False))
 
 
-def test_an_optimizer_of_the_caller_gets_groups_or_keeps_its_own():
-    model = net()
+def own_optimizer(model, groups, **given):
     fl.freeze(model, through="blocks.2")
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
-    fit(model, **options(freeze=None, optimizer=optimizer, cache=False))
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1 / 2.6, 0.1 / 2.6**2])
-    assert optimizer.param_groups[2]["momentum"] == 0.9
+    return torch.optim.SGD(groups(model), **{"lr": 0.1, **given})
+
+
+RATES = [0.1, 0.1 / 2.6, 0.1 / 2.6**2]
+GROUPS = {
+    "holds what trains": (lambda m: [p for p in m.parameters() if p.requires_grad], RATES),
+    "holds all": (lambda m: m.parameters(), RATES),
+    "holds all, named": (lambda m: m.named_parameters(), RATES),
+    "named": (lambda m: [(n, p) for n, p in m.named_parameters() if p.requires_grad], RATES),
+    "a rate of its own": (lambda m: [{"params": m.head.parameters()},
+                                     {"params": [*m.stem.parameters(), *m.blocks.parameters()], "lr": 0.01}],
+                          [0.1, 0.01, 0.01, 0.01]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_an_optimizer_of_the_caller_has_a_group_and_a_rate_for_each_thaw(name, capsys):
+    groups, rates = GROUPS[name]
+    model, seen = net(), []
+    optimizer = own_optimizer(model, groups, momentum=0.9)
+    weight, bias = model.blocks[1][0].weight, model.blocks[0][0].bias
+
+    def clip(parameters):
+        (own,) = [group["lr"] for group in optimizer.param_groups if any(p is weight for p in group["params"])]
+        seen.append(own)
+
+    fit(model, **options(freeze=None, optimizer=optimizer, cache=False, clip=clip, progress=True))
+    assert sorted((group["lr"] for group in optimizer.param_groups), reverse=True) == pytest.approx(rates)
+    assert all(group["momentum"] == 0.9 for group in optimizer.param_groups)
+    (held,) = [group for group in optimizer.param_groups if any(p is weight for p in group["params"])]
+    assert not any(parameter is bias for parameter in held["params"])
+    steps = -(-len(data()) // SIZE)
+    assert seen[2 * steps :][:3] == pytest.approx([held["lr"] / 3, held["lr"] * 2 / 3, held["lr"]])  # the warm-up
+    assert f"rate {held['lr'] / 0.1:.3g} of the first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_after_an_error_the_optimizer_of_the_caller_has_the_groups_that_it_had(name):
     model = net()
-    fl.freeze(model, through="blocks.2")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    fit(model, **options(freeze=None, optimizer=optimizer, cache=False))
-    assert [group["lr"] for group in optimizer.param_groups] == [0.1]
+    optimizer = own_optimizer(model, GROUPS[name][0], momentum=0.9)
+    before = [({key: value for key, value in group.items() if key != "params"}, [*map(id, group["params"])])
+              for group in optimizer.param_groups]  # fmt: skip
+    with pytest.raises(Killed):
+        fit(model, **options(freeze=None, optimizer=optimizer, cache=False, clip=killed_at(17)))
+    assert before == [({key: value for key, value in group.items() if key != "params"}, [*map(id, group["params"])])
+                      for group in optimizer.param_groups]  # fmt: skip
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert {id(parameter) for parameter in optimizer.state} <= held
+
+
+def test_the_same_optimizer_goes_on_with_the_groups_that_it_got():
+    model = net()
+    optimizer = own_optimizer(model, lambda m: m.parameters())
+    for _ in range(2):
+        fit(model, **options(optimizer=optimizer, cache=False, epochs=5))
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(RATES)
+
+
+def test_epochs_that_are_left_of_a_phase_and_of_a_run():
+    line = planned({3: "blocks.1", 5: None})
+    progress = Progress([], 0, None, {})
+    assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (2, 9)
+    progress.history += [None]
+    assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (1, 8)
+    assert planned("plateau").num_epochs(progress) == 8
+
+
+def test_the_cost_of_a_cache_is_that_of_the_epochs_of_its_phase(tmp_path, monkeypatch):
+    from frostline.recipes import prepare
+
+    asked = []
+    monkeypatch.setattr(prepare, "warn_of_cost", lambda part, num_epochs, *_: asked.append(num_epochs))
+    fit(net(), **options(out=tmp_path, progress=True))
+    assert asked == [6, 2, 2]  # the rows of the lowest line serve the run; those of higher lines are computed from them
+    asked.clear()
+    fit(net(), **options(freeze={3: "blocks.0", 5: "blocks.1"}, thaw=None, cache=tmp_path / "b", progress=True))
+    assert asked == [2]

@@ -1,4 +1,4 @@
-from frostline.core.depth_report import DepthRow
+from frostline.core.selection_records import DepthRow
 from frostline.selection import choose
 
 
@@ -40,7 +40,7 @@ def test_a_line_as_good_as_the_inputs_is_the_cheaper_one():
 def test_scores_like_a_constant_prediction_say_too_few_samples_or_another_model():
     few = choose(rows(0.5, 0.52, inputs=0.5, error=0.06), "accuracy", 0.5, 40)
     assert few.best is None
-    assert few.advice.startswith("Too few samples to tell")
+    assert few.advice.startswith("Too few samples for a choice")
     many = choose(rows(0.5, 0.505, inputs=0.5, error=0.004), "accuracy", 0.5, 9000)
     assert many.advice.startswith("Train everything, or start from another model")
 
@@ -50,7 +50,7 @@ def test_intervals_that_overlap_are_said():
     assert found.best == "block2"
     assert "All lines are within one standard error of each other" in found.advice
     some = choose(rows(0.6, 0.8, 0.81, error=0.05), "accuracy", 0.25, 60)
-    assert "Too few samples to tell this line from 'block1'" in some.advice
+    assert "Too few samples to separate this line from 'block1'" in some.advice
 
 
 def test_lines_that_cannot_be_frozen_are_never_chosen():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.core.depth_report import DepthRow
+from frostline.core.selection_records import DepthRow
 from frostline.selection import StepTimes, Taps, find_lines, priced_lines, targets_from
 from frostline.selection.line_scores import scored_line, with_reach
 from helpers_selection import ResNet, images

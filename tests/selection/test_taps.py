@@ -5,7 +5,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.selection import INPUTS, Taps, find_lines
-from frostline.selection.pooling import pooled
+from frostline.selection.pooled_features import pooled
 from frostline.selection.taps import ENERGY
 from helpers_selection import ResNet, images
 

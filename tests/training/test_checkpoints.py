@@ -11,12 +11,12 @@ from frostline.core.records import Epoch
 from frostline.training import make_optimizer, make_scheduler
 from frostline.training.checkpoints import (
     Progress,
-    has_checkpoint,
     load_checkpoint,
     put_back,
     save_checkpoint,
     trained_state,
 )
+from frostline.training.run_files import has_checkpoint
 
 SETTINGS = {"lr": 0.1, "epochs": 5, "loss": "mse"}
 

@@ -11,7 +11,7 @@ import torch
 
 import frostline as fl
 from exams.fuzz.public import scalars as s
-from exams.fuzz.public.datasets import DATASETS, fl_half, plain
+from exams.fuzz.public.datasets import COLLATES, DATASETS, fl_half, plain
 from exams.fuzz.public.doors import GENERATORS, Door, method
 from exams.fuzz.public.pools import Make, Pool, World, constants
 from exams.fuzz.public.tensors import batch
@@ -142,11 +142,23 @@ INDEX_LISTS = Pool(
 )
 
 _FILL: dict[str, Pool] = {
+    "collate_fn": COLLATES,
     "batch_size": s.COUNTS.optional(),
     "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),
+    "views": s.VIEWS,
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
+
+MIXES = Pool(
+    constants({"-": None}),
+    {
+        **constants({"text": "mixup", "number": 3, "class": dict, "list": []}),
+        "halves": lambda _: lambda features, target: (features.lerp(features.roll(1, 0), 0.5), target),
+        "one value": lambda _: lambda features, target: features,
+        "none": lambda _: lambda features, target: None,
+    },
+)
 
 DOORS: list[Door] = [
     Door(
@@ -167,7 +179,7 @@ DOORS: list[Door] = [
     method(
         "FeatureCache.plan",
         fl.FeatureCache.plan,
-        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS},
+        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, "views": s.VIEWS},
         _cache,
         owner="caching",
     ),
@@ -182,7 +194,9 @@ DOORS: list[Door] = [
             "shuffle": s.FLAGS.optional(),
             "seed": s.SEEDS.optional(),
             "drop_last": s.FLAGS.optional(),
+            "by_length": s.FLAGS.optional(),
             "device": s.DEVICES,
+            "mix": MIXES,
         },
         _cached,
         _passes,
@@ -194,6 +208,14 @@ DOORS: list[Door] = [
         {"indices": INDEX_LISTS},
         _cached,
         lambda part: (len(part), part.targets, _passes(part.loader(4))),
+        **_ONCE,
+    ),
+    method(
+        "CachedDataset.set_epoch",
+        fl.CachedDataset.set_epoch,
+        {"epoch": s.COUNTS},
+        _cached,
+        lambda _: None,
         **_ONCE,
     ),
     method(

@@ -171,6 +171,20 @@ DOORS: list[Door] = [
         lambda w, _, v: data.CenterCrop(**v),
     ),
     Door(
+        "data.RandomCrop",
+        data.RandomCrop.__init__,
+        {
+            "size": Pool({"8": lambda _: 8}, ANY),
+            "mean": Pool({"grey": lambda _: (0.5, 0.5, 0.5)}, ANY),
+            "std": Pool({"ones": lambda _: (1.0, 1.0, 1.0)}, ANY),
+            "scale": Pool({"half": lambda _: (0.5, 1.0)}, ANY),
+            "ratio": Pool({"square": lambda _: (1.0, 1.0)}, ANY),
+            "flip": Pool({"never": lambda _: 0.0}, ANY),
+            "colour": Pool({"none": lambda _: 0.0, "some": lambda _: 0.4}, ANY),
+        },
+        lambda w, _, v: data.RandomCrop(**v),
+    ),
+    Door(
         "data.Part",
         data.Part.__init__,
         {"dataset": DATASETS, "indices": INDEX_LISTS},

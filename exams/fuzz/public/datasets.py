@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 import frostline as fl
 from exams.fuzz.public.networks import D, mlp
@@ -321,3 +321,14 @@ def _used_up() -> Any:
     found = iter(batches(2))
     list(found)
     return found
+
+
+COLLATES = Pool(
+    {"-": lambda _: None, "stacks": lambda _: default_collate},
+    {
+        **constants({"number": 3, "text": "pad", "list": []}),
+        "drops": lambda _: lambda items: default_collate(items[:1]),
+        "fails": lambda _: lambda items: items.pad(),
+        "items": lambda _: lambda items: items,
+    },
+)

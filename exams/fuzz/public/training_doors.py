@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import frostline as fl
 from exams.fuzz.public import networks
 from exams.fuzz.public import scalars as s
-from exams.fuzz.public.datasets import BATCHES, DATASETS
+from exams.fuzz.public.datasets import BATCHES, COLLATES, DATASETS
 from exams.fuzz.public.datasets import batches as usual_batches
 from exams.fuzz.public.doors import ANYTHING, GENERATORS, TRAINED, Door, function
 from exams.fuzz.public.networks import MODELS
@@ -201,7 +201,9 @@ _FIT: dict[str, Pool] = {
     "example": EXAMPLES.optional(),
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
+    "collate_fn": COLLATES,
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
+    "views": s.VIEWS,
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

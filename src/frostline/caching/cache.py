@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.keys import recipe_key
+from frostline.caching.lengths import of_any_length
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.views import viewed
 from frostline.core import io
 from frostline.core.arguments import as_count, as_name, as_path, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
-from frostline.core.inputs import check_map_style, describe
+from frostline.core.inputs import describe
 from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
+    from frostline.core.padding import Padding
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
 _FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
@@ -47,6 +50,7 @@ class CacheEntry:
         bytes: Size on disk.
         tensors: Names of the frontier tensors.
         written_by: Versions and time of the newest manifest.
+        views: The most views of one sample among the rows.
     """
 
     recipe: str
@@ -54,6 +58,15 @@ class CacheEntry:
     bytes: int
     tensors: tuple[str, ...]
     written_by: str
+    views: int = 1
+
+    def cells(self) -> tuple[str, ...]:
+        """The entry as a row of a table, under `CELLS`."""
+        size = f"{self.bytes / 1e6:.1f} MB"
+        return self.recipe[:12], str(self.rows), str(self.views), size, ", ".join(self.tensors)
+
+
+CELLS = ("recipe", "rows", "views", "size", "tensors")
 
 
 class FeatureCache:
@@ -95,17 +108,25 @@ class FeatureCache:
         batch_size: int = 32,
         num_workers: int = 0,
         progress: bool = True,
+        views: int | None = None,
+        collate_fn: Any = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
         Args:
             split: The frozen part, usually from `frostline.split`.
-            dataset: A map-style dataset of `(inputs, target)`, deterministic. If it offers `sample_key(i)` and
-                `fingerprint`, and its targets can be read without its items, known samples are not even
-                read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
+            dataset: A map-style dataset of `(inputs, target)`, deterministic unless `views` are given. If it offers
+                `sample_key(i)` and `fingerprint`, and its targets can be read without its items, known samples are not
+                even read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
             batch_size: Samples per pass of the frozen part.
             num_workers: Worker processes that read items.
             progress: Show a progress bar on standard error.
+            views: Of a dataset with random augmentation, store so many views of each sample. Each is drawn with seeds
+                of its own, the same in every process; the loader gives one in each epoch. More views than the last
+                time compute the new ones alone. None takes the dataset for deterministic, and refuses it if it is not.
+            collate_fn: Of samples that differ in length: what the `DataLoader` of an uncached training takes. It may
+                only pad. Rows are stored at their own length and padded when they are loaded; `split` takes batches of
+                any length from then on.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -119,27 +140,29 @@ class FeatureCache:
         num_workers = as_count("fill", "num_workers", num_workers, least=0)
         check_flag("fill", "progress", progress)
         _check_part(split)
-        check_map_style(dataset)
-        return fill_as_planned(self, split, dataset, batch_size, num_workers, progress=progress)
+        samples, padding = of_any_length(split, dataset, collate_fn)
+        return fill_as_planned(
+            self, split, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding
+        )
 
     @public("FeatureCache.plan")
-    def plan(self, split: FrozenPart, dataset: Any) -> FillPlan:
+    def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None) -> FillPlan:
         """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
 
         Args:
             split: The frozen part.
             dataset: A map-style dataset.
+            views: As `fill` takes them.
 
         Returns:
-            The plan; nothing is read or computed.
+            The plan; nothing is computed, and nothing is read but one item where views are asked for.
 
         Raises:
             CacheError: If the folder cannot be read.
         """
         _check_part(split)
-        check_map_style(dataset)
         with kept_generators():
-            return Filling(self._opened(split), split, dataset, 1, 0).plan()
+            return Filling(self._opened(split), split, viewed(dataset, "plan", views), 1, 0).plan()
 
     def _opened(self, split: FrozenPart) -> Opened:
         folder = self.root / recipe_key(split)
@@ -154,7 +177,7 @@ class FeatureCache:
             with disk_errors("read", folder):
                 size = sum(_size_of(path) for path in folder.rglob("*"))
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by))
+            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by, manifest.views))
         return tuple(found)
 
     def verify(self) -> tuple[str, ...]:
@@ -210,6 +233,7 @@ class FeatureCache:
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
+    padding: Padding | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -225,13 +249,14 @@ def fill_as_planned(
             at the start too.
         earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
             higher line are computed from those of the lower one.
+        padding: How samples of differing size become a batch, as `of_any_length` finds it.
     """
     with kept_generators():
         opened = cache._opened(split)
-        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier)
+        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier, padding)
         plan = filling.plan()
         on_plan(plan)
-        with progress_bar(len(dataset), is_shown=progress) as advance:
+        with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
             data = filling.run(plan, advance, is_fresh=is_fresh)
     if opened.manifest != before:
         opened.collect()

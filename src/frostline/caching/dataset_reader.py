@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from frostline.caching.dataset_state import DatasetState, HeldGenerators
 from frostline.caching.keys import item_key
+from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.restore import GeneratorStates, generator_states, set_generator_states
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Item = tuple[Any, Any]
+_COMPARED = 8  # views of a sample
 
 
 class Reader:
@@ -41,13 +43,16 @@ class Reader:
             for index in indices:
                 yield self.watched[index]
             return
+        views = self.watched.dataset
+        groups = views.groups(indices) if isinstance(views, Views) else [[index] for index in indices]
         loader = DataLoader(
-            self.watched, sampler=indices, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
+            self.watched, sampler=groups, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
         )
         for read in loader:
-            if isinstance(read, FrostlineError):
-                raise read
-            yield read
+            for item in read:
+                if isinstance(item, FrostlineError):
+                    raise item
+                yield item
 
     def check_steady(self) -> None:
         """Read the first, middle and last item twice.
@@ -61,9 +66,22 @@ class Reader:
             state = DatasetState(self.watched.dataset, has_identity=False)
             second = content_of(self.watched[index], index)
             if first != second:
-                raise _random(index, f"{_part(first, second)} at the second read of the same index")
+                raise self.watched.random(index, f"{_part(first, second)} at the second read of the same index")
             if moved := state.moved(only_own=True):
                 raise _remembers(moved, index)
+
+    def has_differing_views(self) -> bool:
+        """False if views are asked for, and those of the first, middle and last sample are all the same."""
+        views = self.watched.dataset
+        if not isinstance(views, Views) or views.count == 1:
+            return True
+        count = len(views) // views.count
+        samples, others = {0, count // 2, count - 1}, range(1, min(views.count, _COMPARED))
+        return any(
+            content_of(self.watched[index + view * count], index) != content_of(self.watched[index], index)
+            for index in sorted(samples)
+            for view in others
+        )
 
     def check_again(self, seen: Mapping[int, tuple[bytes, bytes]]) -> None:
         """Read items once more, after all were read.
@@ -77,7 +95,16 @@ class Reader:
         for index, before in seen.items():
             now = content_of(self.watched[index], index)
             if now != before:
-                raise _random(index, f"{_part(before, now)} when it was read again after the other items")
+                raise self.watched.random(index, f"{_part(before, now)} when it was read again after the other items")
+
+
+def check_steady(dataset: Any) -> None:
+    """Read the first, middle and last item twice, under watch.
+
+    Raises:
+        DataError: If the dataset is random, or changes with every read.
+    """
+    Reader(dataset, frozenset(), 0).check_steady()
 
 
 def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
@@ -109,22 +136,42 @@ class Watched(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
-        is_worker = torch.utils.data.get_worker_info() is not None
+    def __getitem__(self, index: int | list[int]) -> Any:
+        """The item there; in a worker process a list of them, or of what they raised."""
+        if isinstance(index, int):
+            return self._read(index)
+        return [self._read_or_error(own) for own in index]
+
+    def _read_or_error(self, index: int) -> Item | FrostlineError:
         try:
             return self._read(index)
         except FrostlineError as error:
-            if is_worker:
-                return error  # a worker would wrap it into another text
-            raise
+            return error  # a worker would wrap it into another text
 
     def _read(self, index: int) -> Item:
         item = self._read_once(index)
-        if self._generators().has_entropy and content_of(item, index) != content_of(self._read_once(index), index):
-            raise _random(index, "two different results for the same index")
+        if self._entropy() and content_of(item, index) != content_of(self._read_once(index), index):
+            raise self.random(index, "two different results for the same index")
         return item
 
+    def random(self, position: int, received: str) -> DataError:
+        """The error of an item that is not the same when it is read again."""
+        where, sources = f"dataset[{position}]", " and ".join(self._entropy()[:3])
+        if isinstance(self.dataset, Views):
+            view, index = self.dataset.place(position)
+            return _unseedable(f"dataset[{index}], view {view}", received, sources)
+        return _random(where, received, sources)
+
+    def _entropy(self) -> tuple[str, ...]:
+        """Sources of chance without a state that the code of the dataset names."""
+        return self.dataset.entropy if isinstance(self.dataset, Views) else self._generators().entropy
+
     def _read_once(self, index: int) -> Item:
+        if isinstance(self.dataset, Views):  # it puts every generator back itself
+            with self.watch.lap(1):
+                item = self.dataset[index]
+            inputs, target = batches.unpack(item, self.dataset.place(index)[1], self.keep)
+            return inputs, batches.move(target, "cpu")
         held, before = self._generators(), generator_states()
         held.note()
         with self.watch.lap(1):
@@ -132,9 +179,9 @@ class Watched(Dataset[Any]):
         drawn = _drawn(before, generator_states())
         if drawn:
             set_generator_states(before)
-            raise _random(index, f"the {drawn} generator advanced while the item was read")
+            raise self.random(index, f"the {drawn} generator advanced while the item was read")
         if own := held.drawn():
-            raise _random(index, f"the generator {own} advanced while the item was read")
+            raise self.random(index, f"the generator {own} advanced while the item was read")
         inputs, target = batches.unpack(item, index, self.keep)
         self._is_read = True
         return inputs, batches.move(target, "cpu")
@@ -161,14 +208,29 @@ def _part(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> str:
     return "other inputs" if one[0] != other[0] else "another target"
 
 
-def _random(index: int, received: str) -> DataError:
+IS_RANDOM = "The dataset is random"  # how the error begins that callers add to
+
+
+def _random(where: str, received: str, sources: str) -> DataError:
     return DataError(
         what="The dataset is random: the same index does not give the same item.",
-        where=f"dataset[{index}]",
-        received=received,
-        do="use a deterministic transform (Resize and CenterCrop instead of RandomResizedCrop), or train with "
-        "frostline.fit(..., cache=False).",
+        where=where,
+        received=received + (f"; its code asks {sources}" if sources else ""),
+        do="keep several seeded views of each sample (views=4 of fill and fit, --views 4); or use a deterministic "
+        "transform (Resize and CenterCrop instead of RandomResizedCrop), or train with frostline.fit(..., "
+        "cache=False).",
     )
+
+
+def _unseedable(where: str, received: str, sources: str) -> DataError:
+    return DataError(
+        what="A view of a sample is not the same when it is read again: its chance comes from a source without a seed.",
+        where=where,
+        received=received + (f"; the code of the dataset asks {sources}" if sources else ""),
+        do="draw from random, numpy.random, torch, or a generator that the dataset holds"
+        + (f", instead of {sources}" if sources else "; such as os.urandom, the clock or a library of its own are not "
+           "seeded") + "; or train with frostline.fit(..., cache=False) and without views.",
+    )  # fmt: skip
 
 
 def _remembers(names: Sequence[str], index: int) -> DataError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import random
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.attributes import attributes_of
-from frostline.core.code_names import Cells, asks_entropy, is_installed, loaded, nested
+from frostline.core.code_names import Cells, entropy_in, is_installed, loaded, nested
 from frostline.core.generators import GENERATORS, state_of
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), PurePath)
@@ -99,13 +100,18 @@ class HeldGenerators:
     """The generators that a dataset holds, or can reach, with their states.
 
     Attributes:
-        has_entropy: True if its code asks the operating system for random numbers, which have no state.
+        entropy: What its code asks for random numbers that have no state, such as the operating system; named.
     """
 
     def __init__(self, dataset: Any) -> None:
         walk = _explored(dataset)
-        self._generators, self.has_entropy = walk.generators, walk.has_entropy
+        self._generators, self.entropy = walk.generators, tuple(dict.fromkeys(walk.entropy))
         self.note()
+
+    @property
+    def generators(self) -> list[Any]:
+        """The generators, in the order in which code and attributes lead to them."""
+        return [generator for _, generator in self._generators]
 
     def note(self) -> None:
         """Remember the states."""
@@ -185,7 +191,7 @@ class _Walk:
         self.names, self.found_names = names, set(names)
         self.generators = list[tuple[str, Any]]()
         self.entries = list[Entry]()
-        self.has_entropy = False
+        self.entropy = list[str]()
         self._waiting: deque[tuple[str, Any, bool]] = deque()
         self._seen: dict[int, bool] = {}  # by identity: whether it was reached by names that code reads
         self._alive = list[Any]()  # so that no other object takes the identity of one that was seen
@@ -214,7 +220,9 @@ class _Walk:
         self._waiting.append((name, value, is_read))
 
     def _visit(self, name: str, value: Any, is_read: bool) -> None:
-        if isinstance(value, GENERATORS):
+        if isinstance(value, random.SystemRandom):
+            self.entropy.append(f"{name}, a SystemRandom")
+        elif isinstance(value, GENERATORS):
             if all(value is not known for _, known in self.generators):
                 self.generators.append((name, value))
         elif isinstance(value, FunctionType):
@@ -248,7 +256,8 @@ class _Walk:
             self._offer(f"a variable{where}", part, False)
         if is_own:
             self.found_names |= read
-            self.has_entropy |= any(map(asks_entropy, codes))
+            asked = [source for code in codes if (source := entropy_in(code))]
+            self.entropy += [f"{source} in {function.__qualname__}" for source in asked]
             scope = function.__globals__
             named = [name for name in sorted(read) if name in scope and not name.startswith("__")]
             self._table("the global ", scope, named, is_read=is_read, is_own=True)

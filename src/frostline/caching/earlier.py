@@ -1,4 +1,4 @@
-"""What an earlier fill of the same dataset knows: keys and targets, and rows from which higher ones are computed.
+"""An earlier fill of the same dataset: its keys and targets, and rows from which rows of a higher line are computed.
 
 Legend: B batch.
 """
@@ -27,9 +27,9 @@ class Earlier:
     """An earlier fill of the same dataset, in the same order, at another frost line.
 
     Attributes:
-        data: What it gave. Its samples are not read again for their keys and targets.
+        data: Its result. Samples are not read again for their keys and targets.
         middle: callable() -> the frozen part between its line and the new one, which takes its features as inputs;
-            None where its line is not below the new one. It is asked only if rows are missing.
+            None where its line is not below the new one. Called only if rows are missing.
     """
 
     data: CachedDataset

@@ -6,6 +6,7 @@ Legend: N samples of the dataset.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,20 @@ import torch
 from torch import Tensor
 
 from frostline.caching.cached_dataset import CachedDataset, check_targets
-from frostline.caching.dataset_reader import Reader, content_of
+from frostline.caching.dataset_reader import IS_RANDOM, Reader, content_of
 from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
+from frostline.caching.mixing import Mixable
 from frostline.caching.part import Provable
+from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
+from frostline.caching.view_cost import bytes_of_row, check_room, measured_cost
+from frostline.caching.views import Views
+from frostline.caching.waiting import Waiting
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
@@ -35,9 +41,14 @@ if TYPE_CHECKING:
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
     from frostline.caching.rows import Rows
+    from frostline.core.padding import Padding
     from frostline.core.records import FrontierTensor
 
 
+_ALIKE = (
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
+    "it is read once"
+)
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
 
@@ -52,31 +63,41 @@ class Filling:
         batch_size: Samples per pass of the frozen part.
         num_workers: Worker processes that read items.
         earlier: A fill of the same dataset at another frost line, or None.
+        padding: How samples of differing size become a batch; None where all have one size.
     """
 
     def __init__(
         self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
-        earlier: Earlier | None = None,
+        earlier: Earlier | None = None, padding: Padding | None = None,
     ) -> None:  # fmt: skip
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
+        self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
-        self.computer = Computer(part, opened.shared())
+        if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
+            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
+        self.computer, self.padding = Computer(part, opened.shared(), padding), padding
+        self.waiting = Waiting(batch_size, is_one_size=padding is None)
+        self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
         # no self: a ring would keep shards mapped
         before, keys, frontier = self.before, self.samples.keys, part.frontier
-        self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
+        self.golden = Golden(
+            self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding), batch_size, padding
+        )
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
         if self.earlier is not None:
-            return self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
-        return plan_fill(self.dataset, self.samples, self.before, self.opened)
+            plan = self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
+        else:
+            plan = plan_fill(self.dataset, self.samples, self.before, self.opened)
+        return replace(plan, views=self.views)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
         """Carry out the plan, and open the result.
@@ -95,8 +116,22 @@ class Filling:
         if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
-            self._read(unread, advance, has_keys=plan.known is not None)
+            self._read_all(plan, unread, advance)
         return self._result()
+
+    def _read_all(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+        """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
+        if isinstance(self.dataset, Views):
+            check_room(self.opened.folder, self.dataset, plan.num_missing, bytes_of_row(self.part))
+            unread = self.dataset.in_reading_order(unread)
+        try:
+            self._read(unread, advance, has_keys=plan.known is not None)
+        except DataError as error:
+            if not error.what.startswith(IS_RANDOM):
+                raise
+            cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
+            do = f"{error.do} {cost}." if cost is not None else error.do
+            raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
     def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
@@ -117,8 +152,9 @@ class Filling:
     def _read(self, unread: list[int], advance: Callable[[int], None], *, has_keys: bool) -> None:
         """Read samples in order; unknown ones are computed and published on the way."""
         self.reader.check_steady()
-        writer, keys = ShardWriter(self.opened, self._prove, self._row_seconds), self.samples.keys
-        waiting: dict[int, Any] = {}
+        if not self.reader.has_differing_views():
+            self.opened.notes.append(_ALIKE)
+        writer, keys = self._writer(self._prove), self.samples.keys
         seen: set[bytes] = set()
         chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
         read_before: dict[int, tuple[bytes, bytes]] = {}
@@ -134,13 +170,11 @@ class Filling:
                     self.golden.offer(index, inputs)
             elif key not in seen:
                 seen.add(key)
-                waiting[index] = inputs
-            if len(waiting) == self.batch_size:
-                self._compute(waiting, writer)
-                waiting.clear()
+                for group in self.waiting.add(index, inputs):
+                    self._compute(group, writer)
             advance(1)
-        if waiting:
-            self._compute(waiting, writer)
+        for group in self.waiting.rest():
+            self._compute(group, writer)
         self.reader.check_again(read_before)
         self.row_proof.check(is_last=True)
         writer.finish()
@@ -153,7 +187,7 @@ class Filling:
         items = [inputs for inputs, _ in self.reader.read(chosen)]
         expected = self.computer.compute(batches.collate(items, chosen), chosen)
         places = {index: at for at, index in enumerate(chosen)}
-        writer, keys = ShardWriter(self.opened, self._check_unchanged, self._row_seconds), self.samples.keys
+        writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
         size = min(self.batch_size, len(new))
         for start in range(0, len(new), size):
@@ -179,13 +213,16 @@ class Filling:
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices, inputs = list(waiting), list(waiting.values())
-        batch = batches.collate(inputs, indices)
+        batch = self.computer.collate(inputs, indices)
         rows = self.computer.compute(batch, indices)
         self.row_proof.offer(inputs, batch, indices, rows)
         if not self.computed:
             self.row_proof.check()
-        writer.add(torch.from_numpy(self.samples.keys[indices]), rows)
+        writer.add(torch.from_numpy(self.samples.keys[indices]), packed(rows, self._varying))
         self.computed += len(indices)
+
+    def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
+        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views)
 
     def _row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
@@ -206,7 +243,8 @@ class Filling:
         check_weights = self.part.check_weights if isinstance(self.part, Provable) else None
         if check_weights is not None:
             check_weights()
-        keys, targets, passed = self.samples.keys, check_targets(self.samples.targets), self.samples.passed()
+        keys, passed = self.samples.keys, self.samples.passed()
+        targets, sizes = check_targets(self.samples.targets, self.padding)
         reused = int((self.before.find(keys) >= 0).sum())
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
@@ -216,13 +254,16 @@ class Filling:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
-        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed)
+        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding)
         figures = CacheFigures(
-            len(keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
-            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(),
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
         )  # fmt: skip
-        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
+        return CachedDataset(
+            gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
+            Mixable(self.part, self.dataset, self.reader.watched.keep), sizes,
+        )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
@@ -231,6 +272,8 @@ class Filling:
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
+    # A fill ends without an error only if every row is found: another process may have purged, moved or damaged files
+    # while this one computed.
     def _check_found(self, found: NDArray[np.int64]) -> None:
         missing = np.nonzero(found < 0)[0]
         if len(missing):
@@ -242,12 +285,14 @@ class Filling:
             )
 
 
-def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...]) -> dict[str, Tensor]:
-    return Gatherer(rows, keys, frontier, {}, {}).stored(torch.arange(len(keys), device="cpu"))
+def _stored(
+    rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], padding: Padding | None
+) -> dict[str, Tensor]:
+    return Gatherer(rows, keys, frontier, {}, {}, padding).stored(torch.arange(len(keys), device="cpu"))
 
 
 @contextmanager
-def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], None]]:
+def progress_bar(total: int, *, is_shown: bool, views: int = 1) -> Generator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing where that is a file."""
     if not is_shown:
         yield lambda _: None
@@ -260,7 +305,7 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
         yield lambda _: None
         return
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("Frozen pass", total=total)
+        task = progress.add_task("Frozen pass" if views == 1 else f"Frozen pass, {views} views", total=total)
         yield lambda count: progress.advance(task, count)
 
 

@@ -32,6 +32,7 @@ class FillPlan:
         known: Positions of samples whose rows are stored. None where keys follow from the items, which are not read.
         recalled: Positions of known samples that need not be read: their targets and inputs are known without items.
         row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
+        views: Of each sample; every view counts as a sample here.
     """
 
     num_samples: int
@@ -39,6 +40,7 @@ class FillPlan:
     known: tuple[int, ...] | None = None
     recalled: tuple[int, ...] = ()
     row_s: float = 0.0
+    views: int = 1
 
     @property
     def read(self) -> list[int]:
@@ -56,7 +58,8 @@ class FillPlan:
         return replace(self, recalled=())
 
     def __str__(self) -> str:
-        text = f"{self.num_samples:,} samples, {self.num_samples - len(self.recalled):,} to read"
+        each = f" ({self.views} views of {self.num_samples // self.views:,})" if self.views > 1 else ""
+        text = f"{self.num_samples:,} samples{each}, {self.num_samples - len(self.recalled):,} to read"
         if self.known is None:
             return f"{text}; their keys follow from their content, and {self.num_rows:,} rows are stored"
         return f"{text}, {self.num_missing:,} rows to compute, {len(self.known):,} stored"

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.part import Provable
+from frostline.caching.part import FollowsLengths, Provable
 from frostline.core import inputs as batches
-from frostline.core.errors import CacheError, DataError, NotCacheable
+from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
+from frostline.core.padding import groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
 from frostline.core.tolerances import batch_tolerance, relative_difference
 
@@ -23,13 +24,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.caching.part import FrozenPart
+    from frostline.core.padding import Padding
 
 
 class Computer:
-    """The frozen part, watched: finite values, and shared tensors that stay the same."""
+    """The frozen part, watched: finite values, and shared tensors that stay the same.
 
-    def __init__(self, part: FrozenPart, shared: dict[str, Tensor]) -> None:
-        self.part, self.shared = part, shared
+    Args:
+        part: The frozen part.
+        shared: Its shared tensors, as far as they are known.
+        padding: How samples of differing size become a batch; None where all have one size.
+    """
+
+    def __init__(self, part: FrozenPart, shared: dict[str, Tensor], padding: Padding | None = None) -> None:
+        self.part, self.shared, self.padding = part, shared, padding
+        self.collate = batches.collate if padding is None else padding.batch
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
         self.watch = Stopwatch()
@@ -42,7 +51,7 @@ class Computer:
             indices: Their positions in the dataset, for errors.
         """
         with self.watch.lap(len(indices)):
-            found = self._extract(batch)
+            found = self._extract_alike(batch, indices)
             rows = {tensor.name: found[tensor.name] for tensor in self.stored}
             on_cpu = {name: tensor.cpu() for name, tensor in rows.items()}  # waits for a GPU
         self.check_finite(rows, indices)
@@ -51,7 +60,7 @@ class Computer:
 
     def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
         """All that the frontier holds, in its order, of samples that were computed before in other batches."""
-        return self._extract(batches.collate(inputs, indices))
+        return self._extract(self.collate(inputs, indices))
 
     @property
     def is_steered(self) -> bool:
@@ -64,13 +73,41 @@ class Computer:
         Raises:
             SplitError: If it is not.
         """
-        if isinstance(self.part, Provable):
-            self.part.prove(batches.collate(inputs, indices), features)
+        if self.padding is not None and isinstance(self.part, FollowsLengths):
+            batch, sizes = self.collate(inputs, indices), sizes_of(inputs)
+            try:
+                self.part.prove_padded(batch, features, sizes, is_left=self.padding.is_left)
+            except SplitError as error:
+                raise SplitError(
+                    what="The trainable part reads padded places, where nothing is stored.",
+                    where=f"{error.where}, samples {', '.join(map(str, indices[:8]))}",
+                    received=error.received,
+                    do="mask padded places in the trainable part (a mean over the places of the sample alone, an "
+                    "attention mask, no BatchNorm over places); pad all samples to one length in the dataset; or train "
+                    "with frostline.fit(..., cache=False).",
+                ) from error
+        elif isinstance(self.part, Provable):
+            self.part.prove(self.collate(inputs, indices), features)
 
     def _extract(self, batch: Any) -> dict[str, Tensor]:
         found = dict(zip((t.name for t in self.part.frontier), self.part.extract(batch), strict=True))
         self.device = next(iter(found.values())).device
         return found
+
+    def _extract_alike(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
+        """The features of samples of one size; where the frozen part fails on it, the error names them."""
+        try:
+            return self._extract(batch)
+        except (IndexError, RuntimeError) as error:
+            if self.padding is None:
+                raise
+            raise DataError(
+                what="The frozen part fails on samples of this size.",
+                where=f"sample {', '.join(map(str, indices[:8]))}",
+                received=f"{batches.describe(batch)}: {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+                do="keep samples within the lengths that the model takes: its positions, max_position_embeddings of a "
+                "transformer (truncation=True, max_length=... of a tokenizer), or the least size of a convolution.",
+            ) from error
 
     def check_finite(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
         """Raise if a row is not finite; the error names samples."""
@@ -141,11 +178,14 @@ class Golden:
         computer: Runs the frozen part.
         stored: Gives the stored rows of samples, by index.
         batch_size: Samples per pass.
+        padding: Of samples that differ in size: those of one size are computed together. None where all have one.
     """
 
     def __init__(
-        self, computer: Computer, stored: Callable[[list[int]], dict[str, Tensor]], batch_size: int
+        self, computer: Computer, stored: Callable[[list[int]], dict[str, Tensor]], batch_size: int,
+        padding: Padding | None = None,
     ) -> None:  # fmt: skip
+        self.padding = padding
         self.computer, self.stored, self.batch_size = computer, stored, batch_size
         self._kept: list[tuple[int, Any]] = []
         self._seen, self._stride = 0, 1
@@ -168,10 +208,13 @@ class Golden:
         self._kept, self._seen, self._stride = [], 0, 1
         for start in range(0, len(chosen), self.batch_size):
             part = chosen[start : start + self.batch_size]
-            indices = [index for index, _ in part]
-            batch = batches.collate([inputs for _, inputs in part], indices)
-            found = self.computer.compute(batch, indices)
-            self.computer.check_golden(found, self.stored(indices), indices)
+            whole, padding = [list(range(len(part)))], self.padding
+            groups = whole if padding is None else groups_of_one_size([inputs for _, inputs in part])
+            for group in groups:
+                indices, items = [part[at][0] for at in group], [part[at][1] for at in group]
+                batch = batches.collate(items, indices) if padding is None else padding.batch(items)
+                found = self.computer.compute(batch, indices)
+                self.computer.check_golden(found, self.stored(indices), indices)
 
 
 def spread(count: int, most: int = GOLDEN_ROWS) -> list[int]:

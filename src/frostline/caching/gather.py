@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from frostline.caching.buffers import fresh, is_worth_lending
+from frostline.caching.ragged import RaggedSpan
 from frostline.caching.shards import KEYS, Tensors
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError
+from frostline.core.padding import Padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,23 +47,26 @@ class Gatherer:
         frontier: What a batch consists of, in order.
         shared: Shared tensors by name.
         passed: Model inputs that go straight to the head, by name: (N, ...) in the order of the snapshot.
+        padding: How rows of differing size become a batch; None where all have one size.
     """
 
     def __init__(
         self, rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], shared: dict[str, Tensor],
-        passed: dict[str, Tensor],
+        passed: dict[str, Tensor], padding: Padding | None = None,
     ) -> None:  # fmt: skip
+        self.padding = padding
         shard, self.row = rows.locate(rows.find(keys))
         used, self.shard = shard.unique(return_inverse=True)
         self.names = tuple(rows.names[at] for at in used.tolist())
         self.shards, self.keys = rows.shards, torch.from_numpy(keys)
         self.frontier, self.shared, self.passed = frontier, shared, passed
         self._spans: dict[str, Span] = {}
+        self._ragged: dict[str, RaggedSpan] = {}
         # Held as long as the dataset lives: the collector leaves what is mapped.
         self._mapped: list[Tensors] = [rows.mapped[at] for at in used.tolist()]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spans": {}, "_mapped": []}  # memory is mapped anew in every process
+        return {**self.__dict__, "_spans": {}, "_ragged": {}, "_mapped": []}  # memory is mapped anew in every process
 
     def part(self, samples: Tensor) -> Gatherer:
         """The rows of these samples only, in this order, over the same mapped shards."""
@@ -69,20 +74,24 @@ class Gatherer:
         chosen.shard, chosen.row, chosen.keys = self.shard[samples], self.row[samples], self.keys[samples]
         is_shared = {tensor.name: tensor.shared for tensor in self.frontier}
         chosen.passed = {name: x if is_shared[name] else x[samples] for name, x in self.passed.items()}
-        chosen._spans = {}
+        chosen._spans, chosen._ragged = {}, {}
         return chosen
 
-    def check_all_keys(self) -> None:
+    def check_all_keys(self, first: int = 0, stop: int | None = None) -> None:
         """Compare the key of every row: before each pass, in the order of the snapshot, which is how memory is fast.
+
+        Args:
+            first: Of the rows to compare.
+            stop: Behind the last of them; None compares all that follow.
 
         Raises:
             CacheError: If a row belongs to another sample.
         """
         span = self._span(KEYS)
         for number, (starts, asked) in enumerate(
-            zip(span.starts_N.split(_KEYS_AT_ONCE), self.keys.split(_KEYS_AT_ONCE), strict=True)
+            zip(span.starts_N[first:stop].split(_KEYS_AT_ONCE), self.keys[first:stop].split(_KEYS_AT_ONCE), strict=True)
         ):
-            self._compare(span.gather(starts), asked, lambda at, first=number * _KEYS_AT_ONCE: first + at)
+            self._compare(span.gather(starts), asked, lambda at, start=first + number * _KEYS_AT_ONCE: start + at)
 
     def check_keys(self, samples: Tensor) -> None:
         """Compare the stored keys of these samples with the snapshot's.
@@ -110,8 +119,10 @@ class Gatherer:
 
     def stored(self, samples: Tensor) -> dict[str, Tensor]:
         """The stored rows of these samples by name."""
-        spans = {t.name: self._span(t.name) for t in self.frontier if not t.is_input and not t.shared}
-        return {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
+        stored = [t for t in self.frontier if not t.is_input and not t.shared]
+        spans = {t.name: self._span(t.name) for t in stored if not t.is_varying}
+        found = {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
+        return found | {t.name: self.ragged(t.name).gather(samples) for t in stored if t.is_varying}
 
     def batches(self, samples: Tensor, size: int, select: Select = fresh) -> Iterator[tuple[Tensor, ...]]:
         """The features of these samples in batches; what does not depend on the batch is looked up once.
@@ -137,15 +148,28 @@ class Gatherer:
         select = select if is_lent else fresh
         if tensor.is_input:
             return partial(select, tensor.name, self.passed[tensor.name]), samples
+        if tensor.is_varying:
+            return self.ragged(tensor.name).gather, samples
         span = self._span(tensor.name)
         return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
 
+    def ragged(self, name: str) -> RaggedSpan:
+        """The rows of a tensor whose size varies."""
+        if name not in self._ragged:
+            padding = self.padding or Padding({})
+            value, is_left = padding.value_of(name), padding.is_left
+            self._ragged[name] = RaggedSpan(name, self._shards(), self.shard, self.row, value, is_left=is_left)
+        return self._ragged[name]
+
     def _span(self, name: str) -> Span:
         if name not in self._spans:
-            if not self._mapped:
-                self._mapped = [self.shards.open(shard) for shard in self.names]
-            self._spans[name] = Span(name, [mapped[name] for mapped in self._mapped], self.shard, self.row)
+            self._spans[name] = Span(name, [mapped[name] for mapped in self._shards()], self.shard, self.row)
         return self._spans[name]
+
+    def _shards(self) -> list[Tensors]:
+        if not self._mapped:
+            self._mapped = [self.shards.open(shard) for shard in self.names]
+        return self._mapped
 
 
 class Span:

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from frostline.caching.buffers import Buffers
 from frostline.caching.gather import Gatherer, moved
+from frostline.caching.mixing import Mix, mixed
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order
+from frostline.core.order import epoch_order, grouped_by_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from frostline.caching.gather import Gatherer
+    from frostline.caching.ragged import TargetSizes
 
 # Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
@@ -31,13 +33,16 @@ class CachedLoader:
     Attributes:
         epoch: The epoch that the next pass gives; set it to go to another.
         batch_size: Samples per batch.
+        views: Of each sample; an epoch gives one of them, and no view comes again before all have come.
     """
 
     def __init__(
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
+        views: int = 1, mix: Mix | None = None, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
     ) -> None:  # fmt: skip
-        self.batch_size = batch_size
+        self.batch_size, self.views, self._mix = batch_size, views, mix
+        self._sizes, self._lengths = sizes, lengths
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
@@ -69,8 +74,12 @@ class CachedLoader:
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
         if self._check_weights is not None:
             self._check_weights()
-        count, size, rows_of = len(self), self.batch_size, self._source()
-        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
+        count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
+        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch, views=self.views)
+        if self._lengths is not None:
+            order = grouped_by_length(
+                order, self._lengths, size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
+            )  # fmt: skip
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
@@ -78,16 +87,29 @@ class CachedLoader:
             chunk = order[first * size : last * size]
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             rows, parts = rows_of(chunk, size), iter(_parts(targets, len(chunk), size))
+            if self._sizes is not None:
+                parts = map(self._sizes.cut, parts, chunk.split(size))
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
+                if self._mix is not None:
+                    yield self._mixed(*moved((next(rows), next(parts)), place), epoch, number)
+                    continue
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
 
-    def _source(self) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
+    def _mixed(self, features: tuple[Tensor, ...], target: Any, epoch: int, number: int) -> tuple[Any, Any]:
+        """The batch with its samples mixed; shared tensors stay."""
+        at = next(at for at, tensor in enumerate(self._gatherer.frontier) if not tensor.shared)
+        own, target = mixed(self._mix, features[at], target, self._seed, epoch, number) if self._mix else (None, None)
+        return (*features[:at], own, *features[at + 1 :]), target
+
+    def _source(self, view: int) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
         """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""
         if self._resident is None:
-            self._gatherer.check_all_keys()
-            if self._device is not None and has_room(self._gatherer, self._device):
+            fits = self._device is not None and has_room(self._gatherer, self._device)
+            first, stop = (0, None) if fits else (view * self._num_samples, (view + 1) * self._num_samples)
+            self._gatherer.check_all_keys(first, stop)
+            if fits and self._device is not None:
                 self._resident = Resident(self._gatherer, self._device)
                 self._targets = moved(self._targets, self._device)
         if self._resident is not None:
@@ -138,7 +160,7 @@ _AT_ONCE = 4096  # samples of one copy
 
 def has_room(gatherer: Gatherer, device: torch.device) -> bool:
     """True if the device is a GPU, and all rows take a quarter of its free memory or less."""
-    if device.type != "cuda":
+    if device.type != "cuda" or any(tensor.is_varying for tensor in gatherer.frontier):
         return False
     of_sample = sum(tensor.bytes_per_sample for tensor in gatherer.frontier if not tensor.shared)
     return len(gatherer.keys) * of_sample <= _SHARE * torch.cuda.mem_get_info(device)[0]

@@ -47,6 +47,7 @@ class Manifest:
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
         row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
+        views: The most views of one sample that a fill has stored.
     """
 
     recipe: str = ""
@@ -59,6 +60,7 @@ class Manifest:
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
     row_s: float = 0.0
+    views: int = 1
 
     def names(self) -> tuple[str, ...]:
         """Every shard that is needed."""
@@ -145,6 +147,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
     return name
 
 
+# Considered: one numbered list that the next one replaces. Two builders, a copied cache and a stray file of a high
+# number would meet at one name there, and the last one would win.
 def manifest_names(folder: Path) -> list[str]:
     """Names of the manifests in a folder, oldest first."""
     with disk_errors("list", folder):
@@ -165,6 +169,8 @@ def without_shards(manifest: Manifest, names: Iterable[str]) -> Manifest:
     )
 
 
+# Snapshots hold inputs that go straight to the head. Keys and targets of every dataset could be kept too, but nothing
+# reads them: labels come from the dataset, so that a corrected label is never stale.
 def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tuple[Any, ...]) -> Manifest:
     """The manifest with this snapshot as the newest; the oldest goes where there are too many."""
     others = tuple(snapshot for snapshot in manifest.snapshots if snapshot != name)
@@ -187,11 +193,14 @@ def _union(manifests: list[Manifest]) -> Manifest:
             tensors=added.tensors or whole.tensors,
             written_by=added.written_by,
             row_s=added.row_s or whole.row_s,
+            views=max(added.views, whole.views),
         )
     replaced = dict.fromkeys(record for added in manifests for record in added.replaced)
     return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
 
 
+# A record that a shard is replaced counts only while what replaces it is on the disk, and only if no ring comes of
+# it: two merges at once must not remove each other's rows.
 def _without_replaced(whole: Manifest, present: set[str]) -> Manifest:
     """Leave out every shard whose rows are all in others that count and are on the disk.
 
@@ -255,7 +264,7 @@ def _parse(path: Path) -> Manifest:
             replaced=tuple((old, tuple(by)) for old, by in content["replaced"]), shared=content["shared"],
             snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
             tensors=tuple(content["tensors"]), written_by=content["written_by"],
-            row_s=float(content.get("row_s", 0.0)),
+            row_s=float(content.get("row_s", 0.0)), views=int(content.get("views", 1)),
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that Frostline does not write")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -23,6 +23,26 @@ class Recipe(Protocol):
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
         """What `extract` gives, in order."""
+        ...
+
+
+@runtime_checkable
+class FollowsLengths(Protocol):
+    """A frozen part that can take batches of any length, as a `Split` does."""
+
+    def follow_lengths(self, shorter: Any, longer: Any) -> None:
+        """Take batches of any length from now on; both batches hold the same samples at two lengths."""
+        ...
+
+    def prove_padded(
+        self,
+        inputs: Any,
+        features: tuple[Tensor, ...],
+        sizes: Mapping[str, Sequence[tuple[int, ...]]],
+        *,
+        is_left: bool,
+    ) -> None:
+        """Raise if what trains on these padded features is not the model, at the places of the samples."""
         ...
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable
+from frostline.core.padding import own_part, pad_rows
 from frostline.core.tolerances import relative_difference
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class RowProof:
         self._unusual += [kept(at) for at in found if scores[at] > least]
         self._unusual = sorted(self._unusual, key=lambda row: -row.score)[:most]
         self._ends = [*self._ends[:1], kept(len(inputs) - 1)] if self._ends else [kept(0), kept(len(inputs) - 1)]
+        if self.computer.padding is not None:  # the shortest and the longest sample
+            self._ends = [order(self._ends, key=_num_values) for order in (min, max)]
         num_left = _STEERED - (self._seen - len(inputs))
         if self.computer.is_steered and num_left > 0:
             self._prove_places([kept(at) for at in range(min(num_left, len(inputs)))])
@@ -142,10 +145,27 @@ class RowProof:
         for name in rows[0].features:
             tensor = features[name]
             for at, row in enumerate(rows):
-                difference = relative_difference(tensor[at], row.features[name])
+                difference = relative_difference(self._own_part(tensor[at], row.features[name]), row.features[name])
                 if difference > self.computer.tolerance_of(tensor):
+                    if self.computer.padding is not None and tensor[at].numel() != row.features[name].numel():
+                        raise row_depends_on_padding(name, row, rows, difference)
                     raise row_depends_on_batch(name, row.index, difference, self.computer.tolerance_of(tensor))
-        return tuple(features.values())
+        return tuple(self._as_loaded(name, own, rows) for name, own in features.items())
+
+    def _own_part(self, computed: Tensor, row: Tensor) -> Tensor:
+        """The places of a computed row that are the sample's own; the row as it is where nothing is padded."""
+        padding = self.computer.padding
+        if padding is None or computed.dim() != row.dim():
+            return computed
+        return own_part(computed, row.shape, is_left=padding.is_left)
+
+    def _as_loaded(self, name: str, computed: Tensor, rows: Sequence[_Row]) -> Tensor:
+        """A feature of a batch as a loader gives it: padded, where it is stored without padding."""
+        padding = self.computer.padding
+        if padding is None or name not in rows[0].features:
+            return computed
+        value = padding.value_of(name)
+        return pad_rows([row.features[name] for row in rows], value, is_left=padding.is_left).to(computed.device)
 
     def _scores(self, batch: Any, rows: dict[str, Tensor]) -> list[float]:
         """How unusual each sample is: the largest deviation of its statistics, in standard deviations so far."""
@@ -172,6 +192,23 @@ def row_depends_on_batch(name: str, index: int, difference: float, allowed: floa
         do="freeze the layers below it with frostline.freeze(model, through=...), so that BatchNorm uses its running "
         "statistics; a layer that mixes samples must stay trainable; or train with frostline.fit(..., cache=False).",
     )
+
+
+def row_depends_on_padding(name: str, row: _Row, rows: Sequence[_Row], difference: float) -> NotCacheable:
+    """A row that is another one beside a longer sample must not be stored."""
+    longest = max(tuple(own.features[name].shape) for own in rows)
+    return NotCacheable(
+        what=f"The output of {name!r} depends on the padding: beside a longer sample it is another one than alone.",
+        where=f"{name}, sample {row.index} of size {tuple(row.features[name].shape)} padded to {longest}",
+        received=f"relative difference {difference:.1e} at the places of the sample itself",
+        do="give the model an attention mask, and let positions count from the sample's own first place; layers "
+        "that mix places without a mask (convolutions, means over all places, BatchNorm in between) see the padding: pad all "
+        "samples to one size in the dataset, or train with frostline.fit(..., cache=False).",
+    )
+
+
+def _num_values(row: _Row) -> int:
+    return sum(tensor.numel() for tensor in row.features.values())
 
 
 def _statistics(tensor: Tensor, count: int) -> list[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frostline.caching.keys import as_words
 from frostline.caching.manifest import Manifest, write_manifest
+from frostline.caching.ragged import chosen_rows
 from frostline.caching.shards import KEYS
 from frostline.core.io import lock_file
 
@@ -41,13 +42,15 @@ class ShardWriter:
         opened: The recipe's folder.
         before_publish: Called before every shard: what is stored is proven before more is added.
         row_seconds: Seconds of one row, as measured by now.
+        views: Of each sample.
     """
 
     def __init__(
-        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0
-    ) -> None:
+        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0,
+        views: int = 1,
+    ) -> None:  # fmt: skip
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
-        self.row_seconds, self.tensors = row_seconds, opened.tensors
+        self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -74,7 +77,7 @@ class ShardWriter:
         with ExitStack() as hold:
             name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
             added = Manifest(
-                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds()
+                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views
             )  # fmt: skip
             write_manifest(self.manifests, added)
         self.published.append(name)
@@ -158,7 +161,7 @@ def _rewritten(
         kept = torch.from_numpy(np.nonzero(is_first_M[rows.starts[at] : rows.starts[at + 1]])[0])
         if not len(kept):
             continue
-        part = {key: tensor.index_select(0, kept) for key, tensor in rows.mapped[at].items()}
+        part = chosen_rows(rows.mapped[at], kept)
         if size + _num_bytes(part) > SHARD_BYTES:
             write()
             group, size = [], 0

@@ -108,6 +108,8 @@ def fit(
     keep_statistics: Annotated[
         bool, typer.Option("--keep-statistics", help="Running statistics of thawed BatchNorms stay as they are.")
     ] = False,
+    views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
+    augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -115,10 +117,7 @@ def fit(
     from frostline.recipes.schedules import thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
-        built, pixels = build_model(model), as_transform(size, mean, std)
-        dataset = load_data(data, built, pixels)
-        val_data = load_data(val, built, pixels) if val is not None else None
+        built, dataset, val_data = _loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         if val is not None and val_share is not None:
             raise DataError(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
@@ -129,12 +128,22 @@ def fit(
                                  warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
-            resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
-            patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
-            label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite, thaw=schedule,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache, resume=resume, heal=heal,
+            certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
+            metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
+            num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
+
+
+def _loaded(
+    model: str, data: str, val: str | None = None, *, pixels: tuple[int | None, str | None, str | None], seed: int = 0
+) -> tuple[Any, Any, Any]:
+    """(the model, its data, its validation data or None) that the options name; `pixels` are size, mean and std."""
+    seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
+    built, transform = build_model(model), as_transform(*pixels)
+    dataset = load_data(data, built, transform)
+    return built, dataset, load_data(val, built, transform) if val is not None else None
 
 
 def _outside(out: Path, data: str) -> Path:
@@ -207,11 +216,8 @@ def sweep(
     from frostline.recipes.sweep_command import settings_of, sweep_command
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(as_seed("frostline", "--seed", seed))
         settings = settings_of(lr=lr, weight_decay=weight_decay, dropout=dropout, width=width, optimizer=optimizer)
-        built, pixels = build_model(model), as_transform(size, mean, std)
-        dataset = load_data(data, built, pixels)
-        val_data = load_data(val, built, pixels) if val is not None else None
+        built, dataset, val_data = _loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         folder = _outside(as_path("frostline sweep", "--out", out), data)
         result = sweep_command(
             built, dataset, val_data, name=model, settings=settings, weights=weights, freeze=freeze,
@@ -230,8 +236,7 @@ def inspect(
     from frostline.recipes.commands import inspect_command
 
     with errors_in_four_parts(as_json=as_json):
-        built = build_model(model)
-        dataset = load_data(data, built, as_transform(size, mean, std))
+        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std))
         result = inspect_command(built, dataset, name=model, weights=weights, freeze=freeze, certificate=certificate)
         rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
         text = table(rows, ("layer", "type", "state", "parameters"))
@@ -253,9 +258,7 @@ def choose_depth(
     from frostline.recipes.commands import choose_depth_command
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(as_seed("frostline", "--seed", seed))
-        built = build_model(model)
-        dataset = load_data(data, built, as_transform(size, mean, std))
+        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std), seed=seed)
         report = choose_depth_command(
             built, dataset, name=model, weights=weights, certificate=certificate, samples=samples, epochs=epochs,
             seed=seed, num_workers=workers, cache=cache,
@@ -277,9 +280,7 @@ def checkup(
     from frostline.recipes.commands import checkup_command
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(as_seed("frostline", "--seed", seed))
-        built = build_model(model)
-        dataset = load_data(data, built, as_transform(size, mean, std))
+        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std), seed=seed)
         result = checkup_command(
             built, dataset, name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
             seed=seed, certificate=certificate, budget=budget,
@@ -361,10 +362,11 @@ def _existing(cache: str) -> FeatureCache:
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
+    from frostline.caching.cache import CELLS
+
     with errors_in_four_parts(as_json=as_json):
         entries = _existing(cache).entries()
-        rows = [(e.recipe[:12], str(e.rows), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries]
-        text = table(rows, ("recipe", "rows", "size", "tensors")) if rows else f"No features are stored in {cache}."
+        text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
         show({"entries": entries}, text, as_json=as_json)
 
 

@@ -93,10 +93,11 @@ def is_installed(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def asks_entropy(code: CodeType) -> bool:
-    """True if the code names random numbers of the operating system, or makes a generator without a seed."""
-    if _ENTROPY.intersection(code.co_names):
-        return True
+def entropy_in(code: CodeType) -> str | None:
+    """What the code asks for random numbers that have no seed: the system, or a generator made there; or None."""
+    if found := sorted(_ENTROPY.intersection(code.co_names)):
+        return found[0]
     instructions = [own for own in dis.get_instructions(code) if own.opname not in _BEFORE_CALLS]
     pairs = itertools.pairwise(instructions)
-    return any(own.argval in _MAKERS and then.opname.startswith("CALL") and then.arg == 0 for own, then in pairs)
+    made = [own for own, then in pairs if own.argval in _MAKERS and then.opname.startswith("CALL") and then.arg == 0]
+    return f"{made[0].argval}() without a seed" if made else None

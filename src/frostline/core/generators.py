@@ -29,6 +29,28 @@ def state_of(generator: Any) -> Any:
     return repr(getattr(generator, "bit_generator", generator).state)
 
 
+# A generator of normal numbers draws them in pairs and keeps the second one. Seeding has to clear it, or the first
+# number after a seed would be one of before.
+def seed_generator(generator: Any, seed: int) -> None:
+    """Put one of `GENERATORS` where this seed puts it, whatever it was asked before.
+
+    Args:
+        generator: The generator.
+        seed: Of 0 or more and below 2**63.
+    """
+    if isinstance(generator, random.Random):
+        generator.seed(seed)
+    elif isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.RandomState):
+        state: Any = generator.get_state(legacy=False)
+        kind = getattr(np.random, state["bit_generator"])
+        generator.set_state({**kind(seed).state, "has_gauss": 0, "gauss": 0.0})
+    else:
+        bits = getattr(generator, "bit_generator", generator)
+        bits.state = type(bits)(seed).state
+
+
 @contextmanager
 def kept_state(generator: Any) -> Generator[None]:
     """Inside, draw from one of `GENERATORS` as you like; outside, nobody can tell."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from frostline.core.errors import DataError, FrostlineError
 
@@ -32,7 +32,7 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
         names = cast("Mapping[Any, Any]", inputs)
         if not all(isinstance(name, str) for name in names):
             raise DataError(
-                what="A model takes inputs by name, and these have other keys.", where="the inputs",
+                what="The model takes its inputs by name, and this batch has other keys.", where="the inputs",
                 received=f"keys {', '.join(repr(name) for name in names)}", do="name the arguments of forward as keys.",
             )  # fmt: skip
         return model(**inputs)
@@ -176,7 +176,8 @@ def check_map_style(dataset: Any) -> None:
             received="batches instead of samples",
             do="pass loader.dataset, and batch_size=: the order, and the batches, are made here.",
         )  # fmt: skip
-    if isinstance(dataset, type) or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    is_stream = issubclass(type(dataset), IterableDataset)
+    if isinstance(dataset, type) or is_stream or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             what="The dataset is not a map-style dataset.",
             where=type(dataset).__name__,

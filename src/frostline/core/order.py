@@ -5,8 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_WINDOW = 50  # batches that are sorted together: wide enough for batches of like length, narrow enough for chance
 
-def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Tensor:
+
+def grouped_by_length(
+    order: Tensor, lengths: Tensor, batch_size: int, *, shuffle: bool, seed: int, epoch: int
+) -> Tensor:  # fmt: skip
+    """The same samples in another order, whose batches hold samples of like length.
+
+    Args:
+        order: (N,) positions of an epoch.
+        lengths: The length of the sample at every position that may occur.
+        batch_size: Samples per batch.
+        shuffle: Batches come in random order too.
+        seed: As of `epoch_order`.
+        epoch: As of `epoch_order`.
+
+    Example:
+        >>> order = grouped_by_length(torch.arange(4), torch.tensor([9, 2, 8, 3]), 2, shuffle=False, seed=0, epoch=0)
+        >>> order.tolist()
+        [1, 3, 2, 0]
+    """
+    windows = [own[lengths[own].argsort(stable=True)] for own in order.split(_WINDOW * batch_size)]
+    batches = list(torch.cat(windows).split(batch_size))
+    if shuffle:
+        generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch + 1) % 2**63)
+        full = batches if len(batches[-1]) == batch_size else batches[:-1]  # a batch that is not full stays the last
+        full = [full[at] for at in torch.randperm(len(full), generator=generator).tolist()]
+        batches = [*full, *batches[len(full) :]]
+    return torch.cat(batches)
+
+
+def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int, views: int = 1) -> Tensor:
     """Positions of the samples in the order of one epoch, the same on every machine and in every loop.
 
     Args:
@@ -14,6 +44,7 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Te
         shuffle: False gives 0, 1, 2, ...
         seed: Any integer.
         epoch: Counted from 0; another epoch is another order.
+        views: Of each sample; epoch e gives view e % views, at the positions from view * num_samples on.
 
     Returns:
         An int64 tensor of shape (num_samples,).
@@ -24,7 +55,8 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Te
         >>> torch.equal(*(epoch_order(9, shuffle=True, seed=1, epoch=4) for _ in range(2)))
         True
     """
+    first = epoch % views * num_samples
     if not shuffle:
-        return torch.arange(num_samples, device="cpu")
+        return torch.arange(first, first + num_samples, device="cpu")
     generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(num_samples, generator=generator, device="cpu")
+    return torch.randperm(num_samples, generator=generator, device="cpu").add_(first)

@@ -21,9 +21,11 @@ class FrontierTensor:
     Attributes:
         name: The module or call that produced it (`layer3`, `layer2.add_1`), or `input.KEY` for a model
             input that reaches the trainable part untouched.
-        shape: Its shape without the batch axis; of a shared tensor, its whole shape.
+        shape: Its shape without the batch axis; of a shared tensor, its whole shape. An axis that has another size for
+            other samples is -1.
         dtype: Its dtype as the frozen part produces it.
-        bytes_per_sample: What storing it costs for each sample; 0 if shared.
+        bytes_per_sample: What storing it costs for each sample; 0 if shared. With an axis of -1, what it costs at the
+            length that was recorded.
         shared: True if it is the same, to the bit, for every batch, and is stored once.
     """
 
@@ -36,7 +38,12 @@ class FrontierTensor:
     @property
     def is_input(self) -> bool:
         """True for a model input: kept with the snapshot, beside the targets, not with the features."""
-        return self.name.startswith("input.")
+        return self.name.startswith("input.") and not self.is_varying
+
+    @property
+    def is_varying(self) -> bool:
+        """True if samples differ in size: their rows are stored at their own size, model inputs among them."""
+        return -1 in self.shape
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class CacheFigures:
 
     `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
     time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
+    With `views`, each sample has so many rows: `computed` and `reused` count rows.
     """
 
     samples: int
@@ -143,6 +151,12 @@ class CacheFigures:
     path: str
     proven: int = 0
     row_s: float = 0.0
+    views: int = 1
+
+    def rows_text(self) -> str:
+        """What was computed and reused, for people."""
+        what = "samples" if self.views == 1 else f"rows of {self.views} views"
+        return f"{self.computed} {what} computed, {self.reused} reused"
 
 
 @dataclass(frozen=True)
@@ -167,7 +181,7 @@ class PhaseFigures:
         epochs = f"epochs {self.first_epoch} to {self.last_epoch}"
         rows = "not cached"
         if self.cache is not None:
-            rows = f"{self.cache.computed} samples computed, {self.cache.reused} reused"
+            rows = self.cache.rows_text()
         return f"phase {self.number}, {epochs}: {self.change or 'the line as it was'}; {rows}"
 
 

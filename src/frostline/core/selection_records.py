@@ -5,12 +5,158 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.core.summaries import as_json, sweep_text
+from frostline.core.summaries import as_json, depth_picture, depth_text, ranking_text, sweep_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from frostline.core.records import Epoch
+
+
+EVERYTHING = "(train everything)"  # how the line is named at which nothing is frozen
+
+
+@dataclass(frozen=True)
+class DepthRow:
+    """One line at which the model could be frozen.
+
+    Attributes:
+        through: What `freeze(through=)` takes; None where nothing is frozen, whose scores are those of the inputs.
+        probe: Score of a cross-validated linear probe on the features at this line, None without any.
+        probe_error: Its standard error over bootstrap resamples of held-out predictions.
+        knn: Score of the five nearest neighbours.
+        logme: LogME, log evidence per sample.
+        hscore: H-score; None for numbers.
+        regularized_hscore: H-score with a shrunk covariance; None for numbers.
+        effective_rank: In how many directions the features spread.
+        num_trainable: Elements of the parameters above the line.
+        bytes_per_sample: What a cache stores for each sample.
+        epoch_s: Seconds of an epoch over all training data without a cache, estimated from a measured step.
+        cached_epoch_s: The same with one.
+        total_s: Seconds of the whole training with a cache, its filling included; without one for the bottom line.
+        energy: Mean square of what the BatchNorm layers below this line are given, by their running statistics: 1 on
+            the data of pretraining. None without such layers.
+        why_not: Why the model cannot be frozen here; "" if it can.
+        reachable: The best probe of this line and of all above it: what training from here can reach at least, since
+            layers that train may stay as they are. It ranks lines more as fine-tuning does than `probe`. None without
+            any.
+    """
+
+    through: str | None
+    probe: float | None = None
+    probe_error: float | None = None
+    knn: float | None = None
+    logme: float | None = None
+    hscore: float | None = None
+    regularized_hscore: float | None = None
+    effective_rank: float | None = None
+    num_trainable: int = 0
+    bytes_per_sample: int = 0
+    epoch_s: float | None = None
+    cached_epoch_s: float | None = None
+    total_s: float | None = None
+    energy: float | None = None
+    why_not: str = ""
+    reachable: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The layer, or that everything trains."""
+        return EVERYTHING if self.through is None else self.through
+
+
+@dataclass(frozen=True, repr=False)
+class DepthReport:
+    """How many layers to reuse, and what it rests on; `print` it.
+
+    Attributes:
+        best: The layer to freeze through: the deepest line whose probe is within one standard error of the best one.
+            None where training everything is the better advice; `reason` explains it.
+        table: One row per line, from the bottom (everything trains) to the top (only the output layer trains).
+        advice: What to do, with the numbers it rests on, in one paragraph.
+        reason: Why this line was chosen, or none.
+        metric: What probe and neighbours score: `accuracy`, `balanced accuracy`, `mean F1` or `R2`.
+        baseline: What a constant prediction scores.
+        samples: Samples on which the lines were scored.
+        epochs: Epochs of the training whose time `total_s` is.
+        notes: What was left out or could not be measured.
+    """
+
+    best: str | None
+    table: tuple[DepthRow, ...]
+    advice: str
+    reason: str
+    metric: str
+    baseline: float
+    samples: int
+    epochs: int
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """All fields as one JSON object; numbers that are not finite are null."""
+        return as_json(self)
+
+    def svg(self) -> str:
+        """The probe's score by line, with two standard errors, as an SVG picture."""
+        return depth_picture(self)
+
+    def __str__(self) -> str:
+        return depth_text(self)
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class RankedModel:
+    """One model of a ranking.
+
+    Attributes:
+        name: What it was called by.
+        score: The probe's score at its best line.
+        low: Lower end of the 95% interval of `score`, by bootstrap.
+        high: Upper end.
+        line: The line of that score; None is the inputs.
+        behind: By how much it is behind the first, with the 95% interval of that difference on the same samples.
+        is_tied: True if that interval holds 0: the two cannot be separated by these samples.
+        report: What `choose_depth` returns for it.
+    """
+
+    name: str
+    score: float
+    low: float
+    high: float
+    line: str | None
+    behind: tuple[float, float, float]
+    is_tied: bool
+    report: DepthReport
+
+
+@dataclass(frozen=True, repr=False)
+class ModelRanking:
+    """Which pretrained model to start from; `print` it.
+
+    Attributes:
+        best: Name of the first model; None where the samples do not separate it from another one.
+        table: The models, the best first.
+        advice: What to do, in one paragraph.
+        metric: What is scored.
+        samples: Samples on which the models were scored.
+    """
+
+    best: str | None
+    table: tuple[RankedModel, ...]
+    advice: str
+    metric: str
+    samples: int
+
+    def to_json(self) -> str:
+        """All fields as one JSON object."""
+        return as_json(self)
+
+    def __str__(self) -> str:
+        return ranking_text(self)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)

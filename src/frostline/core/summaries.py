@@ -1,19 +1,23 @@
-"""Records in words: what a diagnosis, a healing and a training come to."""
+"""Records as text, JSON and pictures: diagnoses, healings, trainings, depth reports, rankings and sweeps."""
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding, FitResult, Healing
-    from frostline.core.selection_records import SweepResult
+    from frostline.core.selection_records import DepthReport, DepthRow, ModelRanking, SweepResult
 
 _NOTHING_TRAINS = frozenset({"FL404", "FL405", "FL406"})  # nothing is learnt; what does not train
 _MOST = 6  # other layers that are named
+_WIDTH = 110  # of a printed table; columns that do not fit are left out, and are in the JSON
+_HEIGHT, _STEP, _LEFT, _TOP = 220, 64, 56, 24  # of a picture, in pixels
 
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
@@ -24,8 +28,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
     if not diagnosis.findings:
         return "\n".join([_no_symptoms(diagnosis, judged), *_left_open(diagnosis)])
-    told = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
-    return "\n".join([*told, *_left_open(diagnosis), _conclusion(diagnosis)])
+    shown = [_finding_text(first, others) for first, *others in _groups(diagnosis)]
+    return "\n".join([*shown, *_left_open(diagnosis), _conclusion(diagnosis)])
 
 
 def healing_text(healing: Healing) -> str:
@@ -37,6 +41,11 @@ def healing_text(healing: Healing) -> str:
     elif kept:
         head = "Not healed: a treatment was kept, but the model is not good at the end."
     lines = [head, *(f"  before:  {line}" for line in _symptoms(healing.before))]
+    treated = {one.family for one in healing.treatments}
+    left = [
+        finding for finding in healing.before.findings if finding.outcome == "issue" and finding.family not in treated
+    ]
+    lines += [f"  do:      {advice}" for advice in dict.fromkeys(finding.advice for finding in left)]
     lines += [f"  tried:   {one.name} ({one.family}): {one.why}" for one in healing.treatments]
     lines += [f"  loss:    {healing.loss_before:.3g} before, {healing.loss_after:.3g} after, on held-out samples"]
     lines += [f"  after:   {line}" for line in _symptoms(healing.after)]
@@ -54,7 +63,7 @@ def fit_text(result: FitResult) -> str:
     measured = [f"{name} {value:.4g}" for name, value in {"training loss": last.train_loss, **scores}.items()]
     lines.append(f"  last epoch: {', '.join(measured)}")
     if result.cache is not None:
-        lines.append(f"  cache:      {result.cache.computed} samples computed, {result.cache.reused} reused")
+        lines.append(f"  cache:      {result.cache.rows_text()}")
     lines += [f"  {phase}" for phase in result.phases if len(result.phases) > 1]
     if result.out is not None:
         lines.append(f"  files:      {result.out}")
@@ -70,9 +79,68 @@ def sweep_text(result: SweepResult) -> str:
          f"{row.val_loss:.4f}", f"{row.best_epoch}/{row.epochs}", row.outcome)
         for row in result.table
     ]  # fmt: skip
-    told = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
+    heads = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
     count = f"{len(result.table)} heads over {result.samples} rows, compared on {result.held_out}"
-    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", told, *(f"note: {note}" for note in result.notes)])
+    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", heads, *(f"note: {note}" for note in result.notes)])
+
+
+def depth_text(report: DepthReport) -> str:
+    """The table of a depth report, its advice and its notes, within the width of a terminal."""
+    rows = [_cells(row, report.best is not None and row.through == report.best) for row in report.table]
+    header = ("", "freeze through", report.metric, "reach", "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
+              "epoch", "cached", f"{report.epochs} epochs")  # fmt: skip
+    why = [f"{row.name}: {row.why_not}" for row in report.table if row.why_not]
+    lines = [table(rows, header, width=_WIDTH), "", *_wrapped(report.advice)]
+    lines += [line for text in (*why, *report.notes) for line in _wrapped(f"note: {text}")]
+    return "\n".join(lines)
+
+
+def ranking_text(ranking: ModelRanking) -> str:
+    """The table of a ranking of models, best first, and its advice."""
+    rows = [
+        (one.name, f"{one.score:.3f}", f"{one.low:.3f} to {one.high:.3f}", one.line or "(inputs)",
+         f"{one.behind[0]:.3f} ({one.behind[1]:.3f} to {one.behind[2]:.3f})" if at else "",
+         "cannot be told apart" if at and one.is_tied else "")
+        for at, one in enumerate(ranking.table)
+    ]  # fmt: skip
+    header = ("model", ranking.metric, "95% interval", "best line", "behind the first", "")
+    return "\n".join([table(rows, header, width=_WIDTH), "", *_wrapped(ranking.advice)])
+
+
+def depth_picture(report: DepthReport) -> str:
+    """The probe's score by line, with two standard errors, as an SVG picture."""
+    rows = [row for row in report.table if row.probe is not None]
+    errors = [row.probe_error or 0.0 for row in rows]
+    values = [row.probe or 0.0 for row in rows]
+    low = min([report.baseline, *(v - 2 * e for v, e in zip(values, errors, strict=True))])
+    high = max([report.baseline, *(v + 2 * e for v, e in zip(values, errors, strict=True))])
+    scale = _HEIGHT / ((high - low) or 1.0)
+
+    def y(value: float) -> float:
+        return round(_TOP + (high - value) * scale, 1)
+
+    width = _LEFT + _STEP * max(1, len(rows)) + 20
+    right, base = width - 20, y(report.baseline)
+    parts = [f'<line x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}" stroke="#999" stroke-dasharray="4 3"/>',
+             f'<text x="{right}" y="{base - 4}" text-anchor="end">constant prediction</text>']  # fmt: skip
+    parts += [f'<text x="{_LEFT - 8}" y="{y(value) + 4}" text-anchor="end">{value:.2f}</text>'
+              for value in (low, (low + high) / 2, high)]  # fmt: skip
+    places = [_LEFT + _STEP * at + _STEP // 2 for at in range(len(rows))]
+    parts.append('<polyline fill="none" stroke="#1f77b4" stroke-width="1.5" points="'
+                 + " ".join(f"{x},{y(v)}" for x, v in zip(places, values, strict=True)) + '"/>')  # fmt: skip
+    for x, row, value, error in zip(places, rows, values, errors, strict=True):
+        is_best = report.best is not None and row.through == report.best
+        colour = "#d62728" if is_best else "#1f77b4"
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{y(value - 2 * error)}" y2="{y(value + 2 * error)}" '
+                     f'stroke="{colour}"/><circle cx="{x}" cy="{y(value)}" r="{5 if is_best else 3}" '
+                     f'fill="{colour}"/>')  # fmt: skip
+        below = _TOP + _HEIGHT + 14
+        parts.append(f'<text x="{x}" y="{below}" text-anchor="end" transform="rotate(-35 {x} {below})">'
+                     f'{escape("inputs" if row.through is None else row.name)}</text>')  # fmt: skip
+    height = _TOP + _HEIGHT + 100
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
+            f'font-size="11"><text x="{_LEFT}" y="14">{escape(report.metric)} of a linear probe, by line</text>'
+            f'{"".join(parts)}</svg>')  # fmt: skip
 
 
 def as_json(record: Any) -> str:
@@ -95,14 +163,57 @@ def plain(value: Any) -> Any:
     return _setting_text(value)
 
 
-def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
-    """Columns as wide as their widest entry."""
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], width: int | None = None) -> str:
+    """Columns as wide as their widest entry.
+
+    Args:
+        rows: Entries of each row.
+        header: Names of the columns.
+        width: Characters of a line: columns without entries, and the last ones beyond the width, are left out. None
+            takes all columns.
+    """
     everything = [header, *rows]
-    widths = [max(len(row[at]) for row in everything) for at in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    used = [at for at in range(len(header)) if width is None or any(row[at] for row in rows)]
+    widths = {at: max(len(row[at]) for row in everything) for at in used}
+    while width is not None and sum(widths.values()) + 2 * len(widths) > width and len(widths) > 3:
+        widths.pop(max(at for at in widths if at < max(widths)))
+    lines = ["  ".join(row[at].ljust(wide) for at, wide in widths.items()).rstrip() for row in everything]
+    return "\n".join([lines[0], "  ".join("-" * wide for wide in widths.values()), *lines[1:]])
+
+
+def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
+    probe = "" if row.probe is None else f"{row.probe:.3f} ± {row.probe_error or 0:.3f}"
+    rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
+    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
+            _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
+            _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
+            seconds(row.total_s))  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _count(value: int) -> str:
+    return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value:,}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds, minutes or hours, with two or three digits."""
+    if value is None:
+        return ""
+    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if value >= 2 * length:
+            return f"{value / length:.1f} {unit}" if value < 100 * length else f"{value / length:.0f} {unit}"
+    return f"{value:.2f} s"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _setting_text(value: Any) -> str:

@@ -9,3 +9,4 @@ from frostline.data.labels import labels_of as labels_of
 from frostline.data.subsets import Part as Part
 from frostline.data.subsets import split_share as split_share
 from frostline.data.transforms import CenterCrop as CenterCrop
+from frostline.data.transforms import RandomCrop as RandomCrop

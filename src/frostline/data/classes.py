@@ -86,7 +86,12 @@ class Renumbered(Part):
         self._numbers, self.classes = numbers, classes
 
     def __getitem__(self, index: int) -> Any:
-        item = self.dataset[index]
+        return self._with_number(self.dataset[index])
+
+    def _from_source(self, source: Any, index: int) -> Any:
+        return self._with_number(super()._from_source(source, index))
+
+    def _with_number(self, item: Any) -> Any:
         if isinstance(item, dict):
             return {key: self._renumbered(value) if key in LABEL_KEYS else value for key, value in item.items()}
         inputs, target = item

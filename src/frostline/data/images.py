@@ -79,8 +79,15 @@ class ImageFolder:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        path = self.paths[index]
-        return decoded(path, self.transform, self._background, self._range), self.labels[index]
+        return self.from_source(self.source(index), index)
+
+    def source(self, index: int) -> Any:
+        """The upright image in RGB, before the transform: it is decoded once for all views of a sample."""
+        return decoded(self.paths[index], _as_it_is, self._background, self._range)
+
+    def from_source(self, image: Any, index: int) -> tuple[Any, int]:
+        """The item, from what `source` gave."""
+        return _to_tensor(image) if self.transform is None else self.transform(image), self.labels[index]
 
     def sample_key(self, index: int) -> bytes:
         """Digest of the file's bytes; hashed again only if the file changed since."""
@@ -177,6 +184,8 @@ def _to_rgb(image: Any, path: Path, background: tuple[int, ...], value_range: tu
     return image.convert("RGB")
 
 
+# Numbers of more than 8 bits have no agreed white: depth maps, scans and X-rays use their own. A guess would change
+# every feature, so the range comes from the format or the caller.
 def _scaled(values: Any, low_high: tuple[float, float] | None, mode: str, path: Path) -> Any:
     """Numbers of any range as 8 bits."""
     low, high = float(values.min()), float(values.max())
@@ -212,6 +221,10 @@ def _value_range(given: Any) -> tuple[float, float] | None:
         raise _wrong("A range of numbers needs two ends.", "ImageFolder(value_range)", repr(given),
                      "pass (black, white), such as (0, 1) or (0, 4095).")  # fmt: skip
     return black, white
+
+
+def _as_it_is(image: Any) -> Any:
+    return image
 
 
 def _to_tensor(image: Any) -> Tensor:

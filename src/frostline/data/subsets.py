@@ -10,6 +10,7 @@ from frostline.core.arguments import as_count, as_items, as_number, as_seed
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import check_map_style, describe
+from frostline.core.stages import stages_of
 from frostline.data.labels import labels_of
 
 
@@ -24,6 +25,9 @@ class Part:
             self.fingerprint = dataset.fingerprint
         if hasattr(dataset, "target"):
             self.target = self._target
+        self._stages = stages_of(dataset)
+        if self._stages is not None:
+            self.source, self.from_source = self._source, self._from_source
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -36,6 +40,12 @@ class Part:
 
     def _target(self, index: int) -> Any:
         return self.dataset.target(self.indices[index])
+
+    def _source(self, index: int) -> Any:
+        return self._stages[0](self.indices[index]) if self._stages else None
+
+    def _from_source(self, source: Any, index: int) -> Any:
+        return self._stages[1](source, self.indices[index]) if self._stages else None
 
 
 def _index(at: Any, count: int) -> int:

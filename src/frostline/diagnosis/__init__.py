@@ -7,6 +7,7 @@ from frostline.diagnosis.experiments.trial import Patient as Patient
 from frostline.diagnosis.experiments.trial import train as train
 from frostline.diagnosis.monitor.evidence import facts_of_input as facts_of_input
 from frostline.diagnosis.monitor.monitor import Monitor as Monitor
+from frostline.diagnosis.monitor.streaming import JsonLines as JsonLines
 from frostline.diagnosis.probes.loss import probe_loss as probe_loss
 from frostline.diagnosis.rules.judge import all_of as all_of
 from frostline.diagnosis.rules.judge import diagnosis_of as diagnosis_of

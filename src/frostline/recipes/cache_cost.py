@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frostline.caching import FillPlan, FrozenPart
 
 # Beside its features, a row costs its key, the watch over generators and its share of the proof: 0.24 ms. Features are
 # hashed, written, synchronised, read again and merged: 150 MB/s. In an epoch they are gathered from memory: 2 GB/s and
@@ -66,6 +71,21 @@ class CacheCost:
                 f"{text} It pays from the next run with the same frozen part; cache=False (--no-cache) leaves it out."
             )
         return f"{text} The features are too large for it: freeze more layers, or use cache=False (--no-cache)."
+
+
+def warn_of_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan) -> None:
+    """Write to standard error, before a cache is filled, if it saves no time in this run.
+
+    Args:
+        part: The frozen part.
+        num_epochs: Epochs that the rows serve.
+        row_s: Seconds to read a sample and to run the frozen part for it, where no fill has measured them.
+        plan: Of the fill.
+    """
+    row_bytes = sum(tensor.bytes_per_sample for tensor in part.frontier if not tensor.shared)
+    cost = CacheCost(plan.num_samples // plan.views, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
+    if plan.num_missing and not cost.pays:
+        sys.stderr.write(f"cache: {cost}\n")
 
 
 def _seconds(value: float) -> str:

@@ -15,15 +15,16 @@ import torch
 from frostline.caching import FeatureCache, Proofs, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_names, as_seed, check_flag, check_model
-from frostline.core.depth_report import DepthReport
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.mismatch import told_mismatch
 from frostline.core.restore import kept_generators, kept_modes, plain_ambient, plain_calls
+from frostline.core.selection_records import DepthReport
 from frostline.data import Part, labels_of
 from frostline.recipes.cache_cost import CacheCost
-from frostline.recipes.prepare import InPrecision, precision_of, store_of
+from frostline.recipes.model_precision import InPrecision, precision_of
+from frostline.recipes.run_cache import cache_of
 from frostline.selection import (
     Taps,
     choose,
@@ -35,7 +36,7 @@ from frostline.selection import (
     targets_from,
 )
 from frostline.splitting import remembered_split
-from frostline.training import in_dtype
+from frostline.training import compares_numbers, in_dtype
 from frostline.transfer import freeze, passing_freeze, thaw
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.caching import CachedDataset
-    from frostline.core.depth_report import DepthRow
+    from frostline.core.selection_records import DepthRow
     from frostline.selection import Line, Targets
     from frostline.selection.scores import Scored
 
@@ -104,9 +105,12 @@ def choose_depth(
 
 def measured(
     model: nn.Module, train: Any, candidates: Sequence[str] | None, samples: int, cache: Any, epochs: int,
-    batch_size: int, num_workers: int, seed: int, progress: bool,
+    batch_size: int, num_workers: int, seed: int, progress: bool, loss: Any = None,
 ) -> Depth:  # fmt: skip
-    """As `choose_depth`, with the held-out predictions that the report rests on."""
+    """As `choose_depth`, with the held-out predictions that the report rests on.
+
+    With `loss`, as `fit` takes it, whole numbers are classes only where the loss takes classes.
+    """
     check_model("choose_depth", model, needs=())
     batches.check_map_style(train)
     names = as_names("choose_depth", "candidates", candidates) if candidates is not None else None
@@ -116,10 +120,11 @@ def measured(
     )
     num_workers = as_count("choose_depth", "num_workers", num_workers, least=0)
     seed, progress = as_seed("choose_depth", "seed", seed), check_flag("choose_depth", "progress", progress)
-    store = cache if isinstance(cache, FeatureCache) else store_of(True, None) if cache is True else FeatureCache(cache)
+    store = cache if isinstance(cache, FeatureCache) else cache_of(True, None) if cache is True else FeatureCache(cache)
     model, _ = unwrapped(model)
     check_initialized(model, "choose_depth(model)")
-    labels = labels_of(train)
+    has_numbers = compares_numbers(loss)
+    labels = None if has_numbers else labels_of(train)
     part = Part(train, sample_rows(len(train), samples, None if labels is None else labels.numpy(), seed).tolist())
     with plain_ambient(default_dtype_of(model)), plain_calls(model), kept_generators(), kept_modes(model):
         example, read_s = _example(model, part)
@@ -131,7 +136,8 @@ def measured(
             lines, taps, data = _stored(model, find_lines(model, example, names), example, store, fill)
             loaded = list(data.loader(_BATCH, device="cpu"))
         times = step_times(model, lines, example)
-    targets = targets_from(torch.cat([target for _, target in loaded]), seed)
+    given = torch.cat([target for _, target in loaded])
+    targets = targets_from(given.double() if has_numbers else given, seed)
     parts = [torch.cat(own).numpy() for own in zip(*(features for features, _ in loaded), strict=True)]
     columns = dict(zip((tensor.name for tensor in taps.frontier), parts, strict=True))
     rows, probes = scored_lines(lines, taps, columns, targets)

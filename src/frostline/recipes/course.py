@@ -26,22 +26,24 @@ _ORDER = ("issue", "tip", "passed", "not judged", "not applicable")
 
 
 class RunCourse:
-    """Collects what each phase comes to.
+    """Times, cache figures and findings of the phases of a run.
 
     Args:
         line: The frost line of the run.
         seed: Of the generators while a phase is prepared.
         watching: The monitor of the run, or None.
         fills: Features are kept: those of lines below, which later phases need, before the first one.
-        tells: Say on standard error what is planned, and at every line which rows are reused and computed.
+        is_verbose: Print the plan, and at every line which rows are reused and computed, to standard error.
 
     Attributes:
         phases: Those that ran an epoch in this process.
         figures: Of the training data: rows computed and reused in all phases, in the folder of the last.
     """
 
-    def __init__(self, line: MovingLine, seed: int, watching: Watching | None, *, tells: bool, fills: bool) -> None:
-        self._line, self._seed, self._watching, self._tells = line, seed, watching, tells and line.is_moving
+    def __init__(
+        self, line: MovingLine, seed: int, watching: Watching | None, *, is_verbose: bool, fills: bool
+    ) -> None:
+        self._line, self._seed, self._watching, self._is_verbose = line, seed, watching, is_verbose and line.is_moving
         self._fills = fills
         self._ready: Ready | None = None  # at the line before
         self.phases: tuple[PhaseFigures, ...] = ()
@@ -56,17 +58,19 @@ class RunCourse:
         Args:
             phase: Which one.
             progress: Of the run.
-            make_ready: callable(earlier=ready) that splits the model at its line, and fills the cache. It gets what was
-                made ready at the line before; generators are put back.
+            make_ready: callable(epochs that the rows serve, what was made ready at the line before) that splits the
+                model at its line, and fills the cache; generators are put back.
         """
-        if self._tells and self._ready is None:
+        if self._is_verbose and self._ready is None:
             sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
             for _ in self._line.lines_below() if self._fills and self._ready is None else ():
-                self._make_ready(make_ready, "a line below, for a later phase")
+                self._make_ready(make_ready, "a line below, for a later phase",
+                                 self._line.num_epochs(progress, of_run=True))  # fmt: skip
             promise = FrozenState(self._line.model)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
-            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins)
+            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins,
+                                     self._line.num_epochs(progress))  # fmt: skip
         first, started = len(progress.history) + 1, time.perf_counter()
         with ready.around:
             yield ready
@@ -81,12 +85,12 @@ class RunCourse:
             found = self._watching.diagnosis(ready, progress.history[first - 1 :])
             self._diagnoses += [found] if found is not None else []
 
-    def _make_ready(self, make_ready: Callable[..., Ready], what: str) -> Ready:
+    def _make_ready(self, make_ready: Callable[..., Ready], what: str, num_epochs: int) -> Ready:
         seed_generators(self._seed)
-        self._ready = ready = make_ready(earlier=self._ready)
+        self._ready = ready = make_ready(num_epochs, self._ready)
         self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
         self.figures = _joined(self.figures, ready.figures)
-        if self._tells:
+        if self._is_verbose:
             sys.stderr.write(f"{what}; {ready.line or 'nothing is cached'}\n")
         return ready
 
@@ -98,7 +102,7 @@ class RunCourse:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """What the rules say of all phases: of each rule and layer the most severe; None where nothing was watched."""
+        """The findings of all phases: of each rule and layer the most severe; None without a monitor."""
         if len(self._diagnoses) < 2:
             return self._diagnoses[0] if self._diagnoses else None
         worst: dict[tuple[str, str | None], Finding] = {}

@@ -22,8 +22,8 @@ from frostline.core.arguments import as_path
 from frostline.core.doors import public
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.io import check_new, make_folder, publish_new
+from frostline.recipes.image_steps import steps_of
 from frostline.recipes.predict import LoadedRun, batches_of, load
-from frostline.recipes.preparation import steps_of
 from frostline.remedies import fold_batchnorm
 from frostline.training import output_of
 

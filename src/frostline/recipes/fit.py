@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
@@ -39,11 +39,14 @@ from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
-from frostline.recipes.prepare import prepare
+from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
+from frostline.recipes.viewed_data import check_collate, viewed_data, without_views
 from frostline.training import (
+    Progress,
     Settings,
+    Watch,
     begin_training,
     check_closure,
     check_metric_targets,
@@ -52,6 +55,7 @@ from frostline.training import (
     describe_callable,
     describe_data,
     describe_frozen,
+    describe_line,
     describe_model,
     describe_optimizer,
     has_checkpoint,
@@ -66,6 +70,7 @@ from frostline.training import (
     make_scheduler,
     num_counted,
     run_training,
+    settle,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -99,7 +104,7 @@ def fit(
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
-    init_head: str | None = None,
+    init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -121,7 +126,7 @@ def fit(
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first; `"auto"` takes the line that `frostline.choose_depth` finds best for
-            `train`, and says so. Or a schedule that freezes more while the model trains: `"converged"`,
+            `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches.
@@ -149,6 +154,12 @@ def fit(
         init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
             and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
             the model has.
+        views: Of training data with random augmentation, store so many views of each sample, each drawn with seeds of
+            its own that no `seed` changes. Every epoch trains on the next view, and begins again with the first after
+            the last one. An uncached run (`cache=False`) has the same views and losses. None takes the data for
+            deterministic.
+        collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
+            training it may only pad. None stacks items of one size.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -171,48 +182,48 @@ def fit(
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    val = _checked_val(train, val, loss, metrics)
-    _tell_data(train, val, again, is_told=progress)
+    check_collate(collate_fn, train, views)
+    shown = viewed_data(train, views, epochs)
+    val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
+    _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
-    (asked, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
-    through, moves = chosen_line(asked, moves, model, train, device=fabric.device, cache=cache, out=folder,
-                                 resume=again, epochs=epochs, batch_size=batch_size, num_workers=num_workers, seed=seed,
-                                 progress=progress)  # fmt: skip
+    (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
+    setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
+                          num_workers, collate_fn=collate_fn)  # fmt: skip
+    model.to(fabric.device)
+    through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
-        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
+        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
-        watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
+        watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
-            healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
-            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-            described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
-                         **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if asked == "auto" else {}), **start_text(init_head),
-                         **_described(model, train, val, loss, scheduler, metrics, folder or again)}  # fmt: skip
-            settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
-                                again, described, progress, watching.around if watching else None,
-                                partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
-                                class_names(train))  # fmt: skip
+            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
+            described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
+                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
+            settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
+                                 described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
-            course = RunCourse(line, seed, watching, tells=progress, fills=cache is not False)
+            course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
             for phase in line.phases(done):
-                make_ready = partial(
-                    prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
-                    seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
-                )  # fmt: skip
-                with course.of(phase, done, make_ready) as ready:
-                    start_solved(init_head, ready.module, ready.train, loss, run=done, seed=seed, is_told=progress)
+                with course.of(phase, done, partial(prepare, setup)) as ready:
+                    start_solved(init_head, ready, setup, run=done)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip
-    if (diagnosis := course.diagnosis) is not None and progress:
+    return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _result(
+    done: Progress, course: RunCourse, healed: Healed, folder: Path | None, started: float, *, is_told: bool
+) -> FitResult:
+    """What the run has come to; its findings are printed."""
+    if (diagnosis := course.diagnosis) is not None and is_told:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
@@ -230,20 +241,38 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
         return
     if again is not None and not has_checkpoint(again):
         sys.stderr.write(f"There is no run to resume in {again}: this one starts anew.\n")
-    sys.stderr.write(f"data: {sample_counts(train, val)}\n")
+    views = f"; {train.count} views of each training sample" if isinstance(train, Views) else ""
+    sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
+
+
+def _healed(
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
+) -> Healed:
+    """The optimizer, after the model was healed if the caller wants it."""
+    new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
+    if not is_asked:
+        return Healed(new_optimizer())
+    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
+                      seed=setup.seed, progress=setup.progress)  # fmt: skip
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
     return make_optimizer(optimizer, model.parameters(), lr)
 
 
-def _described(
-    model: nn.Module, train: Any, val: Any, loss: Any, scheduler: Any, metrics: Any, folder: Path | None
-) -> dict[str, Any]:
-    """What a resumed run must have as well, beside its numbers."""
-    return {"loss": describe_callable(loss), "scheduler": describe_callable(scheduler), "metrics": list(metrics),
-            "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
-            "frozen layers": describe_frozen(model) if folder is not None else ""}  # fmt: skip
+def _settings(
+    setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
+    described: dict[str, Any], watch: Watch | None,
+) -> Settings:  # fmt: skip
+    """The settings of the training loop; `described` gets what a resumed run must have as well."""
+    model, train, folder = setup.model, without_views(setup.train), setup.out
+    described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
+                  "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
+                  "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
+                  "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
+    return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
+                    partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
+                    class_names(train))  # fmt: skip
 
 
 def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:
@@ -253,6 +282,9 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
+    for path in (folder, again):
+        if path is not None:
+            settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),
@@ -286,11 +318,13 @@ def _frozen(model: nn.Module, through: str | None, *, is_moving: bool) -> Genera
         yield
 
 
-def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any]) -> Any:
+def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
     """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
     val = with_classes_of(train, val)
     for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
-        if data is not None and not isinstance(data, CachedDataset):  # its samples are filled already
+        if (
+            data is not None and not has_collate and not isinstance(data, CachedDataset)
+        ):  # its samples are filled already
             check_targets(data, loss, where)
     if val is not None and not isinstance(val, CachedDataset):
         check_metric_targets(metrics, val, labels_of(val))

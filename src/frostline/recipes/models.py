@@ -11,8 +11,9 @@ from torch import nn
 
 from frostline.core.arguments import as_numbers, as_path
 from frostline.core.errors import DataError, nearest
-from frostline.data import Arrays, CenterCrop, ImageFolder, load_arrays
+from frostline.data import Arrays, CenterCrop, ImageFolder, RandomCrop, load_arrays
 
+_AUGMENTED = ("crop", "flip", "colour")
 _LOOKED_AT = 8  # images whose sizes are compared before anything is computed
 
 
@@ -95,6 +96,45 @@ def as_transform(size: int | None, mean: str | None, std: str | None) -> CenterC
         return None
     colours = {"mean": mean, "std": std}
     return CenterCrop(size, **{name: as_numbers(f"--{name}", given) for name, given in colours.items() if given})
+
+
+def augmented_images(images: ImageFolder | Arrays, model: nn.Module, text: str) -> ImageFolder:
+    """The same images under a random crop, in the size and colours of their preparation.
+
+    Args:
+        images: As `load_data` gives them.
+        model: Of which size and colours are taken where no option sets them.
+        text: Of `--augment`: crop, flip and colour, with commas.
+
+    Raises:
+        DataError: If these are arrays, a name is unknown, or the size is not known.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if odd := [name for name in names if name not in _AUGMENTED]:
+        raise DataError(
+            what="There is no such augmentation.", where="--augment", received=repr(odd[0]),
+            do=f"use {nearest(odd[0], [*_AUGMENTED])}; several with commas: --augment crop,flip,colour.",
+        )  # fmt: skip
+    if not isinstance(images, ImageFolder):
+        raise DataError(
+            what="Arrays are used as they are: there are no views of them.", where="--views and --augment",
+            received="a file of arrays", do="pass a folder of images; or use the library, with a dataset whose items "
+            "are random: frostline.fit(model, train, views=4).",
+        )  # fmt: skip
+    given = images.transform
+    if not isinstance(given, CenterCrop):
+        config = _timm(type(model).__name__).data.resolve_model_data_config(model) if given is not None else None
+        if config is None:
+            raise DataError(
+                what="The size of the images for this model is not known.", where="--views and --augment",
+                received="a model without a configuration of its images, and no --size",
+                do="add --size, such as --size 224.",
+            )  # fmt: skip
+        given = CenterCrop(config["input_size"][-1], config["mean"], config["std"])
+    options: dict[str, Any] = {"flip": 0.5 * ("flip" in names), "colour": 0.4 * ("colour" in names)}
+    if "crop" not in names:
+        options["scale"] = (1.0, 1.0)
+    return ImageFolder(images.root, RandomCrop(given.size, given.mean, given.std, **options))
 
 
 def _timm_model(name: str) -> nn.Module:

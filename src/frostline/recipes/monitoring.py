@@ -1,17 +1,17 @@
-"""The monitor inside of `fit`: where its numbers go while the epochs run, and what it comes to at the end."""
+"""The monitor inside of `fit`: where its numbers go while the epochs run, and the findings at the end."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from frostline.core.io import make_folder
-from frostline.diagnosis import Monitor, all_of, diagnosis_of, judge, probe_loss
+from frostline.diagnosis import JsonLines, Monitor, all_of, diagnosis_of, judge, probe_loss
 from frostline.diagnosis.rules import input_scale
 from frostline.training import log_figures, not_finite
 
@@ -34,17 +34,21 @@ class Watching:
     """Watches the epochs of one run: records to `health.jsonl`, gradients by layer to Fabric's loggers.
 
     Args:
+        model: The whole model of the run.
         fabric: Lightning Fabric, with the loggers of the run, if any.
         folder: Of the run, or None.
         loss: callable(output, target) -> scalar.
         asks_loss: True if the loss may be probed with made outputs; one that counts its calls may not.
     """
 
-    def __init__(self, fabric: Any, folder: Path | None, loss: Callable[..., Tensor], *, asks_loss: bool) -> None:
-        self._fabric, self._folder, self._loss = fabric, folder, loss
+    def __init__(
+        self, model: nn.Module, fabric: Any, folder: Path | None, loss: Callable[..., Tensor], *, asks_loss: bool
+    ) -> None:
+        self._model, self._fabric, self._folder, self._loss = model, fabric, folder, loss
         self._monitor: Monitor | None = None
         self._facts: LossFacts | None = None
         self._asks_loss = asks_loss
+        self._holds_strangers = False
 
     def loss(self, output: Any, target: Any) -> Tensor:
         """The loss itself; at its first call it is also probed, whether it fits the model's outputs."""
@@ -63,19 +67,23 @@ class Watching:
             if numbers:
                 log_figures(self._fabric, numbers, first_step + step)
 
-        path = None
-        if self._folder is not None:
-            make_folder(self._folder)
-            path = _free_name(self._folder)
-        with Monitor(module, optimizer, path=path, log=log if self._fabric.loggers else None) as self._monitor:
+        own = {id(parameter) for parameter in self._model.parameters()}
+        self._holds_strangers = any(id(one) not in own for group in optimizer.param_groups for one in group["params"])
+        records = self._folder / "health.jsonl" if self._folder is not None else None
+        if records is not None:
+            make_folder(records.parent)
+        log_to = log if self._fabric.loggers else None
+        with _RunMonitor(module, optimizer, log_to, records, first_step) as self._monitor:
             yield self._monitor
 
     def diagnosis(self, ready: Ready, history: Sequence[Epoch]) -> Diagnosis | None:
-        """What the rules say of the run; None where no epoch was left to run."""
+        """The findings of the run; None where no epoch was left to run."""
         if self._monitor is None:
             return None
         odd = tuple((epoch.epoch, name, value) for epoch in history for name, value in not_finite(epoch).items())
         evidence = replace(self._monitor.evidence, loss=self._facts, validation=odd)
+        if not self._holds_strangers:  # layers below the head, or of a later phase, are none
+            evidence = replace(evidence, holds_strangers=False)
         found = judge(evidence)
         if ready.figures is None:
             return found
@@ -84,11 +92,22 @@ class Watching:
         return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs() if is_through else None)], cause=None)
 
 
+class _RunMonitor(Monitor):
+    """A monitor whose records go on in the one file of a run, with steps counted from its beginning."""
+
+    def __init__(
+        self, module: nn.Module, optimizer: Optimizer, log: Callable[..., None] | None, records: Path | None,
+        first_step: int,
+    ) -> None:  # fmt: skip
+        super().__init__(module, optimizer, log=log)
+        self._open = partial(JsonLines, records, first_step) if records is not None else None
+
+
 def _of_inputs(evidence: Evidence, inputs: InputFacts | None) -> list[Finding]:
     """The trained part gets features, not inputs in a chosen unit: those are judged."""
     found = input_scale.check(replace(evidence, inputs=inputs))
-    spoken = {"issue", "tip"}
-    return [replace(f, advice=f.advice + _PRETRAINED) if f.outcome in spoken else f for f in found]
+    shown = {"issue", "tip"}
+    return [replace(f, advice=f.advice + _PRETRAINED) if f.outcome in shown else f for f in found]
 
 
 def tell(diagnosis: Diagnosis) -> None:
@@ -97,16 +116,12 @@ def tell(diagnosis: Diagnosis) -> None:
     lines = [line for line in every if not line.startswith("Could not be evaluated:")]
     if diagnosis.not_judged:  # their reasons are those of any monitor: it does not probe the loss, nor compare weights
         codes = ", ".join(sorted({finding.code for finding in diagnosis.not_judged}))
-        lines.append(f"Not evaluated while training: {codes}. A checkup evaluates them, or says why not.")
+        lines.append(
+            f"Not evaluated while training: {codes}. A checkup evaluates them, or states the reason why it cannot."
+        )
     sys.stderr.write("\n        ".join([f"health: {first}", *lines]) + "\n")
     if not diagnosis.is_healthy:
         sys.stderr.write(
             "        frostline.checkup finds the cause by trials on a copy (frostline checkup on the command line); "
             "frostline.heal (--heal) treats it.\n"
         )
-
-
-def _free_name(folder: Path) -> Path:
-    """`health.jsonl`, or with a number behind it: a resumed run goes on in a file of its own."""
-    names = (folder / ("health.jsonl" if at == 1 else f"health-{at}.jsonl") for at in count(1))
-    return next(path for path in names if not path.exists())

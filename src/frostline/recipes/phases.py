@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,14 @@ import torch
 from frostline.core.errors import DataError
 from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_modes
-from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
+from frostline.recipes.line_steps import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
-from frostline.training import Progress, add_groups, at_share, needs_closure, put_back
+from frostline.training import Progress, add_groups, at_share, groups_of, needs_closure, put_back
 from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
@@ -61,6 +63,7 @@ class MovingLine:
         schedule: Moves the line; None: it stays, and the run is one phase.
         epochs: Of the run.
         has_val: There is validation data.
+        inputs: callable() -> a few samples where the model is, by which a schedule by rule without layers finds them.
 
     Attributes:
         model: The model.
@@ -73,17 +76,19 @@ class MovingLine:
     """
 
     def __init__(
-        self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool
-    ) -> None:
+        self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool,
+        inputs: Callable[[], Any] = lambda: None,
+    ) -> None:  # fmt: skip
         self.model, self._schedule, self._epochs = model, schedule, epochs
         self._own_modes: dict[nn.Module, bool] = {}  # of layers that were frozen, before that
-        self._moves = _moves_of(model, schedule)
+        self._moves = _moves_of(model, schedule, inputs)
         with passing_freeze(model):
             first = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
             self.plan = (Phase(1, 1), *(self._planned(number) for number in range(len(self._moves))))
         self.trains = frozenset(first.union(*(phase.parameters for phase in self.plan)))
         self._made = 0
-        self._groups: list[int | None] = [None] * len(self._moves)
+        self._groups: list[list[int]] = [[] for _ in self._moves]
+        self._put_groups_back: Callable[[], None] = lambda: None
         self._optimizer: Optimizer | None = None
         self._before: dict[str, Tensor] = {}
         _check_run(schedule, self.plan, epochs, has_val=has_val)
@@ -100,9 +105,16 @@ class MovingLine:
 
     @contextmanager
     def settled(self) -> Generator[None]:
-        """After the block modes are as before; layers that were thawed inside follow the mode of the model again."""
-        with kept_modes(self.model):
-            yield
+        """After the block modes are as before; layers that were thawed inside follow the mode of the model again.
+
+        After an error, the optimizer has the groups that it had.
+        """
+        try:
+            with kept_modes(self.model):
+                yield
+        except BaseException:
+            self._put_groups_back()
+            raise
         for module, own in self._own_modes.items():
             if not is_pinned(module):
                 module.training = self.model.training and own
@@ -119,9 +131,22 @@ class MovingLine:
             )  # fmt: skip
         if isinstance(self._schedule, ThawSchedule):
             named, self._optimizer = dict(self.model.named_parameters()), optimizer
-            later = [([named[name] for name in phase.parameters], phase.share) for phase in self.plan[1:]]
+            later = [([(name, named[name]) for name in phase.parameters], phase.share) for phase in self.plan[1:]]
+            self._put_groups_back = groups_of(optimizer)
             self._groups = add_groups(optimizer, later)
+            self.plan = (self.plan[0], *map(self._with_rate, self.plan[1:], self._groups))
         return optimizer
+
+    def _with_rate(self, phase: Phase, groups: list[int]) -> Phase:
+        """The phase with the rate that its layers have in the optimizer."""
+        assert self._optimizer is not None
+        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        return replace(phase, share=rates[groups[0]] / rates[0]) if groups and rates[0] else phase
+
+    def num_epochs(self, progress: Progress, *, of_run: bool = False) -> int:
+        """Epochs that are left of the phase, at most, or of the run."""
+        ahead = [epoch - 1 for epoch, _ in self._moves[self._made :] if epoch is not None and not of_run]
+        return min([self._epochs, *ahead]) - len(progress.history)
 
     def phases(self, progress: Progress) -> Generator[Phase]:
         """The phases in turn, from where the progress is, one at least; the line is moved before each.
@@ -156,7 +181,7 @@ class MovingLine:
                     yield
 
     def settings(self, progress: Progress, steps: int) -> dict[str, Any]:
-        """What the training loop must know of this phase.
+        """Settings of the training loop for this phase.
 
         Args:
             progress: Of the run.
@@ -249,29 +274,30 @@ class MovingLine:
     def _paced(self, moves: list[tuple[int, int]], steps: int, epoch: int, step: int) -> Generator[None]:
         """A step in which layers that were thawed lately have a part of their rates."""
         warmup = self._schedule.warmup if isinstance(self._schedule, ThawSchedule) else 0.0
-        length = round(warmup * steps)
+        length, optimizer = round(warmup * steps), self._optimizer
         with ExitStack() as stack:
-            for first, number in moves:
-                done, group = (epoch - first) * steps + step, self._groups[number - 1]
-                if group is not None and self._optimizer is not None and done < length:
-                    stack.enter_context(at_share(self._optimizer, group, (done + 1) / (length + 1)))
+            for first, number in moves if optimizer is not None else ():
+                done = (epoch - first) * steps + step
+                for group in self._groups[number - 1] if done < length else ():
+                    assert optimizer is not None
+                    stack.enter_context(at_share(optimizer, group, (done + 1) / (length + 1)))
             yield
 
 
 def _moves_of(
-    model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None
+    model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, inputs: Callable[[], Any]
 ) -> tuple[tuple[int | None, str | None], ...]:
     if schedule is None:
         return ()
     if schedule.is_by_rule and schedule.layers is None:
         is_thaw = isinstance(schedule, ThawSchedule)
-        found: list[Any] = layers_to_thaw(model) if is_thaw else layers_to_freeze(model)
+        found: list[Any] = (layers_to_thaw if is_thaw else layers_to_freeze)(model, inputs())
         if not found:
             raise DataError(
                 what=f"The schedule finds no layer to {'thaw' if is_thaw else 'freeze'}.",
                 where=f"fit({'thaw' if is_thaw else 'freeze'}=...)",
                 received="a model in which nothing is frozen by frostline.freeze" if is_thaw
-                else "a model of one block that trains",
+                else "a model with no line below its output layer at which it can be frozen",
                 do="freeze the lower layers first: fit(freeze='LAYER', thaw=...)." if is_thaw
                 else "name the layers: frostline.FreezeSchedule('converged', layers=[...]).",
             )  # fmt: skip

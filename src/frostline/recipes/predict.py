@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,16 +20,15 @@ from frostline.core.io import read_json
 from frostline.core.layers import resolve
 from frostline.core.restore import kept_generators, kept_modes
 from frostline.core.workers import in_workers
-from frostline.data import CenterCrop, ImageFolder
+from frostline.data import CenterCrop
 from frostline.data.arrays import load_inputs
 from frostline.data.images import decoded, image_files
+from frostline.recipes.model_facts import AS_THE_MODEL_SAYS, CROP
 from frostline.recipes.models import build_model, transform_of
 from frostline.recipes.pretrained import set_settings
 from frostline.selection import hidden_layer, with_module
 from frostline.training import output_of
 from frostline.transfer import replace_head
-
-_OWN, _CROP = "as the model says", "crop"
 
 
 @dataclass(frozen=True)
@@ -149,28 +147,10 @@ def predict(
     return tuple(found)
 
 
-def prepared_by(dataset: Any) -> Any:
-    """How the images of a dataset are prepared, as `model.json` has it; None if they are used as they are."""
-    if not isinstance(dataset, ImageFolder) or dataset.transform is None:
-        return None
-    return {_CROP: asdict(dataset.transform)} if isinstance(dataset.transform, CenterCrop) else _OWN
-
-
-def shape_of_sample(dataset: Any) -> dict[str, Any]:
-    """Shape and dtype of one input, as `model.json` has it."""
-    inputs: Tensor = dataset[0][0]
-    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
-
-
-def versions() -> dict[str, str]:
-    """What the run was made with."""
-    return {name: version(name) for name in ("frostline", "torch")}
-
-
 def _preparation(images: Any, model: nn.Module) -> Callable[[Any], Any] | None:
-    if images == _OWN:
+    if images == AS_THE_MODEL_SAYS:
         return transform_of(model)
-    crop = cast("dict[str, Any]", images).get(_CROP) if isinstance(images, dict) else None
+    crop = cast("dict[str, Any]", images).get(CROP) if isinstance(images, dict) else None
     if images is not None and (not isinstance(crop, dict) or not set(crop) <= {"size", "mean", "std"}):
         raise DataError(
             what="The preparation of images in model.json is not known.", where="model.json: images",

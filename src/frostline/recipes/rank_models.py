@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from frostline.core.arguments import as_items
-from frostline.core.depth_report import ModelRanking, RankedModel
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
+from frostline.core.selection_records import ModelRanking, RankedModel
 from frostline.recipes.choose_depth import measured
 from frostline.selection.scores import resamples
 
@@ -117,14 +117,14 @@ def _ranked(
 
 def _advice(table: Sequence[RankedModel], tied: Sequence[str]) -> str:
     first = table[0]
-    told = f"{first.name} ({first.score:.3f}, {first.low:.3f} to {first.high:.3f}, at {first.line!r})"
+    start = f"{first.name} ({first.score:.3f}, {first.low:.3f} to {first.high:.3f}, at {first.line!r})"
     if tied:
         return (
-            f"{told} scores best, but cannot be told apart from {', '.join(tied)} by these samples: the 95% interval "
+            f"{start} scores best, but cannot be told apart from {', '.join(tied)} by these samples: the 95% interval "
             f"of the difference holds 0. Take the cheapest of them, or pass more samples."
         )
     second = table[1]
     return (
-        f"Start from {told}: {second.name}, the next, is {second.behind[0]:.3f} behind "
+        f"Start from {start}: {second.name}, the next, is {second.behind[0]:.3f} behind "
         f"({second.behind[1]:.3f} to {second.behind[2]:.3f})."
     )

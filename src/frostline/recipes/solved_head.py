@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
+from frostline.core import inputs as batches
 from frostline.core.restore import seed_generators
+from frostline.recipes.model_precision import precision_of
 from frostline.selection import LinearSolution, solve_linear_head
 from frostline.splitting import copied_head
-from frostline.training import make_loss, num_counted, output_of
+from frostline.training import in_dtype, make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from frostline.recipes.prepare import Ready, TrainingSetup
     from frostline.training import Progress
 
 
@@ -40,10 +44,7 @@ def solve_head(
     )  # fmt: skip
 
 
-def start_solved(
-    init_head: str | None, module: nn.Module, data: Iterable[tuple[Any, Any]], loss: Any, *, run: Progress, seed: int,
-    is_told: bool,
-) -> None:  # fmt: skip
+def start_solved(init_head: str | None, ready: Ready, setup: TrainingSetup, *, run: Progress) -> None:
     """Give a module the output layer that is best on its features as they are now; training starts from there.
 
     Nothing happens where `init_head` is None, or the run has epochs behind it. Generators are seeded anew after it.
@@ -53,16 +54,36 @@ def start_solved(
     """
     if init_head is None or run.history:
         return
-    solution = solve_head(module, data, loss)
-    solution.put_into(module)
-    seed_generators(seed)
-    if is_told:
+    solution = solve_head(
+        ready.module, _Converted(ready.train, setup.fabric.device, precision_of(ready.module)), setup.loss
+    )
+    solution.put_into(ready.module)
+    seed_generators(setup.seed)
+    if setup.progress:
         sys.stderr.write(
             f"init_head: the layer {solution.layer!r} was solved over {solution.num_rows} rows, loss "
             f"{solution.loss:.4f}{'' if solution.is_converged else ' (L-BFGS has not converged)'}\n"
         )
 
 
-def start_text(init_head: str | None) -> dict[str, str]:
-    """What a resumed run must have as well; runs of before know no such setting."""
-    return {"init_head": init_head} if init_head is not None else {}
+@dataclass(frozen=True)
+class _Converted:
+    """Batches of the first epoch, and so of the first view, as often as they are iterated.
+
+    Their inputs are where the model is, in its precision: mixed precision stores features of another one.
+    """
+
+    data: Any
+    device: torch.device
+    dtype: torch.dtype | None
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        self.data.epoch = 0
+        for inputs, target in self.data:
+            yield in_dtype(batches.move(inputs, self.device), self.dtype or torch.float32), target
+
+
+def start_text(init_head: str | None, views: int | None = None) -> dict[str, Any]:
+    """Settings that a resumed run must have as well, where they are used; earlier versions did not record them."""
+    given = {"init_head": init_head, "views": views}
+    return {name: value for name, value in given.items() if value is not None}

@@ -18,8 +18,8 @@ from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
 from frostline.core.selection_records import SweepResult
 from frostline.data import split_share, with_classes_of
-from frostline.recipes.commands import classes_of, set_up
-from frostline.recipes.predict import prepared_by, shape_of_sample, versions
+from frostline.recipes.command_model import classes_of, set_up
+from frostline.recipes.model_facts import model_facts
 from frostline.recipes.save import save_model
 from frostline.recipes.sweep import sweep
 from frostline.selection import SOLVED, read_settings
@@ -76,10 +76,10 @@ def sweep_command(
 ) -> SweepReport:  # fmt: skip
     """Build the head, freeze, fill the cache, sweep, save the model with the best head."""
     check_new(out / "model.json", "--out", others="frostline fit takes --overwrite")
-    read_settings(settings, optimizers=OPTIMIZERS, seed=seed)  # what is wrong with them is told before anything runs
+    read_settings(settings, optimizers=OPTIMIZERS, seed=seed)  # invalid settings are refused before anything runs
     if halving is not None:
         as_count("frostline sweep", "--halving", halving, least=2)
-    whole, classes, images = dataset, classes_of(dataset), prepared_by(dataset)
+    whole, classes = dataset, classes_of(dataset)
     if val is None:
         dataset, val = split_share(dataset, val_share, seed)
     val = with_classes_of(dataset, val)
@@ -98,9 +98,8 @@ def sweep_command(
     result = sweep(made.head, rows, settings, val=held_out, metric=list(metric), epochs=epochs, batch_size=batch_size,
                    seed=seed, halving=halving)  # fmt: skip
     best = result.best
-    facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": best.best_epoch, "head": head}
-    facts |= {"images": images, "metric": list(metric), "freeze": freeze, "versions": versions()}
-    facts |= {"input": shape_of_sample(dataset), "epochs": best.epochs, "sweep": dict(best.settings)}
+    facts = model_facts(name, whole, best_epoch=best.best_epoch, epochs=best.epochs, head=head, freeze=freeze,
+                        metric=metric, weights=weights) | {"sweep": dict(best.settings)}  # fmt: skip
     if best.settings.get("width"):
         place = next(path for path in linear if isinstance(model.get_submodule(path), nn.Sequential))
         facts["hidden"] = {"layer": place, "width": best.settings["width"], "dropout": best.settings.get("dropout", 0)}

@@ -1,4 +1,4 @@
-"""The heads of a sweep: copies of the user's, as each setting wants them, and the best one put back."""
+"""The heads of a sweep: copies of the given head, one for each setting, and the best one put back."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SweptHead:
         return LoopedHeads([head], [setting], replace(self._ways, make_optimizer=_no_optimizer)), solution.loss
 
     def _made(self, setting: HeadSetting) -> nn.Module:
-        """A new copy, as a setting wants it."""
+        """A new copy with the layers of a setting."""
         head, layer = copied_head(self.base), self._layer
         if setting.width is None:
             return head if setting.dropout is None else with_dropout(head, setting.dropout, layer)
@@ -97,7 +97,7 @@ class SweptHead:
         return hidden_layer(linear, setting.width or 1, setting.dropout or 0.0, setting.seed)
 
     def put_in(self, best: HeadCourse) -> tuple[str, ...]:
-        """Put the weights of a head into the model; what the model does not hold is told.
+        """Put the weights of a head into the model; what the model does not hold is returned as notes.
 
         If it fails half-way, the model is put back.
         """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_AT_ONCE = 4096  # targets that a loss is asked for together
+_AT_ONCE = 4096  # targets for which the loss is called together
 
 
 def split_rows(data: Any, val: Any, share: float, seed: int) -> tuple[CachedDataset, CachedDataset]:
@@ -81,7 +81,7 @@ def check_rows(
         if not batches.are_finite(targets):
             raise DataError(
                 what="The targets are not finite.", where=where, received=f"NaN or Inf in {_first_odd(targets)}",
-                do="remove or mend these samples, and fill the cache again.",
+                do="remove or correct these samples, and fill the cache again.",
             )  # fmt: skip
         labels = labels_of(data)
         ignored = ignored_label(loss)
@@ -102,7 +102,7 @@ def _check_labels(counted: Tensor, where: str, *, is_training: bool) -> None:
         )  # fmt: skip
     if len(found) == 1 and is_training:
         raise DataError(
-            what="All rows are of one class: there is nothing to tell apart.", where=where,
+            what="All rows are of one class: there is nothing to separate.", where=where,
             received=f"{len(counted)} labels, each of them {found[0]}", do="pass rows of two classes or more.",
         )  # fmt: skip
 

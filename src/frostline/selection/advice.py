@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.core.depth_report import DepthRow
+    from frostline.core.selection_records import DepthRow
 
 # Scores must be so many standard errors above a constant prediction for features to count as informative.
 _INFORMATIVE = 2.0
 # With the energy of BatchNorm inputs beyond a factor of two the data count as far from those of the pretraining.
 _FAR = 2.0
-_ROUGH = 0.02  # a standard error above which lines a few points apart cannot be told apart
+_ROUGH = 0.02  # a standard error above which lines a few points apart cannot be separated
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
         top = max(lines[1:], key=lambda row: _score(row))
         reason = (
             f"a linear probe on the inputs themselves reaches {metric} {_score(best):.3f} ± {error:.3f}, and that at "
-            f"the best line, {top.name!r}, {_score(top):.3f}: pretrained layers lose more of what tells these samples "
-            f"apart than they add"
+            f"the best line, {top.name!r}, {_score(top):.3f}: pretrained layers lose more of what separates these "
+            f"samples than they add"
         )
         advice = (
             f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
@@ -71,7 +71,7 @@ def _nothing_learnt(scored: str, baseline: float, error: float) -> Choice:
     reason = f"no line scores clearly above a constant prediction ({baseline:.3f}): the best has {scored}"
     if error > _ROUGH:
         return Choice(
-            None, reason, f"Too few samples to tell: {reason}. Collect more samples, or pass a larger samples=."
+            None, reason, f"Too few samples for a choice: {reason}. Collect more samples, or pass a larger samples=."
         )
     return Choice(
         None, reason, f"Train everything, or start from another model: {reason}. Check the targets and how inputs are "
@@ -95,9 +95,9 @@ def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: s
     tied = [row for row in lines[:at] if _score(row) >= limit]
     if len(tied) == at and at > 0:
         which = "All lines" if best is lines[-1] else "This line and all below it"
-        text += f" {which} are within one standard error of each other: {error:.3f} is too coarse to tell them apart."
+        text += f" {which} are within one standard error of each other: {error:.3f} is too coarse to separate them."
     elif error > _ROUGH and tied:
-        text += f" Too few samples to tell this line from {', '.join(repr(row.name) for row in tied)}."
+        text += f" Too few samples to separate this line from {', '.join(repr(row.name) for row in tied)}."
     elif not tied and at > 0 and best is lines[-1]:
         text += f" Features still improve up to there: {lines[-2].name!r} has {_score(lines[-2]):.3f}."
     if tied:
@@ -115,19 +115,19 @@ def _cost(best: DepthRow) -> str:
 
 
 def _distance(row: DepthRow) -> str:
-    """How far the data lie from those of the pretraining, where BatchNorm layers can tell."""
+    """How far the data lie from those of the pretraining, measured at BatchNorm layers."""
     if row.energy is None:
         return ""
     energy = row.energy
-    told = f"BatchNorm layers below get inputs of {energy:.2f} times the mean square of the pretraining data"
+    energy_text = f"BatchNorm layers below get inputs of {energy:.2f} times the mean square of the pretraining data"
     if not math.isfinite(energy) or not 1 / _FAR <= energy <= _FAR:
         return (
-            f" These data are far from those of the pretraining ({told}): compare with a lower line, and check that "
-            f"inputs are normalised as in the pretraining."
+            f" These data are far from those of the pretraining ({energy_text}): compare with a lower line, and check "
+            f"that inputs are normalised as in the pretraining."
         )
     return (
-        f" Their statistics do not set these data apart from those of the pretraining ({told}); other classes or a "
-        f"rotation do not show there."
+        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other "
+        f"classes or a rotation do not show there."
     )
 
 

@@ -67,7 +67,7 @@ class LinearSolution:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The inputs of the output layer, batch by batch, as often as asked, and their (D,) means and deviations."""
+    """The inputs of the output layer by batch, as often as they are iterated, and their (D,) means and deviations."""
 
     batches: Callable[[], Iterator[tuple[Tensor, Any]]]
     mean: Tensor
@@ -163,7 +163,7 @@ def _measured(
             raise DataError(
                 what="Features or targets are not finite: nothing can be solved for.", where="the rows",
                 received="NaN or Inf in the features" if not batches.are_finite(h_BD) else "NaN or Inf in the targets",
-                do="remove or mend these samples, and fill the cache again.",
+                do="remove or correct these samples, and fill the cache again.",
             )  # fmt: skip
         wide = h_BD.double()
         own = [wide.sum(0), (wide * wide).sum(0)]

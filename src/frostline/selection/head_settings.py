@@ -49,7 +49,7 @@ def settings_text(given: Mapping[str, Any]) -> str:
 
 
 def read_settings(given: Any, *, optimizers: Sequence[str], seed: int) -> tuple[HeadSetting, ...]:
-    """The heads that a caller asks for.
+    """The heads of a sweep.
 
     Args:
         given: A list of mappings, one for each head; or one mapping of lists, whose combinations are meant.

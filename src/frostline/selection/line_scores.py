@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.core.depth_report import DepthRow
+from frostline.core.selection_records import DepthRow
 from frostline.selection.scores import (
     Features,
     effective_rank,

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from frostline.core.errors import DataError
 from frostline.core.records import Epoch
-from frostline.selection.halving import rungs, survivors
 from frostline.selection.head_settings import HeadSetting
 from frostline.selection.heads.contract import Heads
+from frostline.selection.rungs import rungs, survivors
 
 
 class Rows(Protocol):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from frostline.core.inputs import batch_size, call_with_model, leaves, move
 from frostline.core.records import FrontierTensor
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes
-from frostline.selection.pooling import POOLING, pooled, pooled_input
+from frostline.selection.pooled_features import POOLING, pooled, pooled_input
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -38,7 +38,7 @@ class Proven(Protocol):
         ...
 
     def check_unchanged(self) -> None:
-        """Raise if it is not what the recipe says any more."""
+        """Raise if it is no longer what the recipe describes."""
         ...
 
     def check_weights(self) -> None:
@@ -95,7 +95,7 @@ class Taps:
         return self._deepest.is_steered
 
     def check_unchanged(self) -> None:
-        """Raise if the frozen part is not what the recipe says any more."""
+        """Raise if the frozen part is no longer what the recipe describes."""
         self._deepest.check_unchanged()
 
     def check_weights(self) -> None:

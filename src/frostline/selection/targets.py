@@ -55,7 +55,7 @@ class Targets:
         return self.values
 
     def score(self, predicted: NDArray[Any], rows: NDArray[np.int64] | slice = slice(None)) -> float:
-        """The score of predictions (class indices, or (N, K)), over some rows, with repeats if asked so."""
+        """The score of predictions (class indices, or (N, K)), over some rows, which may repeat."""
         true, guessed = self.values[rows], predicted[rows]
         if self.kind == "classes":
             hits = (true == guessed).astype(np.float64)
@@ -89,7 +89,7 @@ def targets_from(given: Any, seed: int = 0) -> Targets:
         raise DataError(
             what="Some targets are not finite.", where=f"samples {', '.join(map(str, bad[:8]))} of the sample",
             received=f"NaN or infinity in {len(bad)} of {len(values)} targets",
-            do="remove these samples, or mend their targets.",
+            do="remove these samples, or correct their targets.",
         )  # fmt: skip
     is_whole = not np.issubdtype(values.dtype, np.floating)
     if values.ndim == 1 and is_whole:
@@ -129,7 +129,7 @@ def _classes(values: NDArray[Any], seed: int) -> Targets:
     names, own, counts = np.unique(values, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise DataError(
-            what="All samples have the same class: there is nothing to tell apart.", where="choose_depth(train)",
+            what="All samples have the same class: there is nothing to separate.", where="choose_depth(train)",
             received=f"class {names[0]} for {len(values)} samples",
             do="pass samples of two classes or more; check how the targets are made.",
         )  # fmt: skip
@@ -148,7 +148,7 @@ def _labels(columns: NDArray[np.float64], seed: int) -> Targets:
     shares = columns.mean(0)
     if not ((shares > 0) & (shares < 1)).any():
         raise DataError(
-            what="Every label has the same value for all samples: there is nothing to tell apart.",
+            what="Every label has the same value for all samples: there is nothing to separate.",
             where="choose_depth(train)", received=f"{columns.shape[1]} labels, {len(columns)} samples",
             do="pass samples with and without each label; check how the targets are made.",
         )  # fmt: skip

@@ -51,14 +51,17 @@ class Explanation:
     verification: Verification
 
     def __str__(self) -> str:
+        is_varying = any(tensor.is_varying for tensor in self.frontier)
         lines = [
             f"Frozen:    {_some(self.frozen)} ({self.num_frozen:,} parameters)",
             f"Trainable: {_some(self.trainable)} ({self.num_trainable:,} parameters)",
-            f"Stored:    {_size(self.bytes_per_sample)} per sample",
+            f"Stored:    {_size(self.bytes_per_sample)} per sample"
+            + (" of the length that was recorded; rows are stored at their own length" if is_varying else ""),
         ]
         for tensor in self.frontier:
             kept = "once" if tensor.shared else "with the targets" if tensor.is_input else "per sample"
-            lines.append(f"  {tensor.name}: {tensor.shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}")
+            shape = str(tensor.shape).replace("-1", "length")
+            lines.append(f"  {tensor.name}: {shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}")
         share = self.frozen_s / (self.frozen_s + self.head_s) if self.frozen_s + self.head_s else 0.0
         lines.append(
             f"Cost:      frozen part {1e3 * self.frozen_s / self.samples:.2f} ms per sample, "

@@ -15,6 +15,7 @@ from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
+from frostline.splitting.lengths import LengthCandidate, length_candidate
 from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
 from frostline.splitting.plan.samples import SMALL, batch_of
@@ -51,6 +52,7 @@ class Split:
         self.frontier: tuple[FrontierTensor, ...] = proven.frontier
         self.recipe = proven.plan.recipe
         self._proven, self._explanation, self._proof_key = proven, explanation, proof_key
+        self._lengths: LengthCandidate | None = None
         self._model, self._plan = proven.model, proven.plan
         self._sums = {name: checksum(tensor) for name, tensor in proven.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
@@ -161,6 +163,65 @@ class Split:
         batch = (batches.move(inputs, device), batches.move(targets, device))
         features = self._proven.extract(batch[0])
         prove_loss(function, self._model, self.head, reference, features, batch, training=training)
+
+    # Batches of any length
+
+    @public("Split.follow_lengths")
+    def follow_lengths(self, shorter: Any, longer: Any) -> None:
+        """Take batches of any length from now on; the head is the same object, and runs the model's own forward.
+
+        `FeatureCache.fill(..., collate_fn=...)` calls it. Frontier, recipe and explanation are those of varying lengths
+        then; an axis of -1 has another size for other samples.
+
+        Args:
+            shorter: A batch of two samples or more, all of one length, as the model takes it.
+            longer: The same samples at another length.
+
+        Raises:
+            NotCacheable: If no axis follows the length, or the frozen part cannot be cached.
+            SplitError: If the head is not the model.
+        """
+        if self._lengths is not None:
+            return
+        device = self._proven.device
+        candidate, self._explanation = length_candidate(
+            self._model, batches.move(shorter, device), batches.move(longer, device)
+        )
+        self.head.adopt(candidate.head)
+        candidate.head = self.head
+        self._lengths = self._proven = candidate
+        self._plan, self.frontier, self.recipe, self._proof_key = (
+            candidate.plan,
+            candidate.frontier,
+            candidate.recipe,
+            None,
+        )
+        self._sums = {name: checksum(tensor) for name, tensor in candidate.plan.weights.items()}
+        self.head.prove_sizes_with(self._prove_size_when_met)
+
+    def prove_padded(
+        self,
+        inputs: Any,
+        features: tuple[Tensor, ...],
+        sizes: Mapping[str, Sequence[tuple[int, ...]]],
+        *,
+        is_left: bool,
+    ) -> None:
+        """Prove outputs, buffers and gradients on a padded batch, at the places of the samples themselves.
+
+        Args:
+            inputs: The batch.
+            features: Of the batch, padded as a loader pads them.
+            sizes: The shape of every sample by name of the input.
+            is_left: Padding comes before the sample.
+
+        Raises:
+            SplitError: If the head is not the model on this batch.
+        """
+        assert self._lengths is not None
+        device = self._proven.device
+        inputs, features = batches.move(inputs, device), batches.move(features, device)
+        self._lengths.verify_padded(inputs, features, sizes, is_left=is_left)
 
     # Changes since the split
 

@@ -6,7 +6,6 @@ from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import first_targets as first_targets
 from frostline.training.batches import in_dtype as in_dtype
 from frostline.training.checkpoints import Progress as Progress
-from frostline.training.checkpoints import has_checkpoint as has_checkpoint
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings
 from frostline.training.checkpoints import trained_state as trained_state
@@ -23,6 +22,7 @@ from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
+from frostline.training.losses import compares_numbers as compares_numbers
 from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
@@ -36,14 +36,19 @@ from frostline.training.optimizers import add_groups as add_groups
 from frostline.training.optimizers import at_share as at_share
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import clipping_first as clipping_first
+from frostline.training.optimizers import groups_of as groups_of
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.optimizers import needs_closure as needs_closure
+from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
+from frostline.training.run_files import has_checkpoint as has_checkpoint
+from frostline.training.run_files import settle as settle
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_data as describe_data
 from frostline.training.settings import describe_frozen as describe_frozen
+from frostline.training.settings import describe_line as describe_line
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless

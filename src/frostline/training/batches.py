@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class DatasetBatches:
         seed: Of the order.
         dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
         num_workers: Processes that read the samples of a pass; 0 reads them in this one.
+        views: Of each sample; the dataset holds them one behind the other, and a pass reads the next view.
+        collate_fn: Makes a batch of a list of items, as that of a `DataLoader`; None stacks them.
     """
 
     def __init__(
@@ -40,26 +42,46 @@ class DatasetBatches:
         seed: int = 0,
         dtype: torch.dtype | None = None,
         num_workers: int = 0,
+        views: int = 1,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
-        self.num_workers = num_workers
+        self.num_workers, self.views, self.collate_fn = num_workers, views, collate_fn
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one pass."""
+        return len(self.dataset) // self.views
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
+        order = epoch_order(
+            self.num_samples, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, views=self.views
+        ).tolist()
         parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         yield from in_workers(self.batch, parts, self.num_workers, seed=(self.seed + self.epoch) % 2**63)
         self.epoch += 1
 
     def batch(self, indices: list[int]) -> tuple[Any, Any]:
         """The samples at these positions as one batch."""
+        if self.collate_fn is not None:
+            read = [batches.read(self.dataset, index) for index in indices]
+            inputs, target = batches.unpack(self.collate_fn(read), indices[0], self.keep)
+            inputs = batches.map_arrays(dict(inputs) if isinstance(inputs, Mapping) else inputs)  # type: ignore[arg-type]
+            return in_dtype(inputs, self.dtype), batches.map_arrays(target)
         items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
         inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
         return inputs, batches.collate_targets([target for _, target in items], indices)
+
+    def first_targets(self, count: int) -> Any:
+        """Targets of the first samples as one batch."""
+        if self.collate_fn is not None:
+            return self.batch([*range(min(count, self.num_samples))])[1]
+        return first_targets(self.dataset, count)
 
 
 def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
@@ -143,6 +165,8 @@ def check_metric_targets(
                 check_whole_set(metric, targets)
 
 
+# Reading every item for its label would decode the whole dataset before training. Labels that lie in one tensor cost
+# nothing; others are checked where the loss meets them.
 def _all_targets(dataset: Any) -> torch.Tensor | None:
     """All targets as one tensor, where the dataset holds them so; nothing is read for it."""
     tensors = getattr(dataset, "tensors", None)

@@ -18,14 +18,21 @@ from frostline.core.errors import CacheError, DataError
 from frostline.core.io import disk_errors, make_folder, read_json, remove, write_atomic, write_json
 from frostline.core.records import Epoch
 from frostline.core.restore import generator_states, set_generator_states
+from frostline.training.run_files import INDEX, settle
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from torch.optim import Optimizer
 
-_INDEX = "checkpoint.json"
-_HEALED = ("model", "hooks before each step")  # settings that `heal` changes
+# What to do about settings that differ, beside passing the same argument: `heal` changes the first two.
+_HEALED = "; if that run was healed first, heal the model again (frostline.heal, --heal)"
+_REMEDIES = {
+    "model": _HEALED, "hooks before each step": _HEALED, "schedule": ": pass the thaw= or freeze= of that run",
+    "frozen through": ": pass freeze='auto' if the run began with it, and only then",
+    "frozen parameters": ": freeze what that run had frozen when it began (freeze=)",
+    "frozen layers": ": freeze what that run had frozen, with the same weights",
+}  # fmt: skip
 
 
 @dataclass
@@ -53,6 +60,8 @@ class Progress:
     folder: Path | None = None
 
 
+# Frozen weights are not written in every epoch: they are the largest part and do not change. The checkpoint names
+# their digest instead, so that a run is not resumed over other layers.
 def trained_state(model: nn.Module, trains: Collection[str] | None = None) -> dict[str, Tensor]:
     """What training may change, by name in the model: these parameters and all buffers.
 
@@ -105,8 +114,9 @@ def save_checkpoint(
         "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
-    write_json(folder / _INDEX, index)
+    write_json(folder / INDEX, index)
     progress.folder = folder
+    settle(folder)  # a run that this one replaces is deleted now
     with disk_errors("delete old checkpoints in", folder):
         for old in folder.glob("state-*.safetensors"):
             if old.name != name:
@@ -121,20 +131,17 @@ def load_checkpoint(
     Raises:
         DataError: If there is none, or it was made with other settings or another model.
     """
-    index = read_json(folder / _INDEX)
+    index = read_json(folder / INDEX)
     made_with = index["settings"]
     both = dict.fromkeys((*settings, *made_with))
     differing = [key for key in both if made_with.get(key) != settings.get(key) and key != "epochs"]
     if differing:
         key = differing[0]
-        first = (
-            "; if that run was healed first, heal the model again (frostline.heal, --heal)" if key in _HEALED else ""
-        )
         raise DataError(
             what="The run to be resumed was made with other settings.",
-            where=f"{folder / _INDEX}, {key}",
+            where=f"{folder / INDEX}, {key}",
             received=f"{made_with.get(key)!r} in the checkpoint, {settings.get(key)!r} now",
-            do=f"resume with the same {key}{first}; or start anew without resume.",
+            do=f"resume with the same {key}{_REMEDIES.get(key, '')}; or start anew without resume.",
         )
     try:
         tensors = load_file(folder / index["state"])
@@ -160,20 +167,9 @@ def load_checkpoint(
     return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder)
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """True if a run in this folder has finished an epoch."""
-    return (folder / _INDEX).is_file()
-
-
 def recorded_settings(folder: Path) -> dict[str, Any]:
     """The settings of the run in this folder."""
-    return read_json(folder / _INDEX)["settings"]
-
-
-def discard_checkpoint(folder: Path) -> None:
-    """Forget the run in this folder: it cannot be resumed any more. Logs and cached features stay."""
-    with disk_errors("delete the old checkpoint in", folder):
-        remove(folder / _INDEX)
+    return read_json(folder / INDEX)["settings"]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

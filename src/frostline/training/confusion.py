@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_MOST_CLASSES = 1_000  # chosen by us: nobody reads a table with a million cells
+_MOST_CLASSES = 1_000  # chosen by us: a table of a million cells is of no use
 
 
 class Confusion:

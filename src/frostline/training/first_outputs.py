@@ -86,7 +86,7 @@ def check_loss_and_metrics(
 
 
 def _logits(output: Any) -> Tensor | None:
-    """The tensor that a loss by name takes; None where it cannot be told: the loss tells the choices."""
+    """The tensor that a loss by name takes; None where there are several: the error of the loss lists them."""
     try:
         return output_of(output)
     except DataError:

@@ -22,8 +22,6 @@ from frostline.core.records import Epoch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
     Progress,
-    discard_checkpoint,
-    has_checkpoint,
     load_checkpoint,
     put_back,
     save_checkpoint,
@@ -35,6 +33,7 @@ from frostline.training.losses import Loss, check_scalar, check_validation_loss
 from frostline.training.metrics import Metric, make_collector
 from frostline.training.optimizers import needs_closure, step_scheduler
 from frostline.training.outputs import loss_of
+from frostline.training.run_files import has_checkpoint, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +52,7 @@ class Batches(Protocol):
 
 
 class Observer(Protocol):
-    """Hears the loss of every step; what else it looks at is its own affair."""
+    """Gets the loss of every step."""
 
     def step(self, loss: Tensor) -> None:
         """Take the loss of the step that was just done."""
@@ -147,9 +146,11 @@ def run_training(
     is_whole = progress is None
     if progress is None:
         progress = begin_training(model, optimizer, scheduler, settings)
-    if settings.out is not None and progress.folder != settings.out:
-        discard_checkpoint(settings.out)  # of another run
-    with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
+    replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
+    with (
+        replacing(replaced),
+        _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer,
+    ):
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
             if settings.before_epoch is not None:
@@ -185,7 +186,7 @@ def run_training(
 def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
     figures = sorted({f"{name} {value}" for epoch in history for name, value in not_finite(epoch).items()})
     return DataError(
-        what="No epoch can be chosen as the best: the validation figures of none are finite.", where="fit(val=...)",
+        what="No epoch can be chosen as the best: no validation score is finite.", where="fit(val=...)",
         received=f"{', '.join(figures[:4])} in {len(history)} of {len(history)} epochs",
         do="look for what makes them: a log of 0 or a division by 0 in the loss or metric, outputs in evaluation mode "
         "(running statistics of BatchNorm), float16; or train without validation data. The model has the weights of "
@@ -193,6 +194,8 @@ def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
     )  # fmt: skip
 
 
+# A lower learning rate is advised for a loss that is not finite only after inputs, targets and, at the first step,
+# weights were looked through: these are the more frequent causes, and a lower rate hides them.
 def not_finite(epoch: Epoch) -> dict[str, float]:
     """The validation figures of an epoch that are NaN or infinite, by name."""
     scores = {f"val_{name}": score for name, score in (epoch.val_metrics or {}).items()}
@@ -329,7 +332,7 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
     """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch.
 
     An epoch whose validation loss or first metric is not finite is never the best: a metric of outputs that are NaN may
-    be a number (their largest is the first NaN), and says nothing.
+    be a number (their largest is the first NaN) without a meaning.
     """
     last = progress.history[-1]
     if last.val_loss is None:

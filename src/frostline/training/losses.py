@@ -105,6 +105,13 @@ def ignored_label(loss: str | Loss) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def compares_numbers(loss: Any) -> bool:
+    """True if a loss is known to compare numbers: its targets are a regression, whole numbers too."""
+    numeric = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+    functions = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.poisson_nll_loss)
+    return loss == "mse" or isinstance(loss, numeric) or loss in functions
+
+
 def num_counted(loss: str | Loss, target: Any) -> int:
     """How much a batch counts: its labels without those that the loss ignores (-100), else its samples."""
     ignored = ignored_label(loss)
@@ -157,7 +164,8 @@ def check_scalar(
         if rows:
             raise DataError(
                 what="The loss is NaN or infinite because inputs of this batch are.", where=place,
-                received=f"{float(loss)}; NaN or Inf in {len(rows)} samples of the batch, the first at {rows[0]}",
+                received=f"{float(loss)}; "
+                f"NaN or Inf in {len(rows)} sample{'s' * (len(rows) != 1)} of the batch, the first at {rows[0]}",
                 do="remove or correct the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
             )  # fmt: skip
         raise DataError(
@@ -169,7 +177,7 @@ def check_scalar(
 
 
 def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> None:
-    """Raise if a validation loss is not finite because samples are not: no later epoch mends that.
+    """Raise if a validation loss is not finite because samples are not: later epochs cannot change that.
 
     Args:
         loss: Of one batch.
@@ -187,8 +195,8 @@ def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> 
             raise DataError(
                 what=f"The validation loss is not finite: {what} of the validation data are not.",
                 where=f"fit(val=...), sample {start + rows[0]}",
-                received=f"{loss}; NaN or Inf in the {what} of {len(rows)} samples of the batch",
-                do=f"remove or mend the samples whose {what} are not finite: torch.isfinite(...) finds them.",
+                received=f"{loss}; NaN or Inf in the {what} of {len(rows)} sample{'s' * (len(rows) != 1)} of the batch",
+                do=f"remove or correct the samples whose {what} are not finite: torch.isfinite(...) finds them.",
             )  # fmt: skip
 
 
@@ -245,6 +253,17 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
     return target.to(output.dtype)
 
 
+def _no_labels(output: Tensor, target: Any, where: str) -> DataError:
+    is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
+    return DataError(
+        what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
+        where=where, received=f"{describe(target)}; the output is {describe(output)}",
+        do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
+        if is_text else
+        "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
+    )  # fmt: skip
+
+
 def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str = "the loss") -> Tensor:
     """Targets as cross entropy takes them: class indices (B, ...), or probabilities in the shape of the output.
 
@@ -264,14 +283,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
     if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() > 1 and is_one_hot(target):
         target = target.long()
     if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
-        is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
-        raise DataError(
-            what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
-            where=where, received=f"{describe(target)}; the output is {describe(output)}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
-            if is_text else
-            "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
-        )  # fmt: skip
+        raise _no_labels(output, target, where)
     classes = output.shape[1] if output.dim() > 1 else 1
     wanted = (*output.shape[:1], *output.shape[2:])
     if (

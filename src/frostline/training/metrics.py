@@ -181,6 +181,8 @@ class TopK:
         return self._hits / self._count
 
 
+# A mean over batches is not the metric of the set: F1, AUROC and R2 are not averages, and the last batch is short. So
+# outputs are kept, and the metric is computed once.
 class Gathered:
     """Whole outputs and targets on the CPU, for a metric of the caller's own.
 
@@ -226,6 +228,8 @@ def macro_f1(predicted_N: Tensor, true_N: Tensor) -> float:
     return sum(scores) / len(scores)
 
 
+# Computed here instead of by scikit-learn, whose import takes a second; the tests compare the two. A class without
+# positive or negative samples has no area, and is left out of the mean.
 def auroc(output_NC: Tensor, target: Tensor, ignored: int = IGNORED) -> float:
     """Area under the ROC curve: each class against all others, then the mean over those that have both.
 
@@ -300,27 +304,26 @@ def _columns(output: Tensor, target: Any) -> tuple[Tensor, Tensor]:
     return answers_ND, torch.as_tensor(target).double().reshape(answers_ND.shape)
 
 
+def _no_value(metric: str, needs: str, where: str, received: str, do: str) -> DataError:
+    """The error of a metric that has no value on any outputs for these targets."""
+    return DataError(what=f"{metric} needs validation {needs}.", where=f"fit(metric={where})", received=received, do=do)
+
+
 def _one_class(received: str) -> DataError:
-    return DataError(
-        what="AUROC needs validation samples of two classes.", where="fit(metric='auroc')", received=received,
-        do="pass validation data with samples of several classes, or use metric='accuracy'.",
-    )  # fmt: skip
+    return _no_value("AUROC", "samples of two classes", "'auroc'", received,
+                     "pass validation data with samples of several classes, or use metric='accuracy'.")  # fmt: skip
 
 
 def _constant_targets(target: Any) -> DataError:
-    return DataError(
-        what="R2 needs validation targets that differ.", where="fit(metric='r2')",
-        received=f"{describe(target)}, the same for all samples",
-        do="pass validation data whose targets differ, or leave the metric out: the validation loss decides then.",
-    )  # fmt: skip
+    return _no_value("R2", "targets that differ", "'r2'", f"{describe(target)}, the same for all samples",
+                     "pass validation data whose targets differ, or leave the metric out: the validation loss then "
+                     "chooses the best epoch.")  # fmt: skip
 
 
 def _none_counts(ignored: int) -> DataError:
-    return DataError(
-        what="No label of the validation data counts, so that a metric has no value.", where="fit(metric=...)",
-        received=f"labels that are all {ignored}, which the metric leaves out",
-        do="check the labels of the validation data, or pass a metric that is callable(output, target) -> number.",
-    )  # fmt: skip
+    return _no_value("A metric", "labels that count", "...", f"labels that are all {ignored}, which the metric ignores",
+                     "check the labels of the validation data, or pass a metric that is callable(output, target) -> "
+                     "number.")  # fmt: skip
 
 
 _BY_NAME: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "f1": macro_f1}

@@ -88,17 +88,24 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
     return made
 
 
-def add_groups(optimizer: Optimizer, groups: Sequence[tuple[Sequence[nn.Parameter], float]]) -> list[int | None]:
-    """Add parameters that will train later, each group with a rate of its own; until then they have no gradient.
+# Groups for layers that thaw later exist from the beginning, since a scheduler reads the base rates of all groups
+# when it is made; without gradients the optimizer leaves them out.
+def add_groups(
+    optimizer: Optimizer, groups: Sequence[tuple[Sequence[tuple[str, nn.Parameter]], float]]
+) -> list[list[int]]:
+    """Give parameters that will train later groups of their own; until then they have no gradient.
 
     An optimizer leaves out what has no gradient, and a scheduler that is made now has the base rates of all groups.
 
     Args:
         optimizer: It keeps its state, to the bit.
-        groups: (parameters, share of the rate of the first group).
+        groups: (parameters with their names, share of the rate that they train with). Parameters that the optimizer
+            does not hold get this share of the first group's rate. Those that it holds leave their group, and get this
+            share of its rate; but where no parameter of that group trains yet, the group has a rate of its own, which
+            stays.
 
     Returns:
-        The number of each new group. Parameters that it holds already stay where they are, at its own rate: None.
+        For each entry the numbers of its groups.
 
     Raises:
         DataError: If the optimizer needs a closure: it takes one group only.
@@ -109,14 +116,56 @@ def add_groups(optimizer: Optimizer, groups: Sequence[tuple[Sequence[nn.Paramete
             received=type(optimizer).__name__,
             do="use an optimizer with parameter groups, such as optimizer='adamw' or 'sgd'.",
         )  # fmt: skip
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    added: list[int | None] = []
-    for parameters, share in groups:
-        new = [parameter for parameter in parameters if id(parameter) not in held]
-        if new:
-            optimizer.add_param_group({"params": new, "lr": optimizer.param_groups[0]["lr"] * share})
-        added.append(len(optimizer.param_groups) - 1 if new else None)
-    return added
+    return [_own_groups(optimizer, parameters, share) for parameters, share in groups]
+
+
+def _own_groups(optimizer: Optimizer, parameters: Sequence[tuple[str, nn.Parameter]], share: float) -> list[int]:
+    """The numbers of groups with these parameters alone, which are made where there are none."""
+    missing = {id(parameter): (name, parameter) for name, parameter in parameters}
+    found: list[int] = []
+    for at, group in enumerate([*optimizer.param_groups]):
+        taken = [missing.pop(id(parameter), None) for parameter in group["params"]]
+        held = [entry for entry in taken if entry is not None]
+        if held and len(held) < len(taken):
+            rest = [parameter for parameter, entry in zip(group["params"], taken, strict=True) if entry is None]
+            own = share if any(parameter.requires_grad for parameter in rest) else 1.0
+            rates = {name: group[name] * own for name in ("lr", "initial_lr") if name in group}
+            options = {name: value for name, value in group.items() if name != "param_names"} | rates
+            _keep(group, [entry is None for entry in taken])
+            at = _add_group(optimizer, held, options)
+        found += [at] if held else []
+    if missing:
+        rate = optimizer.param_groups[0]["lr"] * share
+        found.append(_add_group(optimizer, [*missing.values()], {"lr": rate}))
+    return found
+
+
+def _keep(group: dict[str, Any], chosen: list[bool]) -> None:
+    for name in {"params", "param_names"} & group.keys():
+        group[name] = [entry for entry, is_kept in zip(group[name], chosen, strict=True) if is_kept]
+
+
+def _add_group(optimizer: Optimizer, parameters: list[tuple[str, nn.Parameter]], options: dict[str, Any]) -> int:
+    is_named = "param_names" in optimizer.param_groups[0]
+    own = parameters if is_named else [parameter for _, parameter in parameters]
+    optimizer.add_param_group({**options, "params": own})
+    return len(optimizer.param_groups) - 1
+
+
+def groups_of(optimizer: Optimizer) -> Callable[[], None]:
+    """What puts the groups of an optimizer back: those that were added since go, with the state of what they added."""
+    before = [(group, {name: [*group[name]] for name in {"params", "param_names"} & group.keys()})
+              for group in optimizer.param_groups]  # fmt: skip
+    held = {id(parameter) for _, kept in before for parameter in kept["params"]}
+
+    def put_back() -> None:
+        optimizer.param_groups[:] = [group for group, _ in before]
+        for group, kept in before:
+            group.update(kept)
+        for parameter in [one for one in optimizer.state if id(one) not in held]:
+            del optimizer.state[parameter]
+
+    return put_back
 
 
 @contextmanager
@@ -213,7 +262,7 @@ def _made_scheduler(
     if scheduler is None:
         return None
     if not isinstance(scheduler, str):
-        made = check_callable("fit", "scheduler", scheduler, takes="(optimizer) -> scheduler, or a name")(optimizer)
+        made = _called_scheduler(scheduler, optimizer)
         if not callable(getattr(made, "step", None)):
             raise DataError(
                 what="The callable made no scheduler.", where="fit(scheduler=...)", received=f"a {type(made).__name__}",
@@ -226,6 +275,20 @@ def _made_scheduler(
         "step": lambda: StepLR(optimizer, step_size=max(1, 2 * epochs // 3), gamma=0.1),
     }
     return known[scheduler]()
+
+
+def _called_scheduler(scheduler: Callable[[Optimizer], Any], optimizer: Optimizer) -> Any:
+    make = check_callable("fit", "scheduler", scheduler, takes="(optimizer) -> scheduler, or a name")
+    try:
+        return make(optimizer)
+    except ValueError as error:
+        if len(optimizer.param_groups) == 1 or "expected" not in str(error).lower():
+            raise
+        raise DataError(
+            what="The scheduler does not take this number of groups of the optimizer.", where="fit(scheduler=...)",
+            received=f"{error}; {len(optimizer.param_groups)} groups",
+            do="give it one entry per group, or one for all; with thaw=, the layers of each thaw are a group.",
+        ) from error  # fmt: skip
 
 
 def step_scheduler(scheduler: Any, train_loss: float, val_loss: float | None) -> None:

@@ -123,7 +123,7 @@ def budget_for(
         data: Batches to train on.
         loss_fn: callable(output, target) -> scalar.
         per_epoch: How many batches an epoch has.
-        seconds: The whole budget; None takes three epochs of training, and in any case what nobody waits for.
+        seconds: The whole budget; None takes three epochs of training, and at least `FLOOR_S` seconds.
         tell: Called with lines of progress, if it takes long; None: nothing is.
     """
     budget = Budget(clock=clock_of(patient.model))
@@ -160,7 +160,7 @@ def _step_seconds(patient: Patient, data: Sequence[Batch], loss_fn: Callable[[An
         started = clock()
         train(own, timed, loss_fn)  # norms are read at its end: a GPU has done its work then
     except (FrostlineError, *FOREIGN):
-        return None  # the examination meets the same, and says what it is
+        return None  # the examination raises the same error, with its reason
     return max(1e-9, clock() - started) / len(timed)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.core.io import disk_errors
+from frostline.core.io import disk_errors, write_atomic
 
 if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import StepRecord
@@ -18,14 +18,22 @@ if TYPE_CHECKING:
 class JsonLines:
     """A file with one record per line, each written at once; numbers that are not finite are null.
 
+    Args:
+        path: The file, which must not exist yet.
+        first_step: Of a run that goes on: the file may exist, records of its later steps are deleted (a process that
+            was killed has done them, and they are done again), and steps are counted from here.
+
     Raises:
         CacheError: If the file cannot be created.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, first_step: int | None = None) -> None:
+        self.path, self._first_step = Path(path), first_step or 0
+        if first_step is not None:
+            _delete_from(self.path, first_step)
         with disk_errors("create", self.path):
-            self._file = self.path.open("xb", buffering=0)  # a line that could not be written is not tried again
+            # a line that could not be written is not tried again
+            self._file = self.path.open("xb" if first_step is None else "ab", buffering=0)
 
     def write(self, record: StepRecord) -> None:
         """Append a record: the whole line, or nothing of it.
@@ -33,7 +41,8 @@ class JsonLines:
         Raises:
             CacheError: If the disk is full or fails; the lines before are kept.
         """
-        rest = memoryview((json.dumps(_plain(asdict(record)), allow_nan=False) + "\n").encode())
+        own = replace(record, step=record.step + self._first_step)
+        rest = memoryview((json.dumps(_plain(asdict(own)), allow_nan=False) + "\n").encode())
         with disk_errors("write", self.path):
             start = self._file.tell()
             try:
@@ -52,6 +61,15 @@ class JsonLines:
         """
         with disk_errors("close", self.path):
             self._file.close()
+
+
+def _delete_from(path: Path, step: int) -> None:
+    """Delete the records of this step and of later ones, and a line that is not whole."""
+    with disk_errors("read", path):
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] < step]
+    if len(kept) < len(lines):
+        write_atomic(path, kept)
 
 
 def _plain(value: Any) -> Any:

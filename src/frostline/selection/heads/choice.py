@@ -110,7 +110,7 @@ def _holds(
         joined = make(apart(), settings)
         alone = LoopedHeads(apart(), settings, ways)
         seen = [joined.step(*batch), *joined.evaluate(*batch)[:1]]
-    except (FrostlineError, *FOREIGN):  # told by the loop, if it is the head's own
+    except (FrostlineError, *FOREIGN):  # the loop raises it again, if it is the head's own
         return False
     wanted = [alone.step(*batch), *alone.evaluate(*batch)[:1]]
     pairs = [*zip(seen, wanted, strict=True)]

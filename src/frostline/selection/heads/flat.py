@@ -72,7 +72,7 @@ class FlatHeads(Heads):
         self._noise = OwnNoise(settings[0].seed, is_drawn=is_noisy)
 
     def step(self, features: Features, target: Any) -> Tensor:
-        """As the contract says."""
+        """As in the contract."""
         self._head.train()
         with self._noise:
             output = self._head(*features)
@@ -82,19 +82,19 @@ class FlatHeads(Heads):
         return losses_K.detach()
 
     def evaluate(self, features: Features, target: Any) -> tuple[Tensor, list[Any]]:
-        """As the contract says."""
+        """As in the contract."""
         self._head.eval()
         with torch.no_grad():
             output = self._head(*features)
             return self._ways.joint_loss(output, target), list(output.movedim(-1, 0).contiguous())
 
     def state(self, at: int) -> dict[str, Tensor]:
-        """As the contract says; all heads have the buffers of the first."""
+        """As in the contract; all heads have the buffers of the first."""
         own = [p.detach()[:, at].clone() for p in self._parameters()]
         return dict(zip(self._names, own, strict=False))
 
     def keep(self, places: Sequence[int]) -> None:
-        """As the contract says."""
+        """As in the contract."""
         self.settings = [self.settings[at] for at in places]
         index = torch.tensor(places, device=self._joint.weight.device)
         for leaf in ("weight", "bias"):

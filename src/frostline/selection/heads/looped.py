@@ -38,7 +38,7 @@ class LoopedHeads(Heads):
         self._noises = [OwnNoise(setting.seed) for setting in settings]
 
     def step(self, features: Features, target: Any) -> Tensor:
-        """As the contract says."""
+        """As in the contract."""
         losses: list[Tensor] = []
         for head, optimizer, noise in zip(self._heads, self._optimizers, self._noises, strict=True):
             head.train()
@@ -52,7 +52,7 @@ class LoopedHeads(Heads):
         return torch.stack(losses)
 
     def evaluate(self, features: Features, target: Any) -> tuple[Tensor, list[Any]]:
-        """As the contract says."""
+        """As in the contract."""
         outputs: list[Any] = []
         with torch.no_grad():
             for head in self._heads:
@@ -61,13 +61,13 @@ class LoopedHeads(Heads):
             return torch.stack([self._ways.loss(output, target).reshape(()) for output in outputs]), outputs
 
     def state(self, at: int) -> dict[str, Tensor]:
-        """As the contract says."""
+        """As in the contract."""
         head = self._heads[at]
         trained = {name: p for name, p in head.named_parameters() if p.requires_grad}
         return {name: t.detach().clone() for name, t in (*trained.items(), *head.named_buffers())}
 
     def keep(self, places: Sequence[int]) -> None:
-        """As the contract says."""
+        """As in the contract."""
         self.settings = [self.settings[at] for at in places]
         self._heads = [self._heads[at] for at in places]
         self._optimizers = [self._optimizers[at] for at in places]

@@ -46,7 +46,7 @@ class StackedHeads(Heads):
         self._noise = OwnNoise(settings[0].seed, is_drawn=is_noisy)
 
     def step(self, features: Features, target: Any) -> Tensor:
-        """As the contract says."""
+        """As in the contract."""
         self._base.train()
         with self._noise:
             outputs = self._outputs(features)
@@ -56,7 +56,7 @@ class StackedHeads(Heads):
         return losses_K.detach()
 
     def evaluate(self, features: Features, target: Any) -> tuple[Tensor, list[Any]]:
-        """As the contract says."""
+        """As in the contract."""
         self._base.eval()
         with torch.no_grad():
             outputs = self._outputs(features)
@@ -64,11 +64,11 @@ class StackedHeads(Heads):
             return self._ways.joint_loss(outputs, target), own
 
     def state(self, at: int) -> dict[str, Tensor]:
-        """As the contract says; the buffers do not move."""
+        """As in the contract; the buffers do not move."""
         return {name: weights.detach()[at].clone() for name, weights in self._weights.items()}
 
     def keep(self, places: Sequence[int]) -> None:
-        """As the contract says."""
+        """As in the contract."""
         self.settings = [self.settings[at] for at in places]
         index = torch.tensor(places, device=next(iter(self._weights.values())).device)
         self._weights = {

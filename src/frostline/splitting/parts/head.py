@@ -81,6 +81,17 @@ class Head(nn.Module):
         """Ask for a proof at every batch size that is met for the first time."""
         self._binding.prove_size = prove_size
 
+    @property
+    def bound_model(self) -> nn.Module | None:
+        """The model that the head was split from, whose buffers and attributes a call may move; None in a copy."""
+        return self._binding.model
+
+    def adopt(self, other: Head) -> None:
+        """Become another head of the same model, which holds for more batches; who has this one keeps it."""
+        own = dict(vars(other))
+        vars(self).clear()
+        vars(self).update(own)
+
     def check_modules(self) -> None:
         """Raise a SplitError if a module was replaced since the split, or got another forward or a hook."""
         self._binding.check_modules()
@@ -144,7 +155,8 @@ class Head(nn.Module):
             )
         for feature, entry in zip(features, entries, strict=True):
             shape = feature.shape if entry.tensor.shared else feature.shape[1:]
-            if tuple(shape) != entry.tensor.shape:
+            expected = entry.tensor.shape
+            if len(shape) != len(expected) or any(b not in (-1, a) for a, b in zip(shape, expected, strict=True)):
                 raise SplitError(
                     what=f"The feature {entry.tensor.name!r} has another shape than the frontier.",
                     where=f"split.head, {entry.tensor.name}",

@@ -62,6 +62,8 @@ class Plan:
         left_frozen: Attributes in which forward leaves values that the head does not make.
         num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
         features: Of the first samples of the example, where the plan has extracted them.
+        follows_lengths: True if batches of any length are taken. Python's values then steer the frozen part and the
+            head anew in every batch, since both run the model's own code.
     """
 
     frost_line: FrostLine
@@ -80,6 +82,7 @@ class Plan:
     left_frozen: frozenset[str]
     num_sized_by_values: int = 0
     features: tuple[Tensor, ...] | None = None
+    follows_lengths: bool = False
 
     @property
     def quiet(self) -> Quiet:
@@ -144,18 +147,22 @@ def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping
         frontier: What is stored.
         quiet: Noise that was turned off.
     """
-    stored = [
-        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
-        for entry in frontier.entries
-    ]
     return MappingProxyType(
         {
             "schema": _SCHEMA,
             "calls": calls_digest(log),
-            "stored": "; ".join(stored),
+            "stored": stored_text(frontier),
             "mode": "inference",
             "quiet": "; ".join(sorted(map(str, quiet))),
         }
+    )
+
+
+def stored_text(frontier: Frontier) -> str:
+    """What is stored, as a recipe names it."""
+    return "; ".join(
+        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
+        for entry in frontier.entries
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
+from frostline.core.errors import FrostlineError, SplitError
 from frostline.core.layers import has_recurrent
 from frostline.core.restore import (
     generator_states,
@@ -85,6 +85,7 @@ def verify_head(
     *,
     has_backward: bool = True,
     between: Any = None,
+    least_gradient: float = 0.0,
 ) -> Verification:
     """Compare head and model on a batch, in outputs, gradients and buffer changes.
 
@@ -99,11 +100,13 @@ def verify_head(
         has_backward: False compares outputs and buffers only.
         between: A batch that the model runs over before the head does, so that what a layer has left in a global or a
             closure is not that of the same batch; None where the head runs no code of the model.
+        least_gradient: Gradients below this share of the largest one are compared on its scale: where the features
+            are not those of the very same batch, a gradient that is zero but for rounding differs from itself.
 
     Raises:
         SplitError: If they differ: it says in what.
     """
-    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward, between)
+    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward, between, least_gradient)
     is_on_gpu = next(model.parameters()).is_cuda
     if is_on_gpu:
         with suppress(SplitError), kernels_for(model):  # fused kernels draw noise by the layout of their arguments
@@ -130,6 +133,7 @@ class _Proof:
     moved: frozenset[str]
     has_backward: bool
     between: Any
+    least_gradient: float
 
     def run(self) -> Verification:
         features = tuple(f.detach().clone(memory_format=torch.contiguous_format) for f in self.features)
@@ -162,7 +166,8 @@ class _Proof:
                 self._run(self.model, mode, lambda: self.reference(self.between), is_learning)
             set_generator_states(states)
             found = self._run(self.head, mode, lambda: self.head.recorded(*features), is_learning)
-            differences += compare_outcomes(expected, found, mode if is_learning else "eval (without gradients)")
+            told = mode if is_learning else "eval (without gradients)"
+            differences += compare_outcomes(expected, found, told, self.least_gradient)
         return differences
 
     def _run(self, module: nn.Module, mode: str, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
@@ -171,7 +176,9 @@ class _Proof:
             return run_once(self.model, forward, is_learning=is_learning, has_backward=self.has_backward)
 
 
-def compare_outcomes(expected: Outcome | Exception, found: Outcome | Exception, mode: str) -> list[float]:
+def compare_outcomes(
+    expected: Outcome | Exception, found: Outcome | Exception, mode: str, least_gradient: float = 0.0
+) -> list[float]:
     """The differences of the tensors of two runs; where the model fails, as on too few samples, the head must too.
 
     Raises:
@@ -184,7 +191,7 @@ def compare_outcomes(expected: Outcome | Exception, found: Outcome | Exception, 
     if isinstance(found, Exception):
         reason = found.received if isinstance(found, SplitError) else f"{type(found).__name__}: {found}"
         raise _differ(mode, "the head", reason) from found
-    return _compare(expected, found, mode)
+    return _compare(expected, found, mode, least_gradient)
 
 
 def run_once(
@@ -196,7 +203,11 @@ def run_once(
     with torch.set_grad_enabled(is_learning):
         try:
             result = forward()
-        except (RuntimeError, ValueError, IndexError, SplitError) as error:
+        except SplitError as error:
+            return error
+        except FrostlineError:
+            raise
+        except Exception as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:
@@ -220,7 +231,7 @@ def _backward(outputs: list[Tensor]) -> None:
         raise SplitError(
             what="No output of the model depends on a trainable weight.",
             where="the model's output",
-            received=f"{len(outputs)} tensors without gradients",
+            received=f"{len(outputs)} tensor{'s' * (len(outputs) != 1)} without gradients",
             do="check that forward returns what the loss needs, outside of torch.no_grad().",
         )
     total.backward()
@@ -250,18 +261,24 @@ def _noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return drawn.repeat(-(-count // _PERIOD))[:count].view(shape) if count > _PERIOD else drawn.view(shape)
 
 
-def _compare(expected: Outcome, found: Outcome, mode: str) -> list[float]:
+def _compare(expected: Outcome, found: Outcome, mode: str, least_gradient: float) -> list[float]:
     differences: list[float] = []
+    gradients = [own for own in expected.gradients.values() if own is not None and own.numel() and least_gradient]
+    least = least_gradient * max((float(own.abs().max()) for own in gradients), default=0.0)
     for what in ("outputs", "gradients", "buffers"):
         ours, theirs = getattr(found, what), getattr(expected, what)
         if list(ours) != list(theirs):
             raise _differ(mode, what, f"{sorted(ours)} from the head, {sorted(theirs)} from the model")
         for name in ours:
-            differences.append(_difference(ours[name], theirs[name], mode, f"{what[:-1]} {name.lstrip('.')}"))
+            named = f"{what[:-1]} {name.lstrip('.')}".rstrip()
+            scale = least if what == "gradients" else 0.0
+            differences.append(_difference(ours[name], theirs[name], mode, named, scale))
     return differences
 
 
-def _difference(ours: Tensor | None, theirs: Tensor | None, mode: str, what: str) -> float:
+def _difference(
+    ours: Tensor | None, theirs: Tensor | None, mode: str, what: str, least_scale: float = 0.0
+) -> float:  # fmt: skip
     if ours is None and theirs is None:
         return 0.0
     if ours is None or theirs is None or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
@@ -275,7 +292,7 @@ def _difference(ours: Tensor | None, theirs: Tensor | None, mode: str, what: str
     is_special = ~(torch.isfinite(a) & torch.isfinite(b))
     has_other_special = bool((is_special & ~((a == b) | (a.isnan() & b.isnan()))).any())
     finite = torch.where(is_special, 0.0, (a - b).abs())
-    scale = float(torch.where(is_special, 0.0, b.abs()).max())
+    scale = max(least_scale, float(torch.where(is_special, 0.0, b.abs()).max()))
     relative = float(finite.max()) / (scale or 1.0)
     if has_other_special or relative > tolerance:
         raise _differ(mode, what, f"relative difference {relative:.1e}, allowed {tolerance:.0e}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.indexing import gathered
+from frostline.porting.scaffold.onnx.index_operators import gathered
 from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.porting.scaffold.onnx.arrangements import SHAPING
 from frostline.porting.scaffold.onnx.convolutions import CONVOLUTIONS
 from frostline.porting.scaffold.onnx.elementwise import ELEMENTWISE
-from frostline.porting.scaffold.onnx.indexing import INDEXING
+from frostline.porting.scaffold.onnx.index_operators import INDEXING
 from frostline.porting.scaffold.onnx.norms import NORMS
 from frostline.porting.scaffold.onnx.recurrent import RECURRENT
 from frostline.porting.scaffold.onnx.reductions import REDUCTIONS

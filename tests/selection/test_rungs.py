@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frostline.selection.halving import rungs, survivors
+from frostline.selection.rungs import rungs, survivors
 
 
 @given(heads=st.integers(1, 300), epochs=st.integers(1, 300), factor=st.integers(2, 8))

@@ -5,7 +5,7 @@ from PIL import Image
 
 from frostline.data import CenterCrop
 from frostline.data.images import decoded
-from frostline.recipes.preparation import steps_of
+from frostline.recipes.image_steps import steps_of
 from helpers_vision import import_torchvision
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from frostline.selection.pooling import pooled, pooled_input
+from frostline.selection.pooled_features import pooled, pooled_input
 
 
 def test_a_map_gives_its_mean_and_a_grid():

@@ -1,0 +1,143 @@
+"""Rows of differing size in shards: their values one behind the other, and the shape of each.
+
+A shard holds a varying tensor under two names: its own, the values of all rows as one axis; and that of `shapes_name`,
+the shape of each row. Where a row begins follows from the shapes.
+
+Legend: N samples, B batch, R rows of a shard.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from frostline.core import inputs as batches
+from frostline.core.padding import Number, own_part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_SUFFIX = " shapes"
+
+
+def shapes_name(name: str) -> str:
+    """The name under which a shard holds the shapes of a varying tensor."""
+    return f"{name}{_SUFFIX}"
+
+
+def packed(rows: Mapping[str, Tensor], varying: Iterable[str]) -> dict[str, Tensor]:
+    """Rows (B, *shape) as a shard holds them."""
+    names, found = set(varying), dict[str, Tensor]()
+    for name, tensor in rows.items():
+        if name not in names:
+            found[name] = tensor
+            continue
+        found[name] = tensor.reshape(-1)
+        found[shapes_name(name)] = torch.tensor(tensor.shape[1:], dtype=torch.int32, device="cpu").repeat(
+            len(tensor), 1
+        )
+    return found
+
+
+def chosen_rows(tensors: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    """Some rows of a shard, in this order."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        shapes = tensors.get(shapes_name(name))
+        if shapes is None:
+            found[name] = tensor.index_select(0, kept)
+            continue
+        starts, counts = _places(shapes)
+        parts = [tensor[starts[at] : starts[at] + counts[at]] for at in kept.tolist()]
+        found[name] = torch.cat(parts) if parts else tensor[:0]
+    return found
+
+
+def fits(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...], rows: int) -> bool:
+    """True if a shard holds so many rows of a varying tensor."""
+    values, shapes = tensors.get(name), tensors.get(shapes_name(name))
+    if values is None or shapes is None or values.dtype != dtype or shapes.dtype != torch.int32:
+        return False
+    if tuple(shapes.shape) != (rows, len(shape)) or values.dim() != 1 or bool((shapes < 0).any()):
+        return False
+    is_same = all(size == -1 or bool((shapes[:, axis] == size).all()) for axis, size in enumerate(shape))
+    return is_same and int(shapes.long().prod(1).sum()) == len(values)
+
+
+class RaggedSpan:
+    """The rows of a varying tensor in all shards.
+
+    Args:
+        name: Of the tensor.
+        mapped: What each shard holds.
+        shard: (N,) the shard of each sample.
+        row: (N,) its row there.
+        value: At padded places.
+        is_left: Padding comes before a row.
+
+    Attributes:
+        shapes_N: (N, axes) the shape of each sample's row.
+    """
+
+    def __init__(
+        self, name: str, mapped: list[dict[str, Tensor]], shard: Tensor, row: Tensor, value: Number, *, is_left: bool
+    ) -> None:
+        self._values = [tensors[name] for tensors in mapped]
+        self._value, self._is_left = value, is_left
+        shapes = [tensors[shapes_name(name)] for tensors in mapped]
+        starts = [_places(own)[0] for own in shapes]
+        first = torch.cumsum(torch.tensor([0, *(len(own) for own in shapes[:-1])]), 0)
+        at = first[shard] + row
+        self._shard = shard.tolist()
+        self.shapes_N = torch.cat(shapes).index_select(0, at).long()
+        self._starts = torch.cat(starts).index_select(0, at).tolist()
+
+    def gather(self, samples: Tensor) -> Tensor:
+        """The rows of these samples, (B, *largest shape), in fresh memory."""
+        shapes = self.shapes_N.index_select(0, samples)
+        largest, own_shapes = shapes.amax(0).tolist(), shapes.tolist()
+        batch = self._values[0].new_full((len(samples), *largest), self._value)
+        for at, (sample, shape) in enumerate(zip(samples.tolist(), own_shapes, strict=True)):
+            start, count = self._starts[sample], 1
+            for size in shape:
+                count *= size
+            row = self._values[self._shard[sample]][start : start + count].view(shape)
+            own_part(batch[at], shape, is_left=self._is_left).copy_(row)
+        return batch
+
+
+def _places(shapes: Tensor) -> tuple[Tensor, Tensor]:
+    """(where each row begins, how many values it has)."""
+    counts = shapes.long().prod(1)
+    return torch.cumsum(counts, 0) - counts, counts
+
+
+class TargetSizes:
+    """Targets of differing size, kept padded to the longest: a batch is cut to its own longest.
+
+    Args:
+        sizes: (N, axes) by name of the target.
+        is_left: Padding comes before the target.
+    """
+
+    def __init__(self, sizes: Mapping[str, Tensor], *, is_left: bool) -> None:
+        self._sizes, self._is_left = sizes, is_left
+
+    def cut(self, targets: Any, samples: Tensor) -> Any:
+        """The targets of these samples, padded no further than to the longest of them."""
+        names = iter(batches.leaves(targets))
+
+        def one(tensor: Tensor) -> Tensor:
+            sizes = self._sizes.get(next(names))
+            if sizes is None:
+                return tensor
+            own = sizes.index_select(0, samples.to(sizes.device)).amax(0).tolist()
+            return own_part(tensor, [len(tensor), *own], is_left=self._is_left).contiguous()
+
+        return batches.map_tensors(targets, one)
+
+    def part(self, samples: Tensor) -> TargetSizes:
+        """Those of these samples only."""
+        return TargetSizes({name: own[samples] for name, own in self._sizes.items()}, is_left=self._is_left)

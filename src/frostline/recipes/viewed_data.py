@@ -1,0 +1,75 @@
+"""Training data with random augmentation in seeded views; validation data, which is the same in every epoch."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
+from frostline.core.arguments import as_count, check_callable
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+def viewed_data(train: Any, views: int | None, epochs: int) -> Any:
+    """The training data as `fit` reads it: so many views of each sample, and no more than there are epochs.
+
+    Args:
+        train: A dataset, or cached features.
+        views: As `fit` takes them; None leaves the data as they are.
+        epochs: Of the run. Each gives one view, so that further views would be stored for nothing.
+
+    Raises:
+        DataError: If the number is no number of views, or the data are features already.
+    """
+    if views is None:
+        return train
+    views = as_count("fit", "views", views)
+    if isinstance(train, CachedDataset):
+        raise DataError(
+            what="The views of cached features were chosen when they were filled.", where="fit(views=...)",
+            received=f"views={views} and a CachedDataset with {train.views}",
+            do=f"leave views out, or fill again: FeatureCache.fill(split, dataset, views={views}).",
+        )  # fmt: skip
+    return viewed(train, "fit", min(views, epochs))
+
+
+def check_collate(collate_fn: Any, train: Any, views: int | None) -> None:
+    """Check what `fit` takes for samples that differ in size.
+
+    Raises:
+        DataError: If it is no function, or the data are features or views, whose batches are made elsewhere.
+    """
+    if collate_fn is None:
+        return
+    check_callable("fit", "collate_fn", collate_fn, takes="(list of items), as torch.utils.data.DataLoader takes it")
+    if isinstance(train, CachedDataset) or views is not None:
+        raise DataError(
+            what="Batches of cached features, and of views, are not made by a collate function.",
+            where="fit(collate_fn=...)", received="a CachedDataset" if views is None else f"views={views}",
+            do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it; of samples that differ in "
+            "length no views are kept.",
+        )  # fmt: skip
+
+
+def without_views(train: Any) -> Any:
+    """The dataset behind views; other data as they are."""
+    return train.dataset if isinstance(train, Views) else train
+
+
+@contextmanager
+def steady_validation() -> Generator[None]:
+    """Inside, validation data is read: if it is random, the error says what validation data needs."""
+    try:
+        yield
+    except DataError as error:
+        if not error.what.startswith(IS_RANDOM):
+            raise
+        raise DataError(
+            what="The validation data is random: scores of two epochs could not be compared.",
+            where=f"fit(val=...), {error.where}", received=error.received,
+            do="give validation data a deterministic transform, such as Resize and CenterCrop, in a dataset of its "
+            "own; views are for training data.",
+        ) from error  # fmt: skip

@@ -1,0 +1,189 @@
+"""Samples of differing length: rows at their own length, padded on loading, equal to the uncached run or refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.core.order import epoch_order
+from helpers_lengths import LONGEST, Sentences, pad, sentences
+
+
+def made(pool="first", seed=0):
+    torch.manual_seed(seed)
+    model = Sentences(pool)
+    fl.freeze(model, through="low")
+    return model
+
+
+def split_of(model, data, collate=pad):
+    inputs = {key: value for key, value in collate(data[:4]).items() if key != "labels"}
+    return fl.split(model, inputs)
+
+
+def losses(call, parameters, batches):
+    optimizer, found = torch.optim.AdamW(parameters, 1e-2), []
+    for batch, target in batches:
+        loss = nn.functional.cross_entropy(call(batch), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+def test_cached_and_uncached_losses_are_the_same_in_a_loop_of_ones_own(tmp_path):
+    model, data = made(), sentences()
+    plain, split = copy.deepcopy(model), split_of(model, data)
+    head = split.head
+    cached = fl.FeatureCache(tmp_path).fill(split, data, batch_size=8, collate_fn=pad, progress=False)
+    loader = cached.loader(8, shuffle=True, seed=3)
+    own = losses(lambda features: head(*features), head.parameters(), [b for _ in range(2) for b in loader])
+
+    def batches():
+        for epoch in range(2):
+            order = epoch_order(len(data), shuffle=True, seed=3, epoch=epoch).tolist()
+            for start in range(0, len(data), 8):
+                batch = pad([data[at] for at in order[start : start + 8]])
+                target = batch.pop("labels")
+                yield batch, target
+
+    trained = [p for p in plain.parameters() if p.requires_grad]
+    assert losses(lambda batch: plain(**batch), trained, batches()) == pytest.approx(own, abs=1e-6)
+
+
+def test_rows_are_stored_at_their_own_length_and_known_again(tmp_path):
+    model, data = made(), sentences()
+    split, cache = split_of(model, data), fl.FeatureCache(tmp_path)
+    cached = cache.fill(split, data, batch_size=8, collate_fn=pad, progress=False)
+    for index in (0, 5, 23):
+        features, target = cached[index]
+        assert {len(own) for own in features} == {len(data[index][0])}
+        assert target == data[index][1]
+    tokens = sum(len(ids) for ids, _ in data)
+    stored = sum(t.bytes_per_sample for t in split.frontier) // 8 * tokens  # recorded at 8 places
+    assert cached.figures.bytes - stored < 10_000  # keys, shapes, the header
+    again = cache.fill(split, [*data, data[3]], batch_size=8, collate_fn=pad, progress=False)
+    assert (again.figures.computed, again.figures.reused) == (0, 25)
+    assert cache.verify() == ()
+
+
+def test_batches_are_padded_as_the_collate_function_pads(tmp_path):
+    model, data = made(), sentences()
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    names = [tensor.name for tensor in cached.frontier]
+    for start, (features, target) in zip(range(0, 24, 5), cached.loader(5), strict=True):
+        batch = pad(data[start : start + 5])
+        assert torch.equal(features[names.index("input.ids")], batch["ids"])
+        assert torch.equal(features[names.index("input.mask")], batch["mask"])
+        assert torch.equal(target, batch["labels"])
+
+
+def test_a_sample_without_places_is_named(tmp_path):
+    model, data = made(), sentences()
+    data[7] = (data[7][0][:0], 1)
+    with pytest.raises(fl.DataError, match="length 0") as caught:
+        fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    assert "dataset[7]" in caught.value.where
+
+
+def test_a_sample_beyond_the_positions_is_named(tmp_path):
+    model, data = made(), sentences()
+    data[9] = (torch.ones(LONGEST + 1, dtype=torch.int64), 1)
+    with pytest.raises(fl.DataError, match="frozen part fails") as caught:
+        fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    assert "sample 9" in caught.value.where
+    assert str(LONGEST + 1) in caught.value.received
+
+
+def test_frozen_features_that_see_the_padding_are_refused(tmp_path):
+    model, data = made(), sentences()
+
+    def without_mask(items):
+        batch = pad(items)
+        return {**batch, "mask": torch.ones_like(batch["mask"])}
+
+    with pytest.raises(fl.NotCacheable, match="depends on the padding") as caught:
+        fl.FeatureCache(tmp_path).fill(
+            split_of(model, data, without_mask), data, collate_fn=without_mask, progress=False
+        )
+    assert "attention mask" in caught.value.do
+
+
+def test_a_head_that_reads_padded_places_is_refused(tmp_path):
+    model, data = made("mean"), sentences()
+    with pytest.raises(fl.SplitError, match="trainable part reads padded places"):
+        fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+
+
+def test_outputs_at_each_place_are_compared_at_the_places_of_the_samples(tmp_path):
+    model, data = made("each"), sentences()
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    assert len(cached) == 24
+
+
+def test_a_split_that_follows_lengths_asks_for_the_collate_function(tmp_path):
+    model, data = made(), sentences()
+    split, cache = split_of(model, data), fl.FeatureCache(tmp_path)
+    cache.fill(split, data, collate_fn=pad, progress=False)
+    with pytest.raises(fl.DataError, match="no collate function says"):
+        cache.fill(split, data, progress=False)
+
+
+def test_batches_by_length_hold_little_padding_and_every_sample(tmp_path):
+    model, data = made(), sentences(96)
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    loader, own = cached.loader(8, shuffle=True, seed=1, by_length=True), []
+    places = [(mask.sum(), mask.numel()) for (_, mask, _), _ in loader]
+    assert 1 - sum(int(used) for used, _ in places) / sum(whole for _, whole in places) <= 0.15
+    for (ids, *_), _ in loader:
+        own += [tuple(row[row > 0].tolist()) for row in ids]
+    assert sorted(own) == sorted(tuple(ids.tolist()) for ids, _ in data)
+
+
+class Sounds(nn.Module):
+    """A convolution over sound without padding of its own, then a mean over the places of the sound."""
+
+    def __init__(self, has_norm):
+        super().__init__()
+        norm = [nn.BatchNorm1d(4), nn.Conv1d(4, 4, 3, padding=1)]
+        self.low = nn.Sequential(nn.Conv1d(1, 4, 4, 4), *(norm if has_norm else []))
+        self.high = nn.Linear(4, 2)
+
+    def forward(self, x, size):
+        y = self.low(x[:, None]).mT
+        mask = torch.arange(y.shape[1]) < (size // 4)[:, None]
+        return self.high((y * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+def sound(index):
+    generator = torch.Generator().manual_seed(index)
+    return torch.randn(4 * int(torch.randint(3, 9, (1,), generator=generator)), generator=generator), index % 2
+
+
+def pad_sound(items):
+    sounds = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+    return (sounds, torch.tensor([len(x) for x, _ in items])), torch.tensor([label for _, label in items])
+
+
+def test_sound_is_cached_where_the_frozen_part_does_not_see_the_padding(tmp_path):
+    model, data = Sounds(has_norm=False), [sound(index) for index in range(12)]
+    fl.freeze(model, through="low")
+    split = fl.split(model, pad_sound(data[:4])[0])
+    cached = fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)
+    (features, _), (inputs, _) = next(iter(cached.loader(6))), pad_sound(data[:6])
+    model.eval()
+    assert torch.allclose(split.head.eval()(*features), model(*inputs), atol=1e-6)
+    assert "input.0" not in [tensor.name for tensor in split.frontier]  # sound itself is not stored
+
+
+def test_batchnorm_before_a_padded_convolution_is_refused(tmp_path):
+    model, data = Sounds(has_norm=True), [sound(index) for index in range(12)]
+    with torch.no_grad():
+        model.low[1].bias.fill_(1.0)
+    fl.freeze(model, through="low")
+    with pytest.raises(fl.NotCacheable, match="depends on the padding"):
+        split = fl.split(model, pad_sound(data[:4])[0])
+        fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)

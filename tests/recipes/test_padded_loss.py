@@ -1,0 +1,57 @@
+"""`fit` over samples of differing length: the same losses cached and uncached; what it does not take."""
+
+import copy
+
+import pytest
+import torch
+
+import frostline as fl
+from helpers_lengths import Sentences, pad, sentences
+
+
+def test_cached_and_uncached_runs_have_the_same_losses(tmp_path):
+    torch.manual_seed(0)
+    model, data = Sentences(), sentences()
+    fl.freeze(model, through="low")
+    plain, common = copy.deepcopy(model), {"epochs": 2, "batch_size": 8, "collate_fn": pad, "progress": False}
+    cached = fl.fit(model, data, data[:6], cache=tmp_path, **common)
+    uncached = fl.fit(plain, data, data[:6], cache=False, **common)
+    for ours, theirs in zip(cached.history, uncached.history, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-6)
+        assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-6)
+    assert cached.cache.computed == 24
+
+
+def test_a_collate_function_is_a_function_and_not_for_views():
+    model, data = Sentences(), sentences()
+    with pytest.raises(fl.DataError, match="collate_fn"):
+        fl.fit(model, data, collate_fn=3)
+    with pytest.raises(fl.DataError, match="views, are not made by a collate function"):
+        fl.fit(model, data, collate_fn=pad, views=2)
+
+
+def pad_labels(items):
+    batch = pad([(ids, 0) for ids, _ in items])
+    return {**batch, "labels": torch.nn.utils.rnn.pad_sequence([ids % 2 for ids, _ in items], True, pad_labels.value)}
+
+
+def transposed(output, target):
+    return torch.nn.functional.cross_entropy(output.transpose(1, 2), target)
+
+
+def test_a_loss_that_leaves_padded_places_out_is_the_same(tmp_path):
+    torch.manual_seed(0)
+    model, data, pad_labels.value = Sentences("each"), sentences(), -100
+    fl.freeze(model, through="low")
+    plain = copy.deepcopy(model)
+    common = {"epochs": 1, "batch_size": 8, "collate_fn": pad_labels, "progress": False, "loss": transposed}
+    cached = fl.fit(model, data, cache=tmp_path, **common)
+    uncached = fl.fit(plain, data, cache=False, **common)
+    assert cached.history[0].train_loss == pytest.approx(uncached.history[0].train_loss, abs=1e-6)
+
+
+def test_a_loss_that_reads_padded_places_is_refused(tmp_path):
+    model, data, pad_labels.value = Sentences("each"), sentences(), 0
+    fl.freeze(model, through="low")
+    with pytest.raises(fl.DataError, match="reads outputs at padded places"):
+        fl.fit(model, data, epochs=1, collate_fn=pad_labels, loss=transposed, cache=tmp_path, progress=False)

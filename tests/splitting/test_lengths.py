@@ -1,0 +1,72 @@
+"""A split that takes batches of any length, over the proof of its candidate."""
+
+import pytest
+import torch
+
+import frostline as fl
+from frostline.splitting.lengths import length_candidate
+from helpers_lengths import Sentences, pad, sentences
+
+
+def batch(length, count=4):
+    ids = torch.randint(1, 30, (count, length), generator=torch.Generator().manual_seed(length))
+    return {"ids": ids, "mask": torch.ones_like(ids)}
+
+
+def followed(pool="first"):
+    torch.manual_seed(0)
+    model = Sentences(pool)
+    fl.freeze(model, through="low")
+    split = fl.split(model, batch(9))
+    head = split.head
+    split.follow_lengths(batch(8), batch(12))
+    assert split.head is head
+    return model, split
+
+
+def test_batches_of_every_length_are_taken_and_head_and_model_are_equal():
+    model, split = followed()
+    model.eval()
+    for length in (3, 9, 17):
+        inputs = batch(length, 3)
+        assert torch.equal(split.head.eval()(*split.extract(inputs)), model(**inputs))
+    assert [tensor.shape for tensor in split.frontier] == [(-1,), (-1,), (-1, 8)]
+    assert "(length, 8) float32" in str(split.explain())
+    assert "own length" in str(split.explain())
+
+
+def test_the_recipe_does_not_follow_the_example_and_follows_the_weights():
+    (_, one), (model, other) = followed(), followed()
+    assert dict(one.recipe) == dict(other.recipe)
+    other.check_unchanged()
+    with torch.no_grad():
+        model.low.query.weight.add_(1)
+    with pytest.raises(fl.SplitError, match="was changed after"):
+        other.check_unchanged()
+
+
+def test_outputs_at_each_place_are_masked_by_the_sizes_of_the_samples():
+    _, split = followed("each")
+    data = sentences()
+    inputs = {name: value for name, value in pad(data[:4]).items() if name != "labels"}
+    sizes = {name: [tuple(ids.shape) for ids, _ in data[:4]] for name in inputs}
+    features = [own.clone() for own in split.extract(inputs)]
+    features[2][inputs["mask"] == 0] = 0
+    split.prove_padded(inputs, tuple(features), sizes, is_left=False)
+    features[2][inputs["mask"] == 1] += 1
+    with pytest.raises(fl.SplitError, match="does not equal the model"):
+        split.prove_padded(inputs, tuple(features), sizes, is_left=False)
+
+
+def test_keys_and_values_of_frozen_layers_are_left_out():
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=50, n_embd=8, n_layer=2, n_head=2, n_positions=32, num_labels=2, pad_token_id=0,
+                        bos_token_id=1, eos_token_id=2)  # fmt: skip
+    model = GPT2ForSequenceClassification(config)
+    fl.freeze(model, through="transformer.h.0")
+    inputs = [{"input_ids": batch(n)["ids"], "attention_mask": batch(n)["mask"]} for n in (8, 12)]
+    candidate, _ = length_candidate(model, *inputs)
+    assert candidate.left_out == {".past_key_values.layers.0.keys", ".past_key_values.layers.0.values"}
+    assert [tensor.name for tensor in candidate.frontier][-1] == "transformer.h.0"
