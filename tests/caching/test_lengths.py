@@ -8,6 +8,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.core.order import epoch_order
+from helpers_caching import Part
 from helpers_lengths import LONGEST, Sentences, pad, sentences
 
 
@@ -187,3 +188,8 @@ def test_batchnorm_before_a_padded_convolution_is_refused(tmp_path):
     with pytest.raises(fl.NotCacheable, match="depends on the padding"):
         split = fl.split(model, pad_sound(data[:4])[0])
         fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)
+
+
+def test_a_frozen_part_that_cannot_follow_lengths_is_refused(tmp_path):
+    with pytest.raises(fl.DataError, match="This frozen part takes samples of one length only"):
+        fl.FeatureCache(tmp_path).fill(Part(), sentences(8), collate_fn=pad)
