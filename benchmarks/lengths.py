@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from helpers_vision import import_torchvision
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,15 +20,16 @@ BATCH = 32
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     """Bytes, padding, losses, and processor time of an epoch, on one thread."""
+    import_torchvision()
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    count, epochs, width = (96, 1, 32) if is_quick else (512, 2, 128)
-    config = BertConfig(vocab_size=1000, hidden_size=width, num_hidden_layers=6, num_attention_heads=4,
+    count, epochs, width, layers = (128, 1, 64, 4) if is_quick else (512, 2, 128, 6)
+    config = BertConfig(vocab_size=1000, hidden_size=width, num_hidden_layers=layers, num_attention_heads=4,
                         intermediate_size=4 * width, num_labels=2)  # fmt: skip
     model = BertForSequenceClassification(config).to(device)
-    fl.freeze(model, through="bert.encoder.layer.4")
+    fl.freeze(model, through=f"bert.encoder.layer.{layers - 2}")
     plain, data = copy.deepcopy(model), _sentences(count)
     inputs = {name: value.to(device) for name, value in _pad(data[:4]).items() if name != "labels"}
     split = fl.split(model, inputs)

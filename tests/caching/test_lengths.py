@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.caching.frozen_pass import Computer
 from frostline.core.order import epoch_order
+from frostline.core.padding import Padding
 from helpers_caching import Part
 from helpers_lengths import LONGEST, Sentences, pad, sentences
 
@@ -69,6 +71,7 @@ def test_rows_are_stored_at_their_own_length_and_known_again(tmp_path):
     again = cache.fill(split, [*data, data[3]], batch_size=8, collate_fn=pad, progress=False)
     assert (again.figures.computed, again.figures.reused) == (0, 25)
     assert cache.verify() == ()
+    assert any("rows of low are (2, 8) to (11, 8) large" in note for note in cached.notes)
 
 
 def test_batches_are_padded_as_the_collate_function_pads(tmp_path):
@@ -193,3 +196,55 @@ def test_batchnorm_before_a_padded_convolution_is_refused(tmp_path):
 def test_a_frozen_part_that_cannot_follow_lengths_is_refused(tmp_path):
     with pytest.raises(fl.DataError, match="This frozen part takes samples of one length only"):
         fl.FeatureCache(tmp_path).fill(Part(), sentences(8), collate_fn=pad)
+class Patches(nn.Module):
+    """Pieces of 4 x 4 of an image, and a mean over the pieces that lie in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = nn.Conv2d(1, 4, 4, 4), nn.Linear(4, 2)
+
+    def forward(self, x, size):
+        y = self.low(x)
+        rows, columns = (torch.arange(n) < (size[:, at] // 4)[:, None] for at, n in enumerate(y.shape[2:]))
+        mask = rows[:, None, :, None] & columns[:, None, None]
+        return self.high((y * mask).sum((2, 3)) / mask.sum((2, 3)))
+
+
+def image(index):
+    generator = torch.Generator().manual_seed(index)
+    height, width = (4 * torch.randint(1, 5, (2,), generator=generator)).tolist()
+    return torch.randn(1, height, width, generator=generator), index % 2
+
+
+def pad_images(items):
+    images = [x for x, _ in items]
+    height, width = (max(x.shape[axis] for x in images) for axis in (1, 2))
+    padded = [nn.functional.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images]
+    sizes = torch.tensor([x.shape[1:] for x in images])
+    return (torch.stack(padded), sizes), torch.tensor([label for _, label in items])
+
+
+def test_images_that_vary_along_two_axes_are_cached_where_no_layer_reaches_over_a_border(tmp_path):
+    model, data = Patches(), [image(index) for index in range(16)]
+    fl.freeze(model, through="low")
+    split = fl.split(model, pad_images(data[:4])[0])
+    cached = fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_images, progress=False)
+    (features, _), (inputs, _) = next(iter(cached.loader(6))), pad_images(data[:6])
+    model.eval()
+    assert torch.allclose(split.head.eval()(*features), model(*inputs), atol=1e-6)
+    assert [tensor.shape for tensor in split.frontier][-1] == (4, -1, -1)
+
+
+def test_a_frozen_part_of_ones_own_takes_one_length_only(tmp_path):
+    part = Part()
+    with pytest.raises(fl.DataError, match="takes samples of one length only"):
+        fl.FeatureCache(tmp_path).fill(part, sentences(), collate_fn=pad, progress=False)
+
+
+def test_a_row_that_varies_where_none_did_is_refused():
+    part = Part()
+    part.frontier = (fl.FrontierTensor("low", (-1, 3), torch.float32, 12, False),)
+    computer = Computer(part, {}, Padding({"0": 0}))
+    assert computer.compute(torch.ones(2, 5, 3), [0, 1])["low"].shape == (2, 5, 3)
+    with pytest.raises(fl.NotCacheable, match="varies along an axis that did not vary"):
+        computer.compute(torch.ones(2, 5, 4), [0, 1])

@@ -141,7 +141,6 @@ TESTED_ELSEWHERE = {
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "demo/sick_network_tables.py": "how the first act reads: tested with it, in demo/test_sick_network.py",
     "demo/reuse_tables.py": "how the demo reads: tested with it, in demo/test_demo.py",
-    "splitting/recording/graph_writer.py": "the graph of a recording: tested as the head, in splitting/test_split.py",
     "splitting/recording/tensor_ledger.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
 }
 

@@ -68,15 +68,19 @@ def test_what_cannot_be_solved_is_refused():
     assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
 
 
-def test_inputs_are_moved_to_where_the_model_is():
-    data = _Converted(
-        [(torch.zeros(2, 3).half(), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta", None
-    )
+class Batches(list):
+    epoch = 3
+
+
+def test_inputs_are_moved_to_where_the_model_is_in_its_precision():
+    given = Batches([(torch.zeros(2, 3).half(), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))])
+    data = _Converted(given, "meta", None)
     for _ in range(2):  # as often as they are iterated
         first, second = data
         assert (first[0].is_meta, first[0].dtype) == (True, torch.float32)
         assert second[0]["x"].is_meta
         assert not first[1].is_meta
+        assert given.epoch == 0  # the batches of the first epoch
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -6,6 +6,7 @@ import torch
 import frostline as fl
 from frostline.splitting.lengths import length_candidate
 from helpers_lengths import Sentences, pad, sentences
+from helpers_vision import import_torchvision
 
 
 def batch(length, count=4):
@@ -58,7 +59,9 @@ def test_outputs_at_each_place_are_masked_by_the_sizes_of_the_samples():
         split.prove_padded(inputs, tuple(features), sizes, is_left=False)
 
 
+@pytest.mark.filterwarnings("ignore")  # transformers warns about its own configuration
 def test_keys_and_values_of_frozen_layers_are_left_out():
+    import_torchvision()
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     torch.manual_seed(0)

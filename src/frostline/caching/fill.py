@@ -255,6 +255,8 @@ class Filling:
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
         gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding)
+        if self.padding is not None:
+            self.opened.notes.append(gatherer.told_sizes())
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,

@@ -55,6 +55,7 @@ class Computer:
             rows = {tensor.name: found[tensor.name] for tensor in self.stored}
             on_cpu = {name: tensor.cpu() for name, tensor in rows.items()}  # waits for a GPU
         self.check_finite(rows, indices)
+        self._check_sizes(rows, indices)
         self._check_shared(found)
         return on_cpu
 
@@ -123,6 +124,18 @@ class Computer:
                 received=f"NaN or Inf in {len(bad)} of {len(indices)} samples of the batch",
                 do="look at these samples' inputs; in half precision, run the model in float32 or bfloat16.",
             )
+
+    def _check_sizes(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
+        """Raise if a row of varying size has another size along an axis that did not vary in the recordings."""
+        for tensor in self.stored if self.padding is not None else ():
+            shape = tuple(rows[tensor.name].shape[1:])
+            if any(known not in (-1, own) for known, own in zip(tensor.shape, shape, strict=True)):
+                raise NotCacheable(
+                    what=f"{tensor.name!r} varies along an axis that did not vary at the lengths that were recorded.",
+                    where=f"{tensor.name}, sample {indices[0]}",
+                    received=f"shape {shape}; recorded {str(tensor.shape).replace('-1', 'length')}",
+                    do="pad all samples to one size in the dataset, or train with frostline.fit(..., cache=False).",
+                )
 
     def _check_shared(self, found: dict[str, Tensor]) -> None:
         for tensor in self.part.frontier:

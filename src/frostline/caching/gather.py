@@ -153,6 +153,17 @@ class Gatherer:
         span = self._span(tensor.name)
         return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
 
+    def told_sizes(self) -> str:
+        """The sizes of the stored rows, for people."""
+        varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
+        if not varying:
+            return "all rows have one size"
+        shapes_N = self.ragged(varying[-1]).shapes_N
+        least, most = (tuple(own.tolist()) for own in (shapes_N.amin(0), shapes_N.amax(0)))
+        share = float(shapes_N.prod(1).double().mean()) / max(1, int(shapes_N.amax(0).prod()))
+        padded = f"padded to the largest they would take {1 / share:.1f} times as much"
+        return f"rows of {varying[-1]} are {least} to {most} large; {padded}"
+
     def ragged(self, name: str) -> RaggedSpan:
         """The rows of a tensor whose size varies."""
         if name not in self._ragged:

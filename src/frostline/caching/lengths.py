@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from frostline.core.padding import Padding
 
 # Lengths at which a frozen part is recorded, so that its recipe does not follow the data: the first pair that the model
-# takes. Multiples of a power of two suit models that cut their inputs into pieces; the longest are for sound.
-_PAIRS = tuple((2**power, 3 * 2 ** (power - 1)) for power in range(3, 15))
+# takes. Powers of two suit models that cut their inputs into pieces: one that takes a length has another size at the
+# double length. The longest are for sound, the shortest for models of few positions.
+_PAIRS = tuple((2**power, 2 ** (power + 1)) for power in (*range(3, 15), 2, 1))
 _SAMPLES = 4  # of the recording
 
 

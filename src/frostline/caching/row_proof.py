@@ -202,8 +202,8 @@ def row_depends_on_padding(name: str, row: _Row, rows: Sequence[_Row], differenc
         where=f"{name}, sample {row.index} of size {tuple(row.features[name].shape)} padded to {longest}",
         received=f"relative difference {difference:.1e} at the places of the sample itself",
         do="give the model an attention mask, and let positions count from the sample's own first place; layers "
-        "that mix places without a mask (convolutions, means over all places, BatchNorm in between) see the padding: pad all "
-        "samples to one size in the dataset, or train with frostline.fit(..., cache=False).",
+        "that mix places without a mask (convolutions, means over all places, BatchNorm in between) see the padding: "
+        "pad all samples to one size in the dataset, or train with frostline.fit(..., cache=False).",
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError
+from frostline.core.errors import DataError, SplitError
 from frostline.core.padding import Padding, pad_rows
 from frostline.training import first_outputs, is_stateless, loss_of, make_loss
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from frostline.splitting import Split
 
@@ -28,13 +26,11 @@ def check_padded_loss(model: nn.Module, split: Split, samples: Any, padding: Pad
         split: Its split, for any length.
         samples: The dataset of `of_any_length`.
         padding: How samples become a batch.
-        loss: As `fit` takes it; a module that keeps a state is left out.
+        loss: As `fit` takes it; what it keeps from call to call is put back.
 
     Raises:
         DataError: If they differ.
     """
-    if isinstance(loss, nn.Module) and not is_stateless(loss):
-        return
     device = next(model.parameters()).device
     items = [samples[at] for at in range(min(_COMPARED, len(samples)))]
     inputs = batches.move(padding.batch([own for own, _ in items]), device)
@@ -45,14 +41,27 @@ def check_padded_loss(model: nn.Module, split: Split, samples: Any, padding: Pad
         own = [row[at] for row in rows]
         value = padding.value_of(tensor.name)
         features.append(own[0] if tensor.shared else pad_rows([x[0] for x in own], value, is_left=padding.is_left))
-    function = make_loss(loss)
-    theirs = float(loss_of(function, first_outputs(model, inputs), target))
-    ours = float(loss_of(function, first_outputs(split.head, tuple(features)), target))
-    if abs(ours - theirs) > _TOLERANCE * max(1.0, abs(theirs)):
-        raise DataError(
-            what="The loss reads outputs at padded places: a cached run would have another loss.",
-            where="fit(loss=...)",
-            received=f"{theirs:.6g} for the model, {ours:.6g} over cached features",
-            do="leave padded places out of the loss: pad the targets with -100, which cross entropy ignores, or multiply "
-            "by the mask; or train with cache=False.",
-        )  # fmt: skip
+    if is_stateless(loss):
+        theirs, ours = (
+            _value(part, own, target, loss) for part, own in ((model, inputs), (split.head, tuple(features)))
+        )
+        differs = f"{theirs:.6g} for the model, {ours:.6g} over cached features"
+        if abs(ours - theirs) <= _TOLERANCE * max(1.0, abs(theirs)):
+            return
+    else:
+        try:
+            split.check_padded_loss(loss, inputs, target, tuple(features))
+            return
+        except SplitError as error:
+            differs = error.received
+    raise DataError(
+        what="The loss reads outputs at padded places: a cached run would have another loss.",
+        where="fit(loss=...)",
+        received=differs,
+        do="leave padded places out of the loss: pad the targets with -100, which cross entropy ignores, or multiply "
+        "by the mask; or train with cache=False.",
+    )
+
+
+def _value(part: nn.Module, inputs: Any, target: Any, loss: Any) -> float:
+    return float(loss_of(make_loss(loss), first_outputs(part, inputs), target))

@@ -259,14 +259,14 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         made = remembered_split(setup.model, shown, proofs, more)
     real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
     samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)  # the split becomes one of every length
-    if padding is not None:
-        check_padded_loss(setup.model, made, samples, padding, setup.loss)
     modes = ("train",) if setup.val is None else ("train", "eval")
     frozen_s = verify_once(made, real, modes=modes, memory=proofs)
     readers = setup.first.readers()
     targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], setup.fabric.device) if readers else None
     for reader, is_loss in readers:
         made.check_loss(reader, real, targets, training=is_loss)
+    if padding is not None:
+        check_padded_loss(setup.model, made, samples, padding, setup.loss)
     features = made.example_features
     setup.first.check_output(first_outputs(made.head, features), _num_rows(features, made), plain, setup.plain_val)
     return made, real, read_s + frozen_s
@@ -284,12 +284,13 @@ def _filled(
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
         samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)
+        lower = earlier if padding is None else None  # rows of differing length are computed from their items
         warns = setup.progress and plain is setup.plain and not is_climbing
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
-                earlier=earlier.earlier(where, frozen, proofs) if earlier is not None else None,
+                earlier=lower.earlier(where, frozen, proofs) if lower is not None else None,
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
 

@@ -78,7 +78,8 @@ class _Converted:
     dtype: torch.dtype | None
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        self.data.epoch = 0
+        if hasattr(self.data, "epoch"):
+            self.data.epoch = 0
         for inputs, target in self.data:
             yield in_dtype(batches.move(inputs, self.device), self.dtype or torch.float32), target
 

@@ -62,7 +62,7 @@ class SweepPlan:
 
 @dataclass
 class HeadCourse:
-    """What became of one head.
+    """The course of one head over the epochs.
 
     Attributes:
         setting: Of the head.

@@ -223,6 +223,18 @@ class Split:
         inputs, features = batches.move(inputs, device), batches.move(features, device)
         self._lengths.verify_padded(inputs, features, sizes, is_left=is_left)
 
+    def check_padded_loss(
+        self, function: Any, inputs: Any, targets: Any, features: tuple[Tensor, ...]
+    ) -> None:  # fmt: skip
+        """As `check_loss`, of a padded batch, over features as a loader pads them.
+
+        Raises:
+            SplitError: If the loss reads outputs at padded places.
+        """
+        device, reference = self._proven.device, self._proven.reference
+        batch = (batches.move(inputs, device), batches.move(targets, device))
+        prove_loss(function, self._model, self.head, reference, features, batch, training=False)
+
     # Changes since the split
 
     @public("Split.check_unchanged")

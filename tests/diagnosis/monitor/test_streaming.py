@@ -29,6 +29,18 @@ def test_no_file_is_overwritten(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_a_run_that_goes_on_keeps_the_records_before_and_counts_from_there(tmp_path):
+    path = tmp_path / "health.jsonl"
+    first = JsonLines(path, 0)
+    first.write(record(3))
+    first.close()
+    path.write_bytes(path.read_bytes() + b'damaged\n[1]\n{"step": 7}\n{"st')
+    stream = JsonLines(path, 7)
+    stream.write(record(2))
+    stream.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [3, 9]
+
+
 class FullDisk:
     """A file on a disk that takes so many more bytes."""
 

@@ -51,3 +51,13 @@ def test_other_targets_are_none():
     assert facts_of_places(nn.Linear(3, 2), (torch.randn(4, 3), torch.zeros(4).long()), F.cross_entropy) is None
     images = torch.randn(4, 1, 6, 6), torch.zeros(4, 6, 6).long()
     assert facts_of_places(nn.Conv2d(1, 2, 1), images, F.cross_entropy) is None
+
+
+def test_as_many_classes_as_places_are_not_taken_for_each_other():
+    words_BT = torch.randint(9, (16, 10), generator=torch.Generator().manual_seed(0))
+    batch = words_BT[:, :-1], words_BT[:, 1:]  # nine places, nine classes
+    one = facts_of_places(Tagger(), batch, F.cross_entropy)
+    both = facts_of_places(Tagger(both_ways=True), batch, F.cross_entropy)
+    assert one is not None
+    assert both is not None
+    assert (one.sees_answer, both.sees_answer) == (False, True)

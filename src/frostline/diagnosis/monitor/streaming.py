@@ -64,12 +64,20 @@ class JsonLines:
 
 
 def _delete_from(path: Path, step: int) -> None:
-    """Delete the records of this step and of later ones, and a line that is not whole."""
+    """Delete the records of this step and of later ones, and lines that are no record."""
     with disk_errors("read", path):
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] < step]
+    kept = [line for line in lines if line.endswith(b"\n") and _step_in(line) < step]
     if len(kept) < len(lines):
         write_atomic(path, kept)
+
+
+def _step_in(line: bytes) -> float:
+    """The step of a record; infinite if the line is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _plain(value: Any) -> Any:

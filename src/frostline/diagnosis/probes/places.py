@@ -71,9 +71,8 @@ def _counts(output: Any, is_end_BT: Tensor, target_BT: Tensor, loss_fn: Callable
             (slope,) = torch.autograd.grad(loss_fn(leaf, target_BT), leaf, materialize_grads=True)
     except (*FOREIGN, DataError):
         return False
-    places = tuple(target_BT.shape)
-    slope_BTC = slope if tuple(slope.shape[:2]) == places else slope.transpose(1, 2)
-    return tuple(slope_BTC.shape[:2]) == places and bool(slope_BTC.abs().sum(2)[is_end_BT].any())
+    ways = [one for one in (slope, slope.transpose(1, 2)) if one.shape[:2] == target_BT.shape]
+    return bool(ways) and all(bool(slope_BTC.abs().sum(2)[is_end_BT].any()) for slope_BTC in ways)
 
 
 def _sees_answer(model: nn.Module, inputs: Any, output: Any, words_BT: Tensor, target_BT: Tensor) -> bool:
@@ -89,8 +88,6 @@ def _sees_answer(model: nn.Module, inputs: Any, output: Any, words_BT: Tensor, t
     with torch.no_grad():
         moved = batches.call(model, others)
     change = (moved - output).abs()
-    places_axis = next((axis for axis in (1, 2) if change.dim() == 3 and change.shape[axis] == words_BT.shape[1]), None)
-    if places_axis is None:
-        return False
-    before = change.narrow(places_axis, 0, words_BT.shape[1] - 1)
-    return bool(before.max() > _MOVED * output.abs().max())
+    count, least = words_BT.shape[1], _MOVED * output.abs().max()
+    axes = [axis for axis in (1, 2) if change.dim() == 3 and change.shape[axis] == count]  # as many classes as places
+    return bool(axes) and all(bool(change.narrow(axis, 0, count - 1).max() > least) for axis in axes)
