@@ -1,4 +1,4 @@
-"""Moving the frost line: one block up, thaw layer by layer, progressive freezing; with features kept and without."""
+"""Moving the frost line in a run: thaw layer by layer, progressive freezing; with features kept and without."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from networks import convolutions, resnet18
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import Earlier, fill_as_planned
-from frostline.splitting import remembered_split
 
 BATCH = 32
-WIDTHS = (32, 48, 64, 96, 128, 128)
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
@@ -29,35 +27,10 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     epochs = 4 if is_quick else 12
     pretrained = _pretrained(1 if is_quick else 6)
     return {
-        **_one_block_up(*(200, 2) if is_quick else (2000, 5)),
         **_thawed(pretrained, epochs),
+        **_thawed_resnet(*(20, 4) if is_quick else (300, 16)),
         **_frozen_on_the_way(pretrained, epochs),
     }
-
-
-def _one_block_up(count: int, rounds: int) -> dict[str, Any]:
-    """Rows at the third block from those at the second, against the bare third block over the same rows."""
-    model = network(10)
-    data = TensorDataset(torch.randn(count, 1, 32, 32), torch.zeros(count, dtype=torch.int64))
-    ratios = [_climb_ratio(model, data) for _ in range(rounds)]
-    name = f"one block up, {count:,} rows: time / bare block (median of {rounds}; at most 1.1)"
-    return {name: statistics.median(ratios),
-            "... quartiles": " to ".join(f"{q:.2f}" for q in statistics.quantiles(ratios)[::2])}  # fmt: skip
-
-
-def _climb_ratio(model: nn.Module, data: TensorDataset) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        cache, example = fl.FeatureCache(folder), data.tensors[0][:8]
-        fl.thaw(model)
-        fl.freeze(model, through="blocks.1")
-        low = fl.split(model, example)
-        below = fill_as_planned(cache, low, data, BATCH, progress=False)
-        fl.freeze(model, through="blocks.2")
-        high, middle = fl.split(model, example), remembered_split(low.head, low.extract(example), None)
-        rows, block = next(iter(below.loader(len(data))))[0][0], model.blocks[2].eval()
-        earlier = Earlier(below, lambda: middle)
-        ours = _processor_s(lambda: fill_as_planned(cache, high, data, BATCH, progress=False, earlier=earlier))
-        return ours / _processor_s(lambda: [_forward(block, part) for part in rows.split(BATCH)])
 
 
 def _thawed(pretrained: nn.Module, epochs: int) -> dict[str, Any]:
@@ -65,6 +38,17 @@ def _thawed(pretrained: nn.Module, epochs: int) -> dict[str, Any]:
     at = {2 + 2 * number: f"blocks.{5 - number}" for number in range((epochs - 2) // 2)}
     found = _both(pretrained, epochs, freeze="blocks.5", thaw=at)
     return {f"thaw, {epochs} epochs: {name}": value for name, value in found.items()}
+
+
+def _thawed_resnet(count: int, epochs: int) -> dict[str, Any]:
+    """From the output layer down, two blocks: half of the epochs, a quarter, a quarter; weights as they are drawn."""
+    train, held_out = (part.tensors for part in digits(range(5, 10)))
+    data = tuple(TensorDataset(F.interpolate(images[:most], size=96).expand(-1, 3, -1, -1).contiguous(), labels[:most])
+                 for (images, labels), most in ((train, count), (held_out, count // 5)))  # fmt: skip
+    at = {1 + epochs // 2: "blocks.7", 1 + 3 * epochs // 4: "blocks.6"}
+    found = _both(resnet18(5), epochs, data, freeze="blocks.7", thaw=at)
+    return {f"thaw, resnet18 at 96 px, {count} samples, {epochs} epochs: {name}": value
+            for name, value in found.items() if name != "accuracy, held out"}  # fmt: skip
 
 
 def _frozen_on_the_way(pretrained: nn.Module, epochs: int) -> dict[str, Any]:
@@ -82,10 +66,12 @@ def _frozen_on_the_way(pretrained: nn.Module, epochs: int) -> dict[str, Any]:
     }
 
 
-def _both(pretrained: nn.Module, epochs: int, **options: Any) -> dict[str, Any]:
+def _both(
+    pretrained: nn.Module, epochs: int, data: tuple[TensorDataset, ...] | None = None, **options: Any
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        cached_s, cached = _measured(lambda: _fit(pretrained, epochs, cache=folder, **options))
-    plain_s, plain = _measured(lambda: _fit(pretrained, epochs, cache=False, **options))
+        cached_s, cached = _measured(lambda: _fit(pretrained, epochs, data, cache=folder, **options))
+    plain_s, plain = _measured(lambda: _fit(pretrained, epochs, data, cache=False, **options))
     differences = [abs(a.train_loss - b.train_loss) for a, b in zip(cached.history, plain.history, strict=True)]
     first = [phase.first_epoch for phase in cached.phases]
     return {
@@ -98,9 +84,9 @@ def _both(pretrained: nn.Module, epochs: int, **options: Any) -> dict[str, Any]:
     }
 
 
-def _fit(pretrained: nn.Module, epochs: int, **options: Any) -> Any:
+def _fit(pretrained: nn.Module, epochs: int, data: tuple[TensorDataset, ...] | None = None, **options: Any) -> Any:
     model = copy.deepcopy(pretrained)
-    return fl.fit(model, *digits(range(5, 10)), epochs=epochs, batch_size=BATCH, optimizer="sgd", lr=0.01,
+    return fl.fit(model, *data or digits(range(5, 10)), epochs=epochs, batch_size=BATCH, optimizer="sgd", lr=0.01,
                   monitor=False, progress=False, **options)  # fmt: skip
 
 
@@ -143,32 +129,6 @@ def autofreeze(model: nn.Module, epochs: int) -> tuple[float, list[int]]:
         return float((model(held_inputs).argmax(1) == held_targets).float().mean()), course
 
 
-def network(num_classes: int) -> nn.Module:
-    """Six blocks of a convolution, BatchNorm and ReLU, and an output layer."""
-    torch.manual_seed(0)
-    pairs = zip((1, *WIDTHS), WIDTHS, strict=False)
-    blocks = [
-        nn.Sequential(nn.Conv2d(a, b, 3, 2 if at in (2, 4) else 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-        for at, (a, b) in enumerate(pairs)
-    ]
-    return Network(blocks, num_classes)
-
-
-class Network(nn.Module):
-    """Blocks, the mean over places, an output layer."""
-
-    def __init__(self, blocks: list[nn.Module], num_classes: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Linear(WIDTHS[-1], num_classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits of images (B, 1, H, W)."""
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean((2, 3)))
-
-
 def digits(classes: range) -> tuple[TensorDataset, TensorDataset]:
     """Scans of handwritten digits, 16 px: four fifths, and the rest."""
     inputs, targets = (torch.tensor(own) for own in load_digits(return_X_y=True))
@@ -180,23 +140,14 @@ def digits(classes: range) -> tuple[TensorDataset, TensorDataset]:
 
 def _pretrained(epochs: int) -> nn.Module:
     """Trained on digits 0 to 4, with a new output layer for 5 to 9."""
-    model = network(5)
+    model = convolutions(5)
     fl.fit(model, digits(range(5))[0], epochs=epochs, batch_size=BATCH, optimizer="sgd", lr=0.05, monitor=False,
            progress=False)  # fmt: skip
     fl.replace_head(model, 5)
     return model
 
 
-def _forward(block: nn.Module, part: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return block(part)
-
-
 def _measured(call: Callable[[], Any]) -> tuple[float, Any]:
     started = time.process_time()
     result = call()
     return time.process_time() - started, result
-
-
-def _processor_s(call: Callable[[], Any]) -> float:
-    return _measured(call)[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class ErrorSite:
         last: Its last line.
         kind: The class of the error.
         text: Its four parts, as they are printed; what is computed stands in angle brackets.
+        pattern: A regular expression of all texts that it can print.
     """
 
     path: Path
@@ -35,25 +37,83 @@ class ErrorSite:
     last: int
     kind: str
     text: str
+    pattern: str
 
     @property
     def digest(self) -> str:
-        """The name of the error in `error_examples.json`."""
-        return hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:12]
+        """The name of the error in `error_examples.json`: it changes with the fixed words, and with nothing else."""
+        fixed = re.sub(r"<[^>]*>", "<>", self.text)
+        return hashlib.sha256(f"{self.kind}\n{fixed}".encode()).hexdigest()[:12]
+
+    def is_text_of(self, text: str) -> bool:
+        """Whether this place can print the text: its fixed words are there, in their order."""
+        return re.fullmatch(self.pattern, text, re.S) is not None
 
 
-def error_sites() -> list[ErrorSite]:
-    """All of them, file by file."""
-    return [site for path in sorted(SOURCE.rglob("*.py")) for site in _sites_in(path)]
+@dataclass(frozen=True)
+class _Maker:
+    """A function that makes an error whose first sentence its caller gives (`_wrong(what, received, do)`)."""
+
+    kind: str
+    parts: Mapping[str, ast.expr]
+    parameters: tuple[str, ...]
+    defaults: Mapping[str, ast.expr]
+
+    def parts_of(self, call: ast.Call) -> dict[str, ast.expr] | None:
+        """The four parts, with the arguments of a call in the place of the parameters.
+
+        None for a call without all of them: it is that of another function of this name.
+        """
+        given = {**self.defaults, **dict(zip(self.parameters, call.args, strict=False))}
+        given |= {one.arg: one.value for one in call.keywords if one.arg}
+        if set(given) != set(self.parameters):
+            return None
+        return {
+            name: given.get(part.id, part) if isinstance(part, ast.Name) else part for name, part in self.parts.items()
+        }
 
 
-def _sites_in(path: Path) -> Iterator[ErrorSite]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            parts = {one.arg: one.value for one in node.keywords if one.arg in _PARTS}
-            if node.func.id[0].isupper() and set(parts) == set(_PARTS):
-                text = "\n".join(_LABELS[name] + _text(parts[name]) for name in _PARTS)
-                yield ErrorSite(path, node.lineno, node.end_lineno or node.lineno, node.func.id, text)
+@functools.cache
+def error_sites() -> tuple[ErrorSite, ...]:
+    """All of them, file by file; a place whose first sentence comes from its callers stands for none of them."""
+    trees = {path: ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+    own = {path: dict(_makers_in(tree)) for path, tree in trees.items()}
+    methods = {name: maker for makers in own.values() for name, maker in makers.items() if not name.startswith("_")}
+    return tuple(site for path, tree in trees.items() for site in _sites_in(path, tree, {**methods, **own[path]}))
+
+
+def _makers_in(tree: ast.AST) -> Iterator[tuple[str, _Maker]]:
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            names = [one.arg for one in function.args.args if one.arg != "self"]
+            defaults = dict(zip(reversed(names), reversed(function.args.defaults), strict=False))
+            for node in ast.walk(function):
+                parts = _parts(node)
+                if parts and isinstance(parts["what"], ast.Name) and parts["what"].id in names:
+                    yield function.name, _Maker(node.func.id, parts, tuple(names), defaults)  # type: ignore[attr-defined]
+
+
+def _parts(node: ast.AST) -> dict[str, ast.expr] | None:
+    """The four parts that a call gives to the class of an error, if it is such a call."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id[0].isupper():
+        parts = {one.arg: one.value for one in node.keywords if one.arg in _PARTS}
+        return parts if set(parts) == set(_PARTS) else None  # type: ignore[return-value]
+    return None
+
+
+def _sites_in(path: Path, tree: ast.AST, makers: Mapping[str, _Maker]) -> Iterator[ErrorSite]:
+    inside = {id(part["what"]) for part in (maker.parts for maker in makers.values())}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        parts, kind = _parts(node), getattr(node.func, "id", "")
+        name = getattr(node.func, "attr", kind)
+        if parts is None and name in makers:
+            parts, kind = makers[name].parts_of(node), makers[name].kind
+        if parts is not None and id(parts["what"]) not in inside:
+            text = "\n".join(_LABELS[name] + _text(parts[name]) for name in _PARTS)
+            pattern = "\n".join(re.escape(_LABELS[name]) + _pattern(parts[name]) for name in _PARTS)
+            yield ErrorSite(path, node.lineno, node.end_lineno or node.lineno, kind, text, pattern)
 
 
 def _text(node: ast.expr) -> str:
@@ -71,6 +131,19 @@ def _text(node: ast.expr) -> str:
     return f"<{_name(node)}>"
 
 
+def _pattern(node: ast.expr) -> str:
+    """A regular expression of what an expression can give; a computed part may be any text."""
+    if isinstance(node, ast.Constant):
+        return re.escape(str(node.value))
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_pattern(value) for value in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _pattern(node.left) + _pattern(node.right)
+    if isinstance(node, ast.IfExp):
+        return f"(?:{_pattern(node.body)}|{_pattern(node.orelse)})"
+    return ".*"
+
+
 def _name(node: ast.expr) -> str:
     """A word for a computed part: the first name in it that is no function or method of Python itself."""
     names = [one.attr if isinstance(one, ast.Attribute) else one.id for one in ast.walk(node)
@@ -80,37 +153,35 @@ def _name(node: ast.expr) -> str:
     return (known or ["value"])[0].replace("_", " ")
 
 
-def situations() -> dict[str, str]:
-    """The test (`tests/data/test_images.py::test_...`) that expects the text of each error, by the error's digest.
+def situations() -> dict[str, set[str]]:
+    """The tests that expect the text of each error, by the error's digest.
 
-    A test expects a text if it holds a string with words of its first line. Of several tests that of the file that
-    mirrors the source is taken, and the one with most words.
+    A test (`tests/data/test_images.py::test_...`) expects a text if it holds a string with words of its first line. A
+    file (`tests/data/test_images.py`) does if such a string stands beside its tests, or if it mirrors the error's file.
     """
-    expected = [
-        (words, test) for path in sorted((ROOT / "tests").rglob("test_*.py")) for words, test in _expected(path)
-    ]
-    found: dict[str, str] = {}
+    tests = ROOT / "tests"
+    expected = [(words, test) for path in sorted(tests.rglob("test_*.py")) for words, test in _expected(path)]
+    found: dict[str, set[str]] = {}
     for site in error_sites():
         own = _words(site.text.split("\n")[0])
-        mirror = str(site.path.relative_to(SOURCE).parent / f"test_{site.path.name}")
-        fitting = [
-            (test.startswith(f"tests/{mirror}"), len(words), test)
-            for words, test in expected if len(words & own) >= max(_FEWEST, _SHARE * len(words))
-        ]  # fmt: skip
-        if fitting:
-            found[site.digest] = max(fitting)[2]
+        mirror = tests / site.path.relative_to(SOURCE).parent / f"test_{site.path.name}"
+        found.setdefault(site.digest, set()).update(
+            [str(mirror.relative_to(ROOT))] * mirror.exists(),
+            (test for words, test in expected if len(words & own) >= max(_FEWEST, _SHARE * len(words))),
+        )
     return found
 
 
 def _expected(path: Path) -> Iterator[tuple[set[str], str]]:
-    """The words of each string in each test of a file, with the test."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and len(inner.value) < _LONGEST:
-                    words = _words(inner.value)
-                    if len(words) >= _FEWEST:
-                        yield words, f"{path.relative_to(ROOT)}::{node.name}"
+    """The words of each string of a test file, with the test or the file that it stands in."""
+    name = str(path.relative_to(ROOT))
+    for node in ast.parse(path.read_text()).body:
+        is_test = isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and len(inner.value) < _LONGEST:
+                words = _words(inner.value)
+                if len(words) >= _FEWEST:
+                    yield words, f"{name}::{node.name}" if is_test else name  # type: ignore[attr-defined]
 
 
 def _words(text: str) -> set[str]:

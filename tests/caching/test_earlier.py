@@ -105,3 +105,22 @@ def test_a_middle_that_computes_something_else_is_seen(tmp_path):
     with pytest.raises(fl.CacheError, match="Stored features are not what the model computes"):
         run.climb(middle=wrong.middle)
     assert {entry.tensors: entry.rows for entry in run.cache.entries()} == {("1",): 200, (): 0}
+
+
+def test_all_batches_have_one_size_and_every_row_is_stored_once(tmp_path):
+    run = Run(tmp_path, dataset())
+    run.fill("1")
+    sizes = []
+
+    class Watched:  # a part that decides by the size of its batch proves every size that it meets
+        def __init__(self, part):
+            self.part, self.frontier = part, part.frontier
+
+        def extract(self, inputs):
+            found = self.part.extract(inputs)
+            sizes.append(len(found[0]))
+            return found
+
+    climbed = run.climb(middle=lambda: Watched(run.middle()))
+    assert sizes == [32] * 7  # 200 rows
+    assert (climbed.figures.computed, len(climbed)) == (200, 200)

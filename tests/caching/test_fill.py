@@ -1,7 +1,6 @@
 import signal
-import subprocess
-import sys
 from collections import UserDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from helpers_caching import D, Items, Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
+from helpers_processes import run_script
 
 
 def test_growth_computes_what_is_missing(tmp_path):
@@ -84,7 +84,7 @@ t.fill({root!r}, batch_size=8)
 @pytest.mark.parametrize(("at", "name"), [(1, "SIGKILL"), (2, "SIGKILL"), (3, "SIGKILL"), (4, "SIGINT")])
 def test_a_killed_fill_keeps_its_finished_shards(tmp_path, at, name):
     script = KILLED.format(tests=str(Path(__file__).parents[1]), at=at, root=str(tmp_path), name=name)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script, tmp_path)
     assert done.returncode in (-signal.SIGKILL, -signal.SIGINT, 1), done.stderr
     data = fill(tmp_path, batch_size=8)
     assert data.figures.reused == {1: 0, 2: 16, 3: 16, 4: 32}[at]
@@ -95,8 +95,9 @@ def test_a_killed_fill_keeps_its_finished_shards(tmp_path, at, name):
 def test_two_builders_at_once_lose_nothing(tmp_path):
     tests, root = str(Path(__file__).parents[1]), str(tmp_path)
     script = f"import sys; sys.path.insert(0, {tests!r}); import helpers_caching as t; t.fill({root!r}, batch_size=4)"
-    runs = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
-    assert [run.wait() for run in runs] == [0, 0]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_script, script, tmp_path) for _ in range(2)]
+    assert [run.result().returncode for run in runs] == [0, 0], runs[0].result().stderr
     data = fill(tmp_path)
     assert data.figures.computed == 0
     assert fl.FeatureCache(tmp_path).verify() == ()

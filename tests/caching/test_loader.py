@@ -20,6 +20,14 @@ def test_loader_order_is_a_function_of_seed_and_epoch(tmp_path):
     assert sorted(label for batch in first for label in batch) == sorted(int(t) for t in dataset().tensors[1])
 
 
+def test_rows_are_held_on_a_gpu_only(tmp_path, monkeypatch):
+    def held(*_):
+        raise AssertionError("all rows were read into memory")
+
+    monkeypatch.setattr("frostline.caching.loader.Resident", held)
+    assert sum(len(t) for _, t in fill(tmp_path).loader(8, device="cpu")) == N
+
+
 def test_loader_resumes_in_the_middle_of_an_epoch(tmp_path):
     data = fill(tmp_path)
     whole = [f[0] for f, _ in data.loader(7, shuffle=True, seed=4)]

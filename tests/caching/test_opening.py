@@ -2,8 +2,6 @@ import errno
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from frostline.core import io
 from helpers_caching import Masked, MaskedPart, N, Part, dataset, fill, shards
+from helpers_processes import run_script
 
 
 def test_a_damaged_file_that_no_manifest_lists_is_replaced(tmp_path):
@@ -83,6 +82,7 @@ import os, resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch, frostline as fl
 from helpers_caching import Part, fill
+from helpers_processes import run_script
 part = Part()
 part.frontier = (fl.FrontierTensor("low", (5000,), torch.float32, 20_000, False),)
 part.extract = lambda x: (x.repeat(1, 5000),)
@@ -94,7 +94,7 @@ try:
 except fl.CacheError as error:
     sys.exit(0 if "Cannot allocate memory" in error.received else 2)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
     assert fill(tmp_path, part, data).figures.computed == 0
 

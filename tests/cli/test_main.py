@@ -18,6 +18,7 @@ from frostline.cli.main import app
 from frostline.recipes.schedules import thaw_schedule
 from helpers_caching import fill
 from helpers_commands import MODEL, run
+from helpers_processes import run_command
 
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
@@ -107,6 +108,15 @@ def test_fit_heals_and_says_so(tmp_path, monkeypatch):
     assert "network whose layers a treatment has changed" in json.loads(refused.stdout)["error"]["what"]
     resumed = run(*args, "--resume", "--out", tmp_path / "o", "--json", code=1)
     assert "--heal" in json.loads(resumed.stdout)["error"]["do"]
+
+
+def test_a_schedule_is_checked_before_the_model_is_healed(tmp_path, arrays, monkeypatch):
+    from frostline.recipes import commands
+
+    monkeypatch.setattr(commands, "heal_first", lambda *_, **__: pytest.fail("it was healed"))
+    args = ("fit", arrays, "--model", MODEL, "--epochs", 2, "--out", tmp_path / "o", "--heal", "--thaw")
+    assert "goes beyond the run" in run(*args, "9:body.3", code=1).stderr
+    assert "A plateau is seen on validation data" in run(*args, "plateau", code=1).stderr
 
 
 def test_inspect_prints_the_frost_line(arrays):
@@ -223,7 +233,7 @@ def test_views_of_images_are_kept_and_listed(tmp_path):
     )
     words = ("fit", "photos", "--model", "views_net:net", "--size", 8, "--val-share", 0.2, "--epochs", 3)
     found = {
-        way: frostline(*words, *options, "--out", way, "--json", cwd=tmp_path)
+        way: run_command(*words, *options, "--out", way, "--json", cwd=tmp_path)
         for way, options in {"cached": ("--views", 2), "uncached": ("--views", 2, "--no-cache")}.items()
     }
     results = {way: json.loads(done.stdout)["result"] for way, done in found.items()}
@@ -231,9 +241,9 @@ def test_views_of_images_are_kept_and_listed(tmp_path):
     assert (figures["samples"], figures["views"], figures["computed"]) == (8, 2, 16)
     one, other = ([epoch["train_loss"] for epoch in results[way]["history"]] for way in ("cached", "uncached"))
     assert one == pytest.approx(other, rel=1e-5)
-    listed = frostline("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
+    listed = run_command("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
     assert [row.split()[1:3] for row in listed.splitlines() if "MB" in row] == [["18", "2"]]
-    refused = frostline(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
+    refused = run_command(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
     assert refused.returncode == 1
     assert "--views 4" in refused.stderr
 
@@ -282,11 +292,11 @@ def test_a_model_of_ones_own_gets_images_of_its_size(tmp_path):
         "    return nn.Sequential(body, nn.Linear(4, 9))"
     )
     words = ("images", "--model", "mine:net")
-    done = frostline("inspect", *words, "--size", 32, "--json", cwd=tmp_path)
+    done = run_command("inspect", *words, "--size", 32, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reused"] == "the layers as mine:net makes them (no --weights)"
     assert "random" not in done.stderr
-    assert frostline("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
+    assert run_command("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
 
 
 @pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
@@ -347,13 +357,6 @@ def test_a_real_process_is_interrupted_cleanly(tmp_path, arrays):
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
-def frostline(*args, cwd):
-    paths = [str(Path(__file__).parents[1] / "shim"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-m", "frostline", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_a_folder_of_images_with_a_timm_model(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -361,17 +364,17 @@ def test_a_folder_of_images_with_a_timm_model(tmp_path):
             pixels = np.random.randint(0, 255, (40, 48, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{at}.jpg")
     args = ("fit", "photos", "--model", "timm:test_resnet.r160_in1k", "--epochs", 1, "--json", "--out")
-    first = frostline(*args, "run", cwd=tmp_path)
+    first = run_command(*args, "run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "the frozen layers are random" in first.stderr
     assert json.loads(first.stdout)["classes"] == ["cat", "dog"]
-    again = frostline(*args, "2", "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
+    again = run_command(*args, "2", "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     (tmp_path / "photos" / "cat" / "3.jpg").write_bytes(b"torn")
-    broken = frostline(*args, "3", cwd=tmp_path)
+    broken = run_command(*args, "3", cwd=tmp_path)
     assert broken.returncode == 1
     assert json.loads(broken.stdout)["error"]["where"].endswith("3.jpg")
-    unknown = frostline("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)
+    unknown = run_command("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)
     assert "timm has no model" in json.loads(unknown.stdout)["error"]["received"]
 
 
@@ -381,7 +384,7 @@ def test_a_model_of_the_current_folder(tmp_path, arrays):
         "def net():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 16), nn.ReLU(), nn.Linear(16, 9))\n"
     )
-    done = frostline("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
+    done = run_command("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "  2: (16,) float32, per sample" in done.stdout
 

@@ -239,6 +239,9 @@ def test_samples_that_require_gradients_are_data():
 
 def test_a_stream_is_no_map_style_dataset():
     class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
         def __len__(self):
             return 3
 

@@ -252,3 +252,14 @@ def test_a_model_may_be_run_and_is_as_it_was():
     assert torch.equal(torch.get_rng_state(), state)
     with torch.autocast("cpu"), restore.undisturbed(model):
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_of_a_head_the_state_of_the_model_it_was_split_from_is_put_back_too():
+    model, head = nn.BatchNorm1d(2), nn.Linear(2, 2)
+    model.calls = 0
+    object.__setattr__(head, "bound_model", model)
+    with restore.kept_modes(head), restore.kept_buffers(head), restore.kept_attributes(head, numbers=True):
+        model.eval()
+        model.calls, model.running_mean = 1, torch.ones(2)
+    assert (model.calls, model.training) == (0, True)
+    assert torch.equal(model.running_mean, torch.zeros(2))

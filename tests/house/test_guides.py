@@ -1,17 +1,15 @@
 """The tutorial, explanations and every guide: their Python and commands run, in order, from an empty folder."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers_processes import Done, run_script
+
 DOCS = Path(__file__).parents[2] / "docs"
-SHIM = Path(__file__).parents[1] / "shim"  # torchvision may be built for another torch where tests run
 EXPLANATIONS = [DOCS / f"{name}.md" for name in ("splitting", "cache-key", "doctor")]
 GUIDES = [DOCS / "tutorial.md", *EXPLANATIONS, *sorted((DOCS / "guides").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
@@ -42,8 +40,8 @@ def prepare(page: str) -> None:
 
 
 def script_of(page: str) -> str:
-    """The page as one script: Python as it stands, files written and imported, commands run in a process."""
-    parts = ["import subprocess, sys", "sys.path.insert(0, '.')"]
+    """The page as one script: Python as it stands, files written and imported, commands run as they are typed."""
+    parts = ["from frostline.cli.main import app"]
     for language, text in BLOCK.findall(page):
         if language == "console":
             commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
@@ -51,7 +49,7 @@ def script_of(page: str) -> str:
             assert all(command.startswith("frostline ") for command in commands)
             for command in commands:
                 arguments = command.split()[1:]
-                parts.append(f"subprocess.run([sys.executable, '-m', 'frostline', *{arguments}], check=True)")
+                parts.append(f"if app({arguments}, standalone_mode=False): raise SystemExit('`{command}` failed')")
         elif named := re.match(r"# (\w+\.py)\n", text):
             parts.append(f"open({named[1]!r}, 'w').write({text!r})")
         else:
@@ -59,9 +57,8 @@ def script_of(page: str) -> str:
     return "\n".join(parts)
 
 
-def run(script: str, folder: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(SHIM), "XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, env=environment)
+def run(script: str, folder: Path) -> Done:
+    return run_script(script, folder, environment={"XDG_CACHE_HOME": str(folder)})
 
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)

@@ -110,10 +110,6 @@ def test_command_options_are_a_decision():
     assert found == OPTIONS
 
 
-# Functions that read as one list from top to bottom, with the most lines they may have; no other has more than 50.
-LONGER: dict[str, int] = {}
-
-
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_and_functions_stay_short(path):
     text = path.read_text()
@@ -122,7 +118,7 @@ def test_files_and_functions_stay_short(path):
         if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body  # a docstring may be as long as it must
             length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            assert length <= LONGER.get(f"{path.stem}.{node.name}", 50), node.name
+            assert length <= 50, node.name
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))

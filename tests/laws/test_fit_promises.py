@@ -122,7 +122,7 @@ def test_a_frozen_observer_is_named_before_the_first_epoch_and_the_remedy_works(
     fl.freeze(model, through="1")
     before, epochs = model[1].scale.clone(), []
     options = {"cache": tmp_path if cached else False, "epochs": 1, "scheduler": lambda _: Calling(epochs.append)}
-    with pytest.raises(fl.DataError, match="frozen layer '1' moves its own buffers") as error:
+    with pytest.raises(fl.DataError, match="frozen layer '1' changes its own buffers") as error:
         fit(model, **options)
     assert "FakeQuantize" in error.value.where
     assert not epochs
@@ -255,7 +255,7 @@ def test_a_frozen_norm_that_was_converted_does_not_move_silently(tmp_path, is_ca
     model = mlp()
     fl.freeze(model, through="2")
     model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    with pytest.raises(fl.DataError, match="another one stands in its place"):
+    with pytest.raises(fl.DataError, match="has been replaced by one that is not"):
         fit(model, cache=tmp_path if is_cached else False, epochs=1)
 
 

@@ -5,8 +5,6 @@ import json
 import re
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from exams.fuzz import readers
 from frostline.core.errors import PortError
 from frostline.porting.readers.formats import open_source
+from helpers_processes import run_script
 from porting.hostile.table import CASES, ROWS
 
 MEMORY_BYTES = 1 << 30  # two million values of a pickle take half of it
@@ -76,10 +75,7 @@ def test_all_of_them_together_in_a_process_of_little_memory(tmp_path):
         "own.run_all(sys.argv[1])"
     )
     tests = Path(__file__).parents[1]
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), str(tests), str(tests.parent)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    found = run_script(code, tmp_path, arguments=[str(tmp_path), str(tests), str(tests.parent)])
     assert found.returncode == 0, found.stderr[-2000:]
     assert json.loads(found.stdout) == {"refused": len([case for case in CASES if case.says]), "read":
                                         len([case for case in CASES if case.reads])}  # fmt: skip

@@ -138,6 +138,14 @@ def test_a_run_that_chose_no_line_is_not_resumed_with_auto(tmp_path, chooser):
     assert "pass freeze='auto'" in error.value.do
 
 
+def test_another_freeze_of_a_resumed_run_is_said_as_such(tmp_path):
+    fit(mlp(), freeze="2", epochs=1, out=tmp_path)
+    with pytest.raises(fl.DataError, match="made with other settings") as error:
+        fit(mlp(), freeze="5", epochs=2, out=tmp_path, resume=tmp_path)
+    assert "4 of 10 parameters, the last is '1.bias'" in error.value.received
+    assert "freeze what that run had frozen when it began" in error.value.do
+
+
 def test_the_real_chooser_answers(tmp_path):
     model = mlp()
     result = fit(model, data(200), freeze="auto", epochs=1, out=tmp_path)

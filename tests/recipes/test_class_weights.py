@@ -21,6 +21,11 @@ def test_balanced_weights_of_classes(few):
     torch.testing.assert_close(class_weights_of(few, "balanced"), torch.tensor([8 / 12, 2.0]))
 
 
+def test_labels_that_no_dataset_names_cannot_be_balanced():
+    with pytest.raises(fl.DataError, match="The labels of this dataset are not known before it is read"):
+        class_weights_of([(torch.ones(2), 0), (torch.ones(2), 1)], "balanced")
+
+
 def test_a_loss_without_options_is_plain_cross_entropy(few):
     assert weighted_loss(few, None, 0.0) == "cross_entropy"
     assert isinstance(weighted_loss(few, None, 0.1), CrossEntropy)

@@ -137,6 +137,13 @@ def test_samples_of_ones_own_are_compared(runs, tmp_path):
     assert (run / "model.pt2").is_file()
 
 
+def test_samples_that_the_model_does_not_take_are_refused(runs):
+    np.savez("x.npz", x=np.random.rand(2, 5, 8, 8).astype(np.float32))
+    with pytest.raises(fl.DataError, match="The model does not take these samples") as error:
+        fl.export(runs("net", [3, 8, 8]), "m.pt2", data="x.npz")
+    assert error.value.received.startswith("inputs (2, 5, 8, 8); ")
+
+
 def test_a_used_path_and_another_format_are_refused(runs, tmp_path):
     run = runs("net", [3, 8, 8])
     (tmp_path / "used.pt2").write_text("mine")

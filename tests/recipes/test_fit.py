@@ -2,8 +2,6 @@ import copy
 import dataclasses
 import importlib
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline.remedies import clip_by_norm, clip_by_percentile
 from helpers_fit import D, N, data, fit, mlp
+from helpers_processes import run_script
 
 fit_module = importlib.import_module("frostline.recipes.fit")
 
@@ -136,7 +135,7 @@ def test_a_run_killed_twice_goes_on_to_the_bit(tmp_path):
         script = RUN.format(
             tests=str(Path(__file__).parent), helpers=str(Path(__file__).parents[1]), at=at, out=str(out)
         )
-        done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+        done = run_script(script, tmp_path)
         assert done.returncode == -9, done.stderr
     epochs = len(json.loads((out / "checkpoint.json").read_text())["history"])
     assert epochs == 2

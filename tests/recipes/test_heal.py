@@ -336,3 +336,15 @@ def test_what_is_no_training_is_named_before_anything_happens(model, given, loss
     with pytest.raises(fl.DataError, match=what) as error:
         heal(model, given, loss_fn, torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
     assert error.value.where.startswith("heal(")
+
+
+def test_a_fault_of_the_loop_or_the_data_is_told_with_its_line_and_not_treated():
+    inputs, target = rows(3200)
+    order = target.argsort(stable=True)
+    ordered = list(zip(inputs[order].split(32), target[order].split(32), strict=True))
+    model = mlp()
+    healing = heal(model, ordered, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1))
+    assert not healing.accepted
+    assert healing.treatments == ()
+    assert healing.before.cause == "order"
+    assert "  do:      shuffle the samples before each epoch" in str(healing)

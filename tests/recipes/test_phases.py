@@ -1,6 +1,9 @@
 """Laws of runs in phases; their phases, plans and refusals."""
 
 import copy
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +86,7 @@ class Killed(BaseException):
 
 
 def killed_at(step: int):
-    """A clip that ends the run at this step; a process that is killed leaves no more behind."""
+    """A clip that ends the run at this step."""
     count = 0
 
     def clip(parameters):
@@ -95,17 +98,34 @@ def killed_at(step: int):
     return clip
 
 
+def copied_at(steps, out: Path, left: Path):
+    """A clip that copies the folder of the run at these steps: what a process that is killed there leaves behind."""
+    count = 0
+
+    def clip(parameters):
+        nonlocal count
+        count += 1
+        if count in steps:
+            shutil.copytree(out, left / str(count))
+
+    return clip
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_run_that_was_killed_in_any_epoch_goes_on_to_the_bit(tmp_path, name):
-    steps = -(-len(data()) // SIZE)
-    whole = net()
-    expected = fit(whole, val=data(20), **options(**SCHEDULES[name], out=tmp_path / "whole"))
-    for epoch in range(2, EPOCHS + 1) if name in ("thaw", "converged") else (3, 5):
-        out = tmp_path / f"killed in {epoch}"
-        with pytest.raises(Killed):
-            fit(net(), val=data(20), **options(**SCHEDULES[name], out=out, clip=killed_at((epoch - 1) * steps + 2)))
+    in_epoch = -(-len(data()) // SIZE)
+    epochs = range(2, EPOCHS + 1) if name in ("thaw", "converged") else (3, 5)
+    steps = {(epoch - 1) * in_epoch + 2: epoch for epoch in epochs}
+    whole, out = net(), tmp_path / "whole"
+    clip = copied_at(steps, out, tmp_path)
+    expected = fit(whole, val=data(20), **options(**SCHEDULES[name], out=out, clip=clip))
+    for step, epoch in steps.items():
+        out = tmp_path / str(step)
+        history = json.loads((out / "checkpoint.json").read_text())["history"]
+        assert len(history) == epoch - 1
         resumed = net()
-        result = fit(resumed, val=data(20), **options(**SCHEDULES[name], out=out, resume=out, clip=killed_at(0)))
+        clip = copied_at((), out, tmp_path)
+        result = fit(resumed, val=data(20), **options(**SCHEDULES[name], out=out, resume=out, clip=clip))
         assert losses(result) == losses(expected), epoch
         assert result.phases[-1].number == expected.phases[-1].number
         assert {n: p.requires_grad for n, p in resumed.named_parameters()} == {
@@ -263,7 +283,7 @@ def planned(thaw=None, freeze=None, through="blocks.2", epochs=9, has_val=True):
     if through:
         fl.freeze(model, through=through)
     schedule = fl.FreezeSchedule(freeze) if freeze is not None else fl.ThawSchedule(thaw)
-    return MovingLine(model, schedule, epochs=epochs, has_val=has_val)
+    return MovingLine(model, schedule, epochs=epochs, has_val=has_val, inputs=lambda: data().tensors[0][:2])
 
 
 def test_the_plan_is_there_before_anything_runs():
@@ -308,7 +328,13 @@ def test_a_thaw_that_leaves_nothing_frozen_is_named():
         MovingLine(model, fl.ThawSchedule({2: "0"}), epochs=3, has_val=False)
     assert len(MovingLine(model, fl.ThawSchedule({2: None}), epochs=3, has_val=False).plan) == 2
     with pytest.raises(fl.DataError, match="finds no layer to freeze"):
-        MovingLine(nn.Sequential(nn.Linear(2, 2)), fl.FreezeSchedule(), epochs=3, has_val=False)
+        MovingLine(
+            nn.Sequential(nn.Linear(2, 2)),
+            fl.FreezeSchedule(),
+            epochs=3,
+            has_val=False,
+            inputs=lambda: torch.ones(2, 2),
+        )
 
 
 def test_an_unknown_layer_is_named_with_its_nearest():
@@ -341,6 +367,10 @@ def test_what_cannot_follow_a_line_is_refused(tmp_path):
         fit(net(), **options(optimizer=lambda parameters: torch.optim.LBFGS(parameters), cache=False))
     with pytest.raises(fl.DataError, match="moves weights after they are frozen"):
         fit(net(), freeze={2: "blocks.1"}, optimizer=lambda own: torch.optim.LBFGS(own), cache=False, epochs=3)
+    with pytest.raises(fl.DataError, match="does not take this number of groups of the optimizer"):
+        fit(
+            net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.LambdaLR(own, [lambda _: 1.0]), cache=False)
+        )
     with pytest.raises(fl.DataError, match="one rate for all groups"):
         fit(net(), **options(scheduler=lambda own: torch.optim.lr_scheduler.OneCycleLR(own, 0.1, 18), cache=False))
 

@@ -1,3 +1,4 @@
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.core import timing
@@ -31,6 +34,54 @@ def test_a_cached_dataset_trains_the_head(tmp_path):
     assert not torch.equal(model[7].weight, before)
     with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
         fit(split.head, cached, data())
+
+
+class Averaging(nn.Module):
+    """Keeps a moving average itself, in training and in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(D, D), nn.Linear(D, 3)
+        self.register_buffer("mean", torch.zeros(D))
+
+    def forward(self, x):
+        h = self.first(x)
+        self.mean = self.mean * 0.9 + h.detach().mean(0) * 0.1
+        return self.out(h - self.mean)
+
+
+@pytest.mark.parametrize("is_head", [False, True])
+def test_looking_at_the_first_outputs_moves_no_state_that_the_model_keeps_itself(tmp_path, is_head):
+    """The head runs the model's own forward here, so that the state is not the head's but the model's."""
+    items = TensorDataset(torch.randn(12, D, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3)
+    means = []
+    for cache in (False, tmp_path):
+        torch.manual_seed(0)
+        model, train = Averaging(), items
+        fl.freeze(model, modules=[model.first])
+        trained, kept = model, model.mean
+        if is_head and cache:
+            split = fl.split(model, items.tensors[0][:4])
+            train, trained = fl.FeatureCache(cache).fill(split, items, progress=False), split.head
+        cached = {} if train is not items else {"cache": fl.FeatureCache(cache) if cache else False}
+        fl.fit(trained, train, loss="cross_entropy", epochs=1, batch_size=4, monitor=False, progress=False, **cached)
+        assert model.mean is not kept
+        means.append(model.mean)
+    assert torch.allclose(*means, atol=1e-6)
+
+
+def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = fit(mlp(), freeze="2", epochs=1)
+    assert Path(result.cache.path).parent == tmp_path / "frostline"
+    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
+    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, fl.FeatureCache])
+def test_a_cache_may_be_a_path_or_a_cache(tmp_path, kind):
+    result = fit(mlp(), freeze="2", epochs=1, cache=kind(tmp_path / "mine"))
+    assert Path(result.cache.path).parent == tmp_path / "mine"
 
 
 def test_a_second_run_computes_nothing_and_says_how_long_the_frozen_part_takes(tmp_path):

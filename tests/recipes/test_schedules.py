@@ -64,7 +64,7 @@ def test_the_refusals_in_words():
         fl.ThawSchedule("slowly")
     with pytest.raises(fl.DataError, match="Layers are listed for 'plateau' only"):
         fl.ThawSchedule({3: "high"}, layers=["high"])
-    with pytest.raises(fl.DataError, match="cannot move before the first epoch"):
+    with pytest.raises(fl.DataError, match="moves before an epoch that is a whole number of 2 or more"):
         fl.FreezeSchedule({1: "low"})
     with pytest.raises(fl.DataError, match="freezes the whole model leaves nothing to train"):
         fl.FreezeSchedule({2: None})

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.recipes.solved_head import _OnDevice, solve_head
+from frostline.recipes.solved_head import _Converted, solve_head
 from helpers_sweep import C, H, cached, model, rows
 
 
@@ -69,9 +69,45 @@ def test_what_cannot_be_solved_is_refused():
 
 
 def test_inputs_are_moved_to_where_the_model_is():
-    data = _OnDevice([(torch.zeros(2, 3), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta")
+    data = _Converted(
+        [(torch.zeros(2, 3).half(), torch.zeros(2)), ({"x": torch.zeros(2, 3)}, torch.zeros(2))], "meta", None
+    )
     for _ in range(2):  # as often as they are iterated
         first, second = data
-        assert first[0].is_meta
+        assert (first[0].is_meta, first[0].dtype) == (True, torch.float32)
         assert second[0]["x"].is_meta
         assert not first[1].is_meta
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_features_of_mixed_precision_are_solved_for(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = model()
+    result = fit(own, init_head="probe", precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
+    start = fit(model(), precision="bf16-mixed", cache=cache, lr=1e-12, optimizer="sgd")
+    assert result.history[0].train_loss < start.history[0].train_loss
+
+
+class Centred(nn.Module):
+    """Computes with the mean of the batch, in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.mid, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, C)
+
+    def forward(self, x):
+        h = self.mid(self.low(x))
+        return self.out(h - h.mean(0))
+
+
+def test_the_batches_are_those_of_the_first_epoch_with_and_without_a_cache(tmp_path):
+    items = TensorDataset(torch.randn(22, 4, generator=torch.Generator().manual_seed(0)), torch.arange(22) % C)
+    found = []
+    for cache in (False, tmp_path):
+        torch.manual_seed(0)
+        network = Centred()
+        fl.freeze(network, through="low")
+        fl.fit(network, items, epochs=1, batch_size=4, lr=1e-6, init_head="probe", cache=cache, progress=False,
+               monitor=False)  # fmt: skip
+        found.append(network.out.weight.detach())
+    assert torch.allclose(*found, atol=1e-2)  # L-BFGS stops within that

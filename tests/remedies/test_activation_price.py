@@ -47,6 +47,10 @@ def test_every_copy_sees_the_same_noise_and_batches():
     assert isinstance(again[1], nn.ReLU)
 
 
+def test_one_batch_is_enough():
+    assert len(remedies.price_activations(net(), data(1), F.cross_entropy, candidates=["elu"], steps=2)) == 2
+
+
 def test_prices_print_as_a_table():
     table = PriceTable(
         [ActivationPrice("relu", 1e-3, 5e-4, 10, 0.01, 0.5), ActivationPrice("tanh", 2e-3, 1e-3, None, None, 0.9)]

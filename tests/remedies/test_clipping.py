@@ -64,6 +64,13 @@ def test_adaptive_clipping_follows_each_units_own_weights():
     assert made.bias.grad.max() == -4.0  # was not given
 
 
+def test_adaptive_clipping_takes_a_vector_as_one_unit():
+    vector = nn.Parameter(torch.tensor([3.0, 4.0]))
+    vector.grad = torch.tensor([8.0, 6.0])
+    remedies.clip_adaptive(0.1)([vector])
+    torch.testing.assert_close(vector.grad, torch.tensor([0.4, 0.3]))  # norm 0.1 * 5, in the direction of before
+
+
 def test_adaptive_clipping_in_double_precision_keeps_its_range():
     weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
     weight.grad = torch.full((2, 2), 1e150, dtype=torch.float64)
@@ -231,7 +238,7 @@ def test_a_state_of_another_clip_is_refused_and_changes_nothing(state):
     weight.grad = torch.ones(2)
     clip([weight])
     before = clip.state_dict()
-    with pytest.raises(fl.DataError, match="not the state of such a clip"):
+    with pytest.raises(fl.DataError, match="not the state of a clip of this kind"):
         clip.load_state_dict(state)
     assert clip.state_dict() == before
 

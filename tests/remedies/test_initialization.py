@@ -105,6 +105,16 @@ def test_tied_parametrized_and_complex_weights_are_left_alone_and_said():
     assert "norm: a LayerNorm is not initialised" in str(remedies.initialize(model, layers=["norm"]))
 
 
+def test_a_recurrent_layer_with_a_computed_weight_is_left_alone_and_said():
+    model = nn.Sequential(nn.Linear(3, 3), nn.RNN(3, 3))
+    nn.utils.parametrizations.spectral_norm(model[1], "weight_hh_l0")
+    kept = model[1].weight_ih_l0.detach().clone()
+    change = remedies.initialize(model, include_pretrained=True)
+    assert "1: its weight is computed from other parameters" in str(change)
+    assert change.layers == ("0",)
+    assert torch.equal(model[1].weight_ih_l0, kept)
+
+
 def test_half_precision_is_drawn():
     model = net().half()
     remedies.initialize(model, layers=["0"])

@@ -25,9 +25,10 @@ def test_a_curve_that_rises_to_the_end_replaces_the_output_layer_only():
 def test_inputs_that_tell_more_than_any_line_train_everything():
     found = choose(rows(0.5, 0.7, 0.6, inputs=0.73), "accuracy", 0.25, 500)
     assert found.best is None
-    assert found.advice.startswith("Train everything, or from scratch")
+    assert found.advice.startswith("Train everything, from the pretrained weights on")
     assert "0.730 ± 0.020" in found.reason
     assert "'block1', 0.700" in found.reason
+    assert "The linear model on the inputs is the baseline to beat" in found.advice
 
 
 def test_a_line_as_good_as_the_inputs_is_the_cheaper_one():
@@ -60,7 +61,7 @@ def test_lines_that_cannot_be_frozen_are_never_chosen():
 
 def test_the_distance_to_the_data_of_the_pretraining_is_said_with_its_number():
     near, far = (choose(rows(0.6, 0.8, energy=e), "accuracy", 0.25, 500).advice for e in (1.1, 3.5))
-    assert "near those of the pretraining" in near
+    assert "do not set these data apart from those of the pretraining" in near
     assert "1.10 times the mean square" in near
     assert "far from those of the pretraining" in far
     assert "3.50 times the mean square" in far
@@ -69,3 +70,13 @@ def test_the_distance_to_the_data_of_the_pretraining_is_said_with_its_number():
 def test_what_a_cache_saves_is_said():
     found = choose(rows(0.6, 0.8, epoch_s=50.0, cached_epoch_s=5.0), "accuracy", 0.25, 500)
     assert "10.0 times as long without a cache" in found.advice
+
+
+def test_lines_that_may_be_as_good_are_named_for_those_who_want_accuracy():
+    found = choose(rows(0.6, 0.79, 0.8, 0.795, error=0.015), "accuracy", 0.25, 900)
+    assert found.best == "block3"
+    assert "Too few samples" not in found.advice  # they are as good, to a point
+    assert "compare with a freeze through 'block1' only" in found.advice
+    assert "still improve" not in found.advice
+    alone = choose(rows(0.6, 0.7, 0.9), "accuracy", 0.25, 900).advice
+    assert "If accuracy counts more" not in alone

@@ -3,7 +3,8 @@ import torch
 
 import frostline as fl
 from frostline.core.selection_records import DepthRow
-from frostline.selection import StepTimes, Taps, find_lines, priced_line, scored_line, targets_from
+from frostline.selection import StepTimes, Taps, find_lines, priced_lines, targets_from
+from frostline.selection.line_scores import scored_line, with_reach
 from helpers_selection import ResNet, images
 
 
@@ -30,11 +31,21 @@ def test_a_line_has_all_scores_and_its_probe():
 
 
 def test_prices_are_those_of_the_epochs():
-    row = DepthRow("layer", bytes_per_sample=100)
-    found = priced_line(row, StepTimes(0.03, 0.01, 0.001), 0.002, 1000, 5, lambda row_s, size: 1000 * row_s + size)
+    rows = [DepthRow(None), DepthRow("layer", bytes_per_sample=100), DepthRow("not timed")]
+    times = {None: StepTimes(0.0, 0.04, 0.0), "layer": StepTimes(0.03, 0.01, 0.001)}
+    whole, found, other = priced_lines(rows, times, 0.002, 1000, 5, lambda row_s, size: 1000 * row_s + size)
     assert found.epoch_s == pytest.approx(1000 * (0.002 + 0.03 + 0.01))
     assert found.cached_epoch_s == pytest.approx(1000 * (0.001 + 0.01))
     assert found.total_s == pytest.approx(1000 * (0.002 + 0.03) + 100 + 5 * found.cached_epoch_s)
-    whole = priced_line(DepthRow(None), StepTimes(0.0, 0.04, 0.0), 0.002, 1000, 5, lambda row_s, size: 1e9)
     assert whole.cached_epoch_s is None
     assert whole.total_s == pytest.approx(5 * whole.epoch_s)
+    assert other == rows[2]
+    assert priced_lines(rows, "not measured", 0.002, 1000, 5, lambda row_s, size: 0.0) == rows
+
+
+def test_a_line_reaches_what_the_best_line_above_it_reaches():
+    scores = (0.4, 0.7, None, 0.9, 0.6, 0.99)
+    rows = [DepthRow(f"block{at}", probe=score) for at, score in enumerate(scores[:-1])]
+    rows.append(DepthRow("head", probe=scores[-1], why_not="runs again"))  # cannot be frozen: its probe does not count
+    assert [row.reachable for row in with_reach(rows)] == [0.9, 0.9, 0.9, 0.9, 0.6, None]
+    assert [row.probe for row in with_reach(rows)] == list(scores)

@@ -60,6 +60,42 @@ def test_a_model_that_fails_by_itself_is_told_so_with_its_own_line():
     assert "return m.high(m.low(x))[:, [0, 99]]" in error.value.where
 
 
+class Collecting(nn.Module):
+    """Reads what hooks of a frozen and a trainable layer have left in a dict."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.low, self.mid, self.high, self.read, self.seen = (
+            nn.Linear(D, D),
+            nn.Linear(D, D),
+            nn.Linear(D, 2),
+            read,
+            {},
+        )
+        self.low.register_forward_hook(lambda _, __, output: self.seen.update(low=output))
+        self.mid.register_forward_hook(lambda _, __, output: self.seen.update(mid=output))
+
+    def forward(self, batch):
+        self.mid(self.low(batch))
+        return self.high(self.read(self.seen) + self.seen["mid"])
+
+
+def _asserted(seen):
+    assert "low" in seen
+    return seen["low"]
+
+
+@pytest.mark.parametrize(
+    "read", [lambda seen: seen["low"], _asserted, lambda seen: seen["low"] * (2 // (len(seen) - 1))]
+)
+def test_an_error_that_only_the_head_raises_is_not_taken_for_one_of_the_model(read):
+    model = Collecting(read)
+    fl.freeze(model, modules=[model.low])
+    with pytest.raises(fl.NotCacheable) as error:
+        fl.split(model, x(4))
+    assert error.value.where == "keys of seen"
+
+
 def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out():
     model = Net(lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(unanswered(m, x)))
     with pytest.raises(fl.SplitError, match="cannot be recorded") as error:
@@ -271,3 +307,11 @@ def test_what_mixes_samples_is_refused_in_every_start_and_not_remembered():
     with pytest.raises(fl.NotCacheable):
         remembered_split(model, torch.randn(4, D), memory)
     assert memory == {}
+
+
+def test_a_failure_that_no_way_explains_names_what_was_raised():
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    fl.freeze(model, through="low")
+    error = attempts._explained_failure(model, x(4), [RuntimeError("shapes differ")])
+    assert error.what == "The model's trainable part cannot be recorded or does not run on its own."
+    assert "shapes differ" in str(error)

@@ -1,6 +1,7 @@
 import math
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -401,3 +402,18 @@ class Refusing(nn.Linear):
 def test_other_errors_of_the_model_stay_what_they_are():
     with pytest.raises(ValueError, match="5 is no number of mine"):
         run(Refusing(3, 1))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    logits: torch.Tensor
+
+
+class GivesFrozen(nn.Linear):
+    def forward(self, inputs):
+        return Frozen(super().forward(inputs))
+
+
+def test_a_frozen_dataclass_as_output_is_refused():
+    with pytest.raises(fl.DataError, match="The model returns a frozen dataclass, whose tensors cannot be converted"):
+        run(GivesFrozen(3, 1))

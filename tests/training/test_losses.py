@@ -86,7 +86,7 @@ def test_samples_that_are_not_finite_are_told_from_training_that_goes_wrong():
     inputs["x"][2, 1, 0] = torch.inf
     with pytest.raises(fl.DataError, match="because inputs of this batch are") as error:
         check_scalar(torch.tensor(torch.nan), "here", inputs)
-    assert "1 samples of the batch, the first at 2" in error.value.received
+    assert "1 sample of the batch, the first at 2" in error.value.received
 
 
 @pytest.mark.parametrize("target", [torch.ones(4), torch.ones(4, dtype=torch.bool), ["cat"] * 4, {"a": torch.ones(4)}])

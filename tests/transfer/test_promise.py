@@ -121,7 +121,7 @@ def test_a_layer_put_in_the_place_of_a_frozen_one_is_named_until_it_is_frozen(af
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=affine), nn.Linear(3, 2))
     fl.freeze(model, through="1")
     model = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
-    with pytest.raises(fl.DataError, match="'1' was frozen, and another one stands in its place") as error:
+    with pytest.raises(fl.DataError, match="'1' was frozen, and has been replaced by one that is not") as error:
         check_places(model, "fit(model)")
     assert "modules=[model.get_submodule('1')]" in error.value.do
     fl.freeze(model, modules=[model.get_submodule("1")])

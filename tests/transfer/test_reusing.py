@@ -7,6 +7,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.core.errors import DataError
+from frostline.transfer.reusing import reuse
 
 
 def net(classes: int = 3) -> nn.Sequential:
@@ -344,6 +345,12 @@ def test_weights_without_usable_values_are_refused_and_nothing_changes(tmp_path)
     )
     assert "names=" in refused(lambda tensor: tensor * torch.nan, "'0.weight'").do
     refused(lambda tensor: tensor / 0, "Weights of the source are NaN or infinite: ")
+
+
+def test_a_source_without_values_is_refused():
+    source = {name: tensor.to("meta") for name, tensor in two_layers().state_dict().items()}
+    with pytest.raises(fl.DataError, match="The source has names and shapes, and no values: '0.weight'"):
+        reuse(source, two_layers())
 
 
 def test_a_part_of_a_checkpoint_that_diverged_can_be_taken(tmp_path):

@@ -50,6 +50,8 @@ class CachedDataset(Dataset[Sample]):
         self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
 
+    # The weights are looked at before a copy is made for another process, since the copy has no model to look at:
+    # rows of changed weights would be served there.
     def __getstate__(self) -> dict[str, Any]:
         if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
             self._check_weights()

@@ -208,12 +208,12 @@ def _part(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> str:
     return "other inputs" if one[0] != other[0] else "another target"
 
 
-IS_RANDOM = "The dataset is random: the same index does not give the same item."
+IS_RANDOM = "The dataset is random"  # how the error begins that callers add to
 
 
 def _random(where: str, received: str, sources: str) -> DataError:
     return DataError(
-        what=IS_RANDOM,
+        what="The dataset is random: the same index does not give the same item.",
         where=where,
         received=received + (f"; its code asks {sources}" if sources else ""),
         do="keep several seeded views of each sample (views=4 of fill and fit, --views 4); or use a deterministic "

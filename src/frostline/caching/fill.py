@@ -127,7 +127,7 @@ class Filling:
         try:
             self._read(unread, advance, has_keys=plan.known is not None)
         except DataError as error:
-            if error.what != IS_RANDOM:
+            if not error.what.startswith(IS_RANDOM):
                 raise
             cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
             do = f"{error.do} {cost}." if cost is not None else error.do
@@ -189,9 +189,13 @@ class Filling:
         places = {index: at for at, index in enumerate(chosen)}
         writer, keys = self._writer(self._check_unchanged), self.samples.keys
         new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
-        for start in range(0, len(new), self.batch_size):
-            indices = new[start : start + self.batch_size]
-            rows = {name: tensor.cpu() for name, tensor in climb.rows(indices).items()}
+        size = min(self.batch_size, len(new))
+        for start in range(0, len(new), size):
+            first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
+            rows = {
+                name: tensor[start - first :].cpu() for name, tensor in climb.rows(new[first : first + size]).items()
+            }
+            indices = new[start : first + size]
             self.computer.check_finite(rows, indices)
             both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
             if both:
@@ -270,6 +274,8 @@ class Filling:
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
+    # A fill ends without an error only if every row is found: another process may have purged, moved or damaged files
+    # while this one computed.
     def _check_found(self, found: NDArray[np.int64]) -> None:
         missing = np.nonzero(found < 0)[0]
         if len(missing):

@@ -147,6 +147,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
     return name
 
 
+# Considered: one numbered list that the next one replaces. Two builders, a copied cache and a stray file of a high
+# number would meet at one name there, and the last one would win.
 def manifest_names(folder: Path) -> list[str]:
     """Names of the manifests in a folder, oldest first."""
     with disk_errors("list", folder):
@@ -167,6 +169,8 @@ def without_shards(manifest: Manifest, names: Iterable[str]) -> Manifest:
     )
 
 
+# Snapshots hold inputs that go straight to the head. Keys and targets of every dataset could be kept too, but nothing
+# reads them: labels come from the dataset, so that a corrected label is never stale.
 def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tuple[Any, ...]) -> Manifest:
     """The manifest with this snapshot as the newest; the oldest goes where there are too many."""
     others = tuple(snapshot for snapshot in manifest.snapshots if snapshot != name)
@@ -195,6 +199,8 @@ def _union(manifests: list[Manifest]) -> Manifest:
     return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
 
 
+# A record that a shard is replaced counts only while what replaces it is on the disk, and only if no ring comes of
+# it: two merges at once must not remove each other's rows.
 def _without_replaced(whole: Manifest, present: set[str]) -> Manifest:
     """Leave out every shard whose rows are all in others that count and are on the disk.
 

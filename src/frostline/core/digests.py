@@ -53,6 +53,8 @@ def _text(constant: Any) -> str:
     return repr(constant)
 
 
+# A text that a comprehension or a generator begins with is a constant that code loads, no docstring: leaving it out
+# gave two frozen parts that differ in it alone the same recipe key.
 def _is_docstring(constant: Any, code: types.CodeType) -> bool:
     """Whether it stands first and no instruction loads it: comprehensions have none, and begin with any text."""
     if not isinstance(constant, str) or constant is not code.co_consts[0]:

@@ -29,6 +29,8 @@ def state_of(generator: Any) -> Any:
     return repr(getattr(generator, "bit_generator", generator).state)
 
 
+# A generator of normal numbers draws them in pairs and keeps the second one. Seeding has to clear it, or the first
+# number after a seed would be one of before.
 def seed_generator(generator: Any, seed: int) -> None:
     """Put one of `GENERATORS` where this seed puts it, whatever it was asked before.
 

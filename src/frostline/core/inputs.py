@@ -32,7 +32,7 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
         names = cast("Mapping[Any, Any]", inputs)
         if not all(isinstance(name, str) for name in names):
             raise DataError(
-                what="A model takes inputs by name, and these have other keys.", where="the inputs",
+                what="The model takes its inputs by name, and this batch has other keys.", where="the inputs",
                 received=f"keys {', '.join(repr(name) for name in names)}", do="name the arguments of forward as keys.",
             )  # fmt: skip
         return model(**inputs)

@@ -138,15 +138,22 @@ def plain_calls(model: nn.Module) -> Generator[None]:
             module._compiled_call_impl = call
 
 
+def _moved_by(model: nn.Module) -> list[nn.Module]:
+    """The modules whose state a call may move: of a head, those of the model that it was split from as well."""
+    own, bound = [*model.modules()], getattr(model, "bound_model", None)
+    known = {id(module) for module in own}
+    return own + ([each for each in bound.modules() if id(each) not in known] if isinstance(bound, nn.Module) else [])
+
+
 @contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in _moved_by(model)]
     known, is_training = {id(module) for module, _ in modes}, model.training
     try:
         yield
     finally:
-        for module in model.modules():
+        for module in _moved_by(model):
             if id(module) not in known:
                 module.training = is_training
         for module, training in modes:
@@ -191,7 +198,7 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         model: The model.
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
-    tables = [vars(module) for module in model.modules()]
+    tables = [vars(module) for module in _moved_by(model)]
     tables += [vars(value) for table in tables for value in table.values() if _is_record(value)]
     with kept_values(tables, numbers=numbers):
         yield
@@ -263,7 +270,7 @@ def kept_buffers(model: nn.Module) -> Generator[None]:
     """Put every buffer's value back to the bit, in place, and replaced buffers back to their tensors."""
     slots = [
         (module._buffers, name, buffer)
-        for module in model.modules()
+        for module in _moved_by(model)
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]

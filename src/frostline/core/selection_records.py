@@ -37,6 +37,9 @@ class DepthRow:
         energy: Mean square of what the BatchNorm layers below this line are given, by their running statistics: 1 on
             the data of pretraining. None without such layers.
         why_not: Why the model cannot be frozen here; "" if it can.
+        reachable: The best probe of this line and of all above it: what training from here can reach at least, since
+            layers that train may stay as they are. It ranks lines more as fine-tuning does than `probe`. None without
+            any.
     """
 
     through: str | None
@@ -54,6 +57,7 @@ class DepthRow:
     total_s: float | None = None
     energy: float | None = None
     why_not: str = ""
+    reachable: float | None = None
 
     @property
     def name(self) -> str:

@@ -41,6 +41,11 @@ def healing_text(healing: Healing) -> str:
     elif kept:
         head = "Not healed: a treatment was kept, but the model is not good at the end."
     lines = [head, *(f"  before:  {line}" for line in _symptoms(healing.before))]
+    treated = {one.family for one in healing.treatments}
+    left = [
+        finding for finding in healing.before.findings if finding.outcome == "issue" and finding.family not in treated
+    ]
+    lines += [f"  do:      {advice}" for advice in dict.fromkeys(finding.advice for finding in left)]
     lines += [f"  tried:   {one.name} ({one.family}): {one.why}" for one in healing.treatments]
     lines += [f"  loss:    {healing.loss_before:.3g} before, {healing.loss_after:.3g} after, on held-out samples"]
     lines += [f"  after:   {line}" for line in _symptoms(healing.after)]
@@ -82,7 +87,7 @@ def sweep_text(result: SweepResult) -> str:
 def depth_text(report: DepthReport) -> str:
     """The table of a depth report, its advice and its notes, within the width of a terminal."""
     rows = [_cells(row, report.best is not None and row.through == report.best) for row in report.table]
-    header = ("", "freeze through", report.metric, "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
+    header = ("", "freeze through", report.metric, "reach", "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
               "epoch", "cached", f"{report.epochs} epochs")  # fmt: skip
     why = [f"{row.name}: {row.why_not}" for row in report.table if row.why_not]
     lines = [table(rows, header, width=_WIDTH), "", *_wrapped(report.advice)]
@@ -179,8 +184,8 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], width: int |
 def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     probe = "" if row.probe is None else f"{row.probe:.3f} ± {row.probe_error or 0:.3f}"
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
-    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.knn),
-            _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
+    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
+            _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
             _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
             seconds(row.total_s))  # fmt: skip
 

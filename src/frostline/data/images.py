@@ -184,6 +184,8 @@ def _to_rgb(image: Any, path: Path, background: tuple[int, ...], value_range: tu
     return image.convert("RGB")
 
 
+# Numbers of more than 8 bits have no agreed white: depth maps, scans and X-rays use their own. A guess would change
+# every feature, so the range comes from the format or the caller.
 def _scaled(values: Any, low_high: tuple[float, float] | None, mode: str, path: Path) -> Any:
     """Numbers of any range as 8 bits."""
     low, high = float(values.min()), float(values.max())

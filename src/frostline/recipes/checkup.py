@@ -104,6 +104,11 @@ def checkup(
             return told(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)
         tried = _try_all(seen, is_rate_known=is_rate_known)
         proof = prove(seen, tried, whole)
+        if proof is None:
+            both = [seen.attempt(pair, trainings=_PROOF) for pair in seen.pairs(tried)]
+            proof, tried = prove(seen, both, whole), [*tried, *both]
+        if proof is None:
+            seen = seen.with_memory_test()
         cause = proof.trial.suspicion.family if proof is not None else None
         return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
 
@@ -118,6 +123,12 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
     suspicions = seen.suspicions()
     if seen.is_short:  # what is faster at first is ahead in healthy networks as well
         suspicions = [one for one in suspicions if one.is_clear]
+    is_rate_known = is_rate_known and (seen.num_steps >= _FEWEST or seen.has_large_steps)
+    is_rate_first = is_rate_known and seen.has_large_steps and seen.budget.is_cut
+    if is_rate_first:  # there is no time for all, and this is most likely
+        tried += _along(seen, seen.rates(both=True)[0])
+        if any(map(counts, tried)):
+            return tried
     for suspicion in (one for one in suspicions if one.has_symptom):
         tried.append(seen.attempt(suspicion, trainings=_PROOF))
         is_good = counts(tried[-1]) and tried[-1].score.share > _AS_GOOD_AS_IT_GETS
@@ -125,10 +136,10 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
         if is_good and is_specific:
             return tried
     skill = seen.seen.score.skill
-    is_rate_known = is_rate_known and seen.num_steps >= _FEWEST
     is_suspect = bool(seen.diagnosis.findings) or seen.is_stuck or (skill is not None and skill < _LITTLE)
     for at, direction in enumerate(seen.rates(both=True) if is_suspect and is_rate_known else ()):
-        if at < 2 or not any(map(counts, tried)):
+        is_tried = at == 0 and is_rate_first
+        if not is_tried and (at < 2 or not any(map(counts, tried))):
             tried += _along(seen, direction)
     if not any(map(counts, tried)):
         tried += [seen.attempt(one, trainings=_PROOF) for one in suspicions if not one.has_symptom]

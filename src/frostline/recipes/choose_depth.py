@@ -26,13 +26,12 @@ from frostline.recipes.cache_cost import CacheCost
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.run_cache import cache_of
 from frostline.selection import (
-    INPUTS,
     Taps,
     choose,
     find_lines,
-    priced_line,
+    priced_lines,
     sample_rows,
-    scored_line,
+    scored_lines,
     step_times,
     targets_from,
 )
@@ -141,26 +140,23 @@ def measured(
     targets = targets_from(given.double() if has_numbers else given, seed)
     parts = [torch.cat(own).numpy() for own in zip(*(features for features, _ in loaded), strict=True)]
     columns = dict(zip((tensor.name for tensor in taps.frontier), parts, strict=True))
-    probes: dict[str, Scored] = {}
-    rows: list[DepthRow] = []
-    for line in lines:
-        row, found = scored_line(line, taps, columns, targets)
-        if found is not None:
-            probes[row.through or INPUTS] = found
-        if isinstance(times, dict) and line.through in times:
-            row = priced_line(row, times[line.through], read_s, len(train), epochs, partial(_fill_s, len(train)))
-        rows.append(row)
-    if not any(row.probe is not None and row.through is not None and not row.why_not for row in rows):
-        raise DataError(
-            what="The features do not vary at any line: the model gives the same for all samples.",
-            where="choose_depth(model)", received=f"{len(part)} samples, {len(lines)} lines",
-            do="check that weights are loaded and that inputs are scaled as in the pretraining.",
-        )  # fmt: skip
+    rows, probes = scored_lines(lines, taps, columns, targets)
+    rows = priced_lines(rows, times, read_s, len(train), epochs, partial(_fill_s, len(train)))
+    _check_varies(rows, len(part))
     choice = choose(rows, targets.metric, targets.baseline, len(part))
     notes = (*targets.notes, *data.notes, *([times] if isinstance(times, str) else []))
     report = DepthReport(choice.best, tuple(rows), choice.advice, choice.reason, targets.metric, targets.baseline,
                          len(part), epochs, notes)  # fmt: skip
     return Depth(report, targets, probes)
+
+
+def _check_varies(rows: Sequence[DepthRow], num_samples: int) -> None:
+    if not any(row.probe is not None and row.through is not None and not row.why_not for row in rows):
+        raise DataError(
+            what="The features do not vary at any line: the model gives the same for all samples.",
+            where="choose_depth(model)", received=f"{num_samples} samples, {len(rows)} lines",
+            do="check that weights are loaded and that inputs are scaled as in the pretraining.",
+        )  # fmt: skip
 
 
 def _fill_s(num_samples: int, row_s: float, row_bytes: int) -> float:

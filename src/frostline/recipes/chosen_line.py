@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.errors import DataError
 from frostline.recipes.choose_depth import measured
-from frostline.recipes.first_samples import FEW
+from frostline.recipes.line_steps import usable_lines
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.schedules import ThawSchedule
-from frostline.selection import find_lines
 from frostline.training import has_checkpoint, recorded_settings
 from frostline.transfer import freeze, passing_freeze, thaw
 
@@ -87,11 +86,11 @@ def _check(setup: TrainingSetup, moves: ThawSchedule | FreezeSchedule | None, ep
     own.first.check_dataset(model, own.plain, own.plain_val)
     if moves is None:
         return
-    lines = [line.through for line in find_lines(model, own.first.inputs(own.plain, FEW)) if not line.why_not]
+    lines = usable_lines(model, setup.few_inputs())
     with passing_freeze(model):
-        if lines and lines[-1] is not None:
+        if lines:
             freeze(model, lines[-1])
-        MovingLine(model, moves, epochs=epochs, has_val=setup.val is not None)
+        MovingLine(model, moves, epochs=epochs, has_val=setup.val is not None, inputs=setup.few_inputs)
 
 
 def _best(setup: TrainingSetup, epochs: int) -> str | None:

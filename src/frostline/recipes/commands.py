@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ from frostline.recipes.choose_depth import choose_depth
 from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.command_model import classes_of, is_random, set_up, with_head
 from frostline.recipes.command_reports import CheckupReport, FitReport, InspectReport, kept_treatments
+from frostline.recipes.first_samples import FEW
 from frostline.recipes.fit import fit
 from frostline.recipes.healing import heal_first
 from frostline.recipes.model_facts import model_facts
 from frostline.recipes.models import augmented_images
+from frostline.recipes.phases import MovingLine
 from frostline.recipes.save import save_model
 from frostline.splitting import split
 from frostline.training import (
@@ -101,6 +104,11 @@ def fit_command(
     reused = set_up(model, dataset, name, weights, None if is_chosen else freeze, certificate, head,
                     freezes=not is_chosen)  # fmt: skip
     built = describe_model(model)
+    if (
+        heal and thaw is not None and not is_chosen
+    ):  # a schedule that does not fit is refused before the model is healed
+        few = partial(DatasetBatches(train, FEW).batch, [*range(min(FEW, len(train)))])
+        MovingLine(model, thaw, epochs=epochs, has_val=has_val, inputs=lambda: few()[0])
     healed = heal_first(
         model, train, make_loss(loss), lambda: make_optimizer(optimizer, model.parameters(), lr),
         batch_size=batch_size, seed=seed, progress=True,

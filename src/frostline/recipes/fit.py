@@ -44,6 +44,7 @@ from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
+    Progress,
     Settings,
     Watch,
     begin_training,
@@ -54,6 +55,7 @@ from frostline.training import (
     describe_callable,
     describe_data,
     describe_frozen,
+    describe_line,
     describe_model,
     describe_optimizer,
     has_checkpoint,
@@ -191,19 +193,15 @@ def fit(
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
-        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
+        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        new_optimizer = partial(_new_optimizer, optimizer, model, lr)
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
-            healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
-            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
-                         **describe_optimizer(optimizer, healed.optimizer), **line.described,
-                         **({CHOSEN: through} if given_line == "auto" else {}), **start_text(init_head),
-                         **({} if views is None else {"views": views})}  # fmt: skip
+                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                  described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
@@ -217,7 +215,14 @@ def fit(
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
                                  done)  # fmt: skip
-    if (diagnosis := course.diagnosis) is not None and progress:
+    return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _result(
+    done: Progress, course: RunCourse, healed: Healed, folder: Path | None, started: float, *, is_told: bool
+) -> FitResult:
+    """What the run has come to; its findings are printed."""
+    if (diagnosis := course.diagnosis) is not None and is_told:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
@@ -239,6 +244,17 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
     sys.stderr.write(f"data: {sample_counts(without_views(train), val)}{views}\n")
 
 
+def _healed(
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
+) -> Healed:
+    """The optimizer, after the model was healed if the caller wants it."""
+    new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
+    if not is_asked:
+        return Healed(new_optimizer())
+    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
+                      seed=setup.seed, progress=setup.progress)  # fmt: skip
+
+
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
     return make_optimizer(optimizer, model.parameters(), lr)
 
@@ -250,8 +266,8 @@ def _settings(
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
-                  "metrics": list(setup.metrics), "model": describe_model(model), "classes": class_names(train),
-                  **describe_data(train, setup.val),
+                  "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
+                  "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
@@ -265,8 +281,9 @@ def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Pa
         DataError: If `out` holds a run that would be replaced.
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
-    for path in {folder, again} - {None}:
-        settle(path)
+    for path in (folder, again):
+        if path is not None:
+            settle(path)
     if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
             what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),

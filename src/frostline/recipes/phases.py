@@ -14,7 +14,7 @@ import torch
 from frostline.core.errors import DataError
 from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_modes
-from frostline.recipes.blocks import layers_to_freeze, layers_to_thaw
+from frostline.recipes.line_steps import layers_to_freeze, layers_to_thaw
 from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
 from frostline.training import Progress, add_groups, at_share, groups_of, needs_closure, put_back
 from frostline.transfer import freeze, keep_statistics, passing_freeze, thaw
@@ -63,6 +63,7 @@ class MovingLine:
         schedule: Moves the line; None: it stays, and the run is one phase.
         epochs: Of the run.
         has_val: There is validation data.
+        inputs: callable() -> a few samples where the model is, by which a schedule by rule without layers finds them.
 
     Attributes:
         model: The model.
@@ -75,11 +76,12 @@ class MovingLine:
     """
 
     def __init__(
-        self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool
-    ) -> None:
+        self, model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, *, epochs: int, has_val: bool,
+        inputs: Callable[[], Any] = lambda: None,
+    ) -> None:  # fmt: skip
         self.model, self._schedule, self._epochs = model, schedule, epochs
         self._own_modes: dict[nn.Module, bool] = {}  # of layers that were frozen, before that
-        self._moves = _moves_of(model, schedule)
+        self._moves = _moves_of(model, schedule, inputs)
         with passing_freeze(model):
             first = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
             self.plan = (Phase(1, 1), *(self._planned(number) for number in range(len(self._moves))))
@@ -272,29 +274,30 @@ class MovingLine:
     def _paced(self, moves: list[tuple[int, int]], steps: int, epoch: int, step: int) -> Generator[None]:
         """A step in which layers that were thawed lately have a part of their rates."""
         warmup = self._schedule.warmup if isinstance(self._schedule, ThawSchedule) else 0.0
-        length = round(warmup * steps)
+        length, optimizer = round(warmup * steps), self._optimizer
         with ExitStack() as stack:
-            for first, number in moves:
+            for first, number in moves if optimizer is not None else ():
                 done = (epoch - first) * steps + step
-                for group in self._groups[number - 1] if self._optimizer is not None and done < length else ():
-                    stack.enter_context(at_share(self._optimizer, group, (done + 1) / (length + 1)))
+                for group in self._groups[number - 1] if done < length else ():
+                    assert optimizer is not None
+                    stack.enter_context(at_share(optimizer, group, (done + 1) / (length + 1)))
             yield
 
 
 def _moves_of(
-    model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None
+    model: nn.Module, schedule: ThawSchedule | FreezeSchedule | None, inputs: Callable[[], Any]
 ) -> tuple[tuple[int | None, str | None], ...]:
     if schedule is None:
         return ()
     if schedule.is_by_rule and schedule.layers is None:
         is_thaw = isinstance(schedule, ThawSchedule)
-        found: list[Any] = layers_to_thaw(model) if is_thaw else layers_to_freeze(model)
+        found: list[Any] = (layers_to_thaw if is_thaw else layers_to_freeze)(model, inputs())
         if not found:
             raise DataError(
                 what=f"The schedule finds no layer to {'thaw' if is_thaw else 'freeze'}.",
                 where=f"fit({'thaw' if is_thaw else 'freeze'}=...)",
                 received="a model in which nothing is frozen by frostline.freeze" if is_thaw
-                else "a model of one block that trains",
+                else "a model with no line below its output layer at which it can be frozen",
                 do="freeze the lower layers first: fit(freeze='LAYER', thaw=...)." if is_thaw
                 else "name the layers: frostline.FreezeSchedule('converged', layers=[...]).",
             )  # fmt: skip

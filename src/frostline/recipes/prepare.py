@@ -100,6 +100,10 @@ class TrainingSetup:
         """Validation batches of the items themselves."""
         return self._batches(self.val) if self.val is not None else None
 
+    def few_inputs(self) -> Any:
+        """Inputs of a few samples, in the precision that the model has now."""
+        return self.first.inputs(self._batches(self.train), FEW)
+
     def _batches(self, dataset: Any, **order: Any) -> DatasetBatches:
         return DatasetBatches(dataset, self.batch_size, keep=batches.required_labels(self.model.forward),
                               dtype=precision_of(self.model), num_workers=self.num_workers,

@@ -33,7 +33,8 @@ class ThawSchedule:
             as `frostline.thaw(model, down_to=layer)` has it; None as the layer is the whole model. Or a list of layers,
             the topmost first: one more every `every` epochs, from epoch `1 + every` on. Or `"plateau"`: one more
             whenever validation has not improved for `patience` epochs.
-        layers: With `"plateau"`, the layers, the topmost first; None takes the blocks of the model, then all of it.
+        layers: With `"plateau"`, the layers, the topmost first; None takes lines of the model, as
+            `frostline.choose_depth` finds them, then all of it.
         every: With a list, epochs from one thaw to the next.
         patience: With `"plateau"`, epochs without a better validation before the next thaw.
         factor: The layers of each thaw train with the learning rate of those before, divided by this: lower layers are
@@ -99,7 +100,8 @@ class FreezeSchedule:
         at: `{epoch: layer}`: from this epoch on (counted from 1), everything through the layer is frozen, as
             `frostline.freeze(model, through=layer)` has it. Or `"converged"`: the lowest block that still trains is
             frozen when its weights have converged.
-        layers: With `"converged"`, the layers, the lowest first; None takes the blocks of the model, without the last.
+        layers: With `"converged"`, the layers, the lowest first; None takes lines of the model, as
+            `frostline.choose_depth` finds them.
         rate: With `"converged"`: a block has converged when the size of its update in an epoch (the norm of the change
             of its weights, divided by the learning rate) differs from that of the epoch before by less than this share.
         patience: With `"converged"`: in so many epochs, one after another.
@@ -179,11 +181,12 @@ def _check_moves(call: str, at: Any, layers: Any, rule: str, every: int | None) 
         named = as_items(call, "layers", layers) if layers is not None else [None]
     elif isinstance(at, Mapping):
         given = cast("Mapping[Any, Any]", at)
-        epochs, named = [as_count(call, "an epoch", epoch) for epoch in given], list(given.values())
-        if 1 in epochs:
+        named = list(given.values())
+        if not all(type(epoch) is int and epoch > 1 for epoch in given):
             raise DataError(
-                what="The line cannot move before the first epoch: that is where it is.", where=f"{call}(at=...)",
-                received=repr(at), do="begin with epoch 2 or later; frostline.freeze and frostline.thaw set the first "
+                what="The frost line moves before an epoch that is a whole number of 2 or more.",
+                where=f"{call}(at=...)", received=repr(at),
+                do="begin with epoch 2 or later, as a whole number; frostline.freeze and frostline.thaw set the first "
                 "line.",
             )  # fmt: skip
     elif every is not None:

@@ -13,9 +13,10 @@ from torch import nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import seed_generators
+from frostline.recipes.model_precision import precision_of
 from frostline.selection import LinearSolution, solve_linear_head
 from frostline.splitting import copied_head
-from frostline.training import make_loss, num_counted, output_of
+from frostline.training import in_dtype, make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
     from frostline.recipes.prepare import Ready, TrainingSetup
@@ -53,7 +54,9 @@ def start_solved(init_head: str | None, ready: Ready, setup: TrainingSetup, *, r
     """
     if init_head is None or run.history:
         return
-    solution = solve_head(ready.module, _OnDevice(ready.train, setup.fabric.device), setup.loss)
+    solution = solve_head(
+        ready.module, _Converted(ready.train, setup.fabric.device, precision_of(ready.module)), setup.loss
+    )
     solution.put_into(ready.module)
     seed_generators(setup.seed)
     if setup.progress:
@@ -64,21 +67,24 @@ def start_solved(init_head: str | None, ready: Ready, setup: TrainingSetup, *, r
 
 
 @dataclass(frozen=True)
-class _OnDevice:
+class _Converted:
     """Batches of the first epoch, and so of the first view, as often as they are iterated.
 
-    Their inputs are where the model is; targets follow when the output is known.
+    Their inputs are where the model is, in its precision: mixed precision stores features of another one.
     """
 
     data: Any
     device: torch.device
+    dtype: torch.dtype | None
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        self.data.epoch = 0
+        if hasattr(self.data, "epoch"):
+            self.data.epoch = 0
         for inputs, target in self.data:
-            yield batches.move(inputs, self.device), target
+            yield in_dtype(batches.move(inputs, self.device), self.dtype or torch.float32), target
 
 
-def start_text(init_head: str | None) -> dict[str, str]:
-    """The setting that a resumed run must have as well; earlier versions did not record it."""
-    return {"init_head": init_head} if init_head is not None else {}
+def start_text(init_head: str | None, views: int | None = None) -> dict[str, Any]:
+    """Settings that a resumed run must have as well, where they are used; earlier versions did not record them."""
+    given = {"init_head": init_head, "views": views}
+    return {name: value for name, value in given.items() if value is not None}

@@ -24,6 +24,8 @@ from frostline.core.norms import GradientNorms, entries, gradient_norms
 _NARROW = (torch.float16, torch.bfloat16)
 
 
+# Gradients that are not finite are set to None, not to zero: with zeros, momentum and weight decay would still move
+# the parameters.
 @dataclass(frozen=True)
 class Clipped:
     """What one clip found, before it changed anything.
@@ -119,7 +121,7 @@ class Clip:
         except FOREIGN as error:
             self._rule.load_state_dict(before)
             raise DataError(
-                what="This is not the state of such a clip.", where="Clip.load_state_dict(state)",
+                what="This is not the state of a clip of this kind.", where="Clip.load_state_dict(state)",
                 received=f"{type(error).__name__}: {error}", do="pass what state_dict() of the same kind of clip gave.",
             ) from error  # fmt: skip
         self.num_calls, self.num_skipped = num_calls, num_skipped
@@ -257,6 +259,8 @@ class _Adaptive:
         del state
 
 
+# A threshold from the first steps is far too high once the network has learnt, and one outlier row moves the weights
+# then; the window follows the usual norm.
 @dataclass
 class _ByPercentile:
     percentile: float

@@ -48,6 +48,8 @@ class Standardised(AnswersForLayer):
         return self.layer(scaled.to(input.dtype), *args, **kwargs)
 
 
+# The unit of the targets belongs into the model: with standardised targets, somebody has to remember to scale every
+# prediction back, and the loss would not be that of the caller.
 class Rescaled(AnswersForLayer):
     """A layer whose outputs are brought to the unit of the targets: x * deviation + mean."""
 

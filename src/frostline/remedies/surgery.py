@@ -27,6 +27,8 @@ _HOOKS = (
 )  # fmt: skip
 
 
+# An undo has to restore everything, not only what the remedy changed, because `heal` trains between a trial and its
+# rollback. A log of changes would be smaller, but cannot undo that training.
 class Snapshot:
     """All that a remedy may change: module tables, parameters, buffers, modes, optimizer.
 
@@ -166,7 +168,7 @@ def chosen_modules(model: nn.Module, layers: Iterable[str] | str | None) -> tupl
     full: list[str] = []
     for entry in given:
         full += sorted(matching([entry], names)) if any(mark in entry for mark in "*?[") else [entry]
-    named = [_resolved(model, name) for name in full]
+    named = [resolve(model, name) for name in full]
     inside = {id(part) for module in named for part in module.modules()}
     return {name: m for name, m in model.named_modules() if id(m) in inside}, {id(module) for module in named}
 
@@ -188,11 +190,6 @@ def grouped(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 def slots(model: nn.Module, parameter: Tensor | None) -> int:
     """How many places in the model hold this parameter."""
     return sum(own is parameter for module in model.modules() for own in module._parameters.values())
-
-
-def _resolved(model: nn.Module, name: str) -> nn.Module:
-    shared = dict(model.named_modules(remove_duplicate=False))
-    return shared[name] if name in shared and name else resolve(model, name)
 
 
 def _group_of(optimizer: Optimizer | None, parameter: nn.Parameter | None) -> Any:

@@ -14,8 +14,8 @@ from frostline.selection.heads.choice import make_families as make_families
 from frostline.selection.heads.contract import Heads as Heads
 from frostline.selection.heads.contract import Ways as Ways
 from frostline.selection.heads.looped import LoopedHeads as LoopedHeads
-from frostline.selection.line_scores import priced_line as priced_line
-from frostline.selection.line_scores import scored_line as scored_line
+from frostline.selection.line_scores import priced_lines as priced_lines
+from frostline.selection.line_scores import scored_lines as scored_lines
 from frostline.selection.sweep import HeadCourse as HeadCourse
 from frostline.selection.sweep import SweepPlan as SweepPlan
 from frostline.selection.sweep import run_sweep as run_sweep

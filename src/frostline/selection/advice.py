@@ -52,7 +52,12 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
             f"the best line, {top.name!r}, {_score(top):.3f}: pretrained layers lose more of what separates these "
             f"samples than they add"
         )
-        return Choice(None, reason, f"Train everything, or from scratch: {reason}.{_distance(top)}")
+        advice = (
+            f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
+            f"{reason}. The linear model on the inputs is the baseline to beat: where training everything stays below "
+            f"it, there are too few samples for this network, or it is the wrong one to start from.{_distance(top)}"
+        )
+        return Choice(None, reason, advice)
     reason = f"it is the deepest line within one standard error of the best score ({scored})"
     frozen = [row for row in lines if row.through is not None]
     return Choice(best.through, reason, _advice(frozen, best, peak, metric, limit) + _distance(best))
@@ -81,9 +86,6 @@ def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: s
         numbers += f", within one standard error of the best ({_score(peak):.3f} ± {error:.3f} {_at(peak)})"
     if best is lines[-1]:
         text = f"Replace the output layer only, and freeze everything below it (through {best.name!r}): {numbers}."
-        lower = [row for row in lines if _score(row) < limit]
-        if lower:
-            text += f" Features still improve up to there: {lower[-1].name!r} has {_score(lower[-1]):.3f}."
     else:
         drop = _score(best) - _score(lines[-1])
         text = (
@@ -92,9 +94,17 @@ def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: s
         )
     tied = [row for row in lines[:at] if _score(row) >= limit]
     if len(tied) == at and at > 0:
-        text += f" All lines are within one standard error of each other: {error:.3f} is too coarse to separate them."
+        which = "All lines" if best is lines[-1] else "This line and all below it"
+        text += f" {which} are within one standard error of each other: {error:.3f} is too coarse to separate them."
     elif error > _ROUGH and tied:
         text += f" Too few samples to separate this line from {', '.join(repr(row.name) for row in tied)}."
+    elif not tied and at > 0 and best is lines[-1]:
+        text += f" Features still improve up to there: {lines[-2].name!r} has {_score(lines[-2]):.3f}."
+    if tied:
+        text += (
+            f" If accuracy counts more than time, thaw further while it trains (thaw='plateau'), or compare with a "
+            f"freeze through {tied[0].name!r} only: a probe does not see what layers gain by training."
+        )
     return text + _cost(best)
 
 
@@ -115,7 +125,10 @@ def _distance(row: DepthRow) -> str:
             f" These data are far from those of the pretraining ({energy_text}): compare with a lower line, and check "
             f"that inputs are normalised as in the pretraining."
         )
-    return f" By their running statistics these data are near those of the pretraining ({energy_text})."
+    return (
+        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other "
+        f"classes or a rotation do not show there."
+    )
 
 
 def _score(row: DepthRow) -> float:

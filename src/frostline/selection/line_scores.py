@@ -20,7 +20,7 @@ from frostline.selection.scores import (
 from frostline.selection.taps import ENERGY, INPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,42 @@ if TYPE_CHECKING:
     from frostline.selection.targets import Targets
 
 _SAME = "the features are the same for all samples"
+
+
+def scored_lines(
+    lines: Sequence[Line], taps: Taps, columns: Mapping[str, NDArray[Any]], targets: Targets
+) -> tuple[list[DepthRow], dict[str, Scored]]:
+    """The rows of all lines, from the bottom to the top, and the probe of each by name; `(inputs)` is the bottom's.
+
+    Args:
+        lines: From the bottom to the top.
+        taps: What the columns are.
+        columns: (N, D) features by name of the tap.
+        targets: Targets of the N samples.
+    """
+    rows: list[DepthRow] = []
+    probes: dict[str, Scored] = {}
+    for line in lines:
+        row, found = scored_line(line, taps, columns, targets)
+        rows.append(row)
+        if found is not None:
+            probes[row.through or INPUTS] = found
+    return with_reach(rows), probes
+
+
+def with_reach(rows: Sequence[DepthRow]) -> list[DepthRow]:
+    """The rows, from the bottom to the top, with the best probe of each line and of all above it.
+
+    A probe at a low line is blind to what the layers above it do with its features. If they train, they may stay as
+    they are: a line is worth at least what the best line above it is worth.
+    """
+    found: list[DepthRow] = []
+    best: float | None = None
+    for row in reversed(rows):
+        if row.probe is not None and not row.why_not:
+            best = row.probe if best is None else max(best, row.probe)
+        found.append(replace(row, reachable=best))
+    return found[::-1]
 
 
 def scored_line(
@@ -65,19 +101,31 @@ def scored_line(
     return row, found
 
 
-def priced_line(
-    row: DepthRow, cost: StepTimes, read_s: float, num_samples: int, epochs: int, fill_s: Callable[[float, int], float]
-) -> DepthRow:
-    """The row with seconds of an epoch with and without a cache, and of the whole training.
+def priced_lines(
+    rows: Sequence[DepthRow], times: Mapping[str | None, StepTimes] | str, read_s: float, num_samples: int, epochs: int,
+    fill_s: Callable[[float, int], float],
+) -> list[DepthRow]:  # fmt: skip
+    """The rows with seconds of an epoch with and without a cache, and of the whole training.
 
     Args:
-        row: The row of a line.
-        cost: Seconds of a training step for it.
+        rows: The rows of all lines.
+        times: Seconds of a training step by line; a text where they could not be measured.
         read_s: Seconds to read a sample.
         num_samples: Samples of an epoch.
         epochs: Epochs.
         fill_s: Seconds to fill a cache, from those to make a row, and its bytes.
     """
+    if isinstance(times, str):
+        return list(rows)
+    return [
+        _priced(row, times[row.through], read_s, num_samples, epochs, fill_s) if row.through in times else row
+        for row in rows
+    ]
+
+
+def _priced(
+    row: DepthRow, cost: StepTimes, read_s: float, num_samples: int, epochs: int, fill_s: Callable[[float, int], float]
+) -> DepthRow:
     uncached_s = num_samples * (read_s + cost.frozen_s + cost.above_s)
     if row.through is None:
         return replace(row, epoch_s=uncached_s, total_s=epochs * uncached_s)

@@ -176,6 +176,5 @@ def _energy(module: Any, value: Tensor) -> Tensor:
     channels_first = value.movedim(-1, 1) if value.dim() > 2 and value.shape[1] != len(module.running_mean) else value
     rows_BCN = channels_first.flatten(2) if channels_first.dim() > 2 else channels_first[:, :, None]
     mean_C, var_C = module.running_mean.float(), module.running_var.float() + module.eps
-    shifted_BC = rows_BCN.mean(2) - mean_C
-    spread_BC = rows_BCN.var(2, correction=0)
-    return ((shifted_BC**2 + spread_BC) / var_C).mean(1)
+    distances_BC = torch.linalg.vector_norm(rows_BCN - mean_C[:, None], dim=2)  # variances take five times as long
+    return (distances_BC**2 / (rows_BCN.shape[2] * var_C)).mean(1)

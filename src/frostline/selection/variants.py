@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.layers import submodule
-from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
 
 
 class LinearAfterDropout(nn.Linear):
@@ -71,7 +71,13 @@ def find_output_layer(
         if isinstance(module, nn.Linear) and not module._forward_hooks and not module._forward_pre_hooks
     ]
     try:
-        with torch.no_grad(), kept_generators(), kept_modes(head):
+        with (
+            torch.no_grad(),
+            kept_generators(),
+            kept_modes(head),
+            kept_buffers(head),
+            kept_attributes(head, numbers=True),
+        ):
             head.eval()
             output = pick(batches.call(head, features))
     finally:

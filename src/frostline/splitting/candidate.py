@@ -248,11 +248,11 @@ def _other_path_error(inputs: Any, differing: Sequence[tuple[Guard, Any]], failu
         differing: Values that steered the model another way, with what they are now.
         failure: What does not hold; None if a feature was not made, or not per sample.
     """
-    lines = "; ".join(f"{guard.line} gave {guard.value!r} when it was recorded, {now!r} now" for guard, now in
+    lines = "; ".join(f"{guard.line} was {guard.value!r} for the example, is {now!r} here" for guard, now in
                       differing[:1])  # fmt: skip
     reason = failure.received if failure is not None else "a tensor that the head needs was not made for every sample"
     return SplitError(
-        what="The model took another path for this batch than the one that was recorded.",
+        what="The model took another path for this batch than for the example.",
         where=lines[:600] or "the frozen part",
         received=f"{batches.describe(inputs)}: {reason}",
         do="pass an example that holds such samples (for an attention mask: a batch with padding), to frostline.split "

@@ -48,6 +48,7 @@ from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_data as describe_data
 from frostline.training.settings import describe_frozen as describe_frozen
+from frostline.training.settings import describe_line as describe_line
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless

@@ -165,6 +165,8 @@ def check_metric_targets(
                 check_whole_set(metric, targets)
 
 
+# Reading every item for its label would decode the whole dataset before training. Labels that lie in one tensor cost
+# nothing; others are checked where the loss meets them.
 def _all_targets(dataset: Any) -> torch.Tensor | None:
     """All targets as one tensor, where the dataset holds them so; nothing is read for it."""
     tensors = getattr(dataset, "tensors", None)

@@ -30,6 +30,7 @@ _HEALED = "; if that run was healed first, heal the model again (frostline.heal,
 _REMEDIES = {
     "model": _HEALED, "hooks before each step": _HEALED, "schedule": ": pass the thaw= or freeze= of that run",
     "frozen through": ": pass freeze='auto' if the run began with it, and only then",
+    "frozen parameters": ": freeze what that run had frozen when it began (freeze=)",
     "frozen layers": ": freeze what that run had frozen, with the same weights",
 }  # fmt: skip
 
@@ -59,6 +60,8 @@ class Progress:
     folder: Path | None = None
 
 
+# Frozen weights are not written in every epoch: they are the largest part and do not change. The checkpoint names
+# their digest instead, so that a run is not resumed over other layers.
 def trained_state(model: nn.Module, trains: Collection[str] | None = None) -> dict[str, Tensor]:
     """What training may change, by name in the model: these parameters and all buffers.
 

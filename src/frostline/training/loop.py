@@ -186,7 +186,7 @@ def run_training(
 def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
     figures = sorted({f"{name} {value}" for epoch in history for name, value in not_finite(epoch).items()})
     return DataError(
-        what="No epoch can be chosen as the best: the validation figures of none are finite.", where="fit(val=...)",
+        what="No epoch can be chosen as the best: no validation score is finite.", where="fit(val=...)",
         received=f"{', '.join(figures[:4])} in {len(history)} of {len(history)} epochs",
         do="look for what makes them: a log of 0 or a division by 0 in the loss or metric, outputs in evaluation mode "
         "(running statistics of BatchNorm), float16; or train without validation data. The model has the weights of "
@@ -194,6 +194,8 @@ def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
     )  # fmt: skip
 
 
+# A lower learning rate is advised for a loss that is not finite only after inputs, targets and, at the first step,
+# weights were looked through: these are the more frequent causes, and a lower rate hides them.
 def not_finite(epoch: Epoch) -> dict[str, float]:
     """The validation figures of an epoch that are NaN or infinite, by name."""
     scores = {f"val_{name}": score for name, score in (epoch.val_metrics or {}).items()}

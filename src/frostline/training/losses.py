@@ -164,7 +164,8 @@ def check_scalar(
         if rows:
             raise DataError(
                 what="The loss is NaN or infinite because inputs of this batch are.", where=place,
-                received=f"{float(loss)}; NaN or Inf in {len(rows)} samples of the batch, the first at {rows[0]}",
+                received=f"{float(loss)}; "
+                f"NaN or Inf in {len(rows)} sample{'s' * (len(rows) != 1)} of the batch, the first at {rows[0]}",
                 do="remove or correct the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
             )  # fmt: skip
         raise DataError(
@@ -194,7 +195,7 @@ def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> 
             raise DataError(
                 what=f"The validation loss is not finite: {what} of the validation data are not.",
                 where=f"fit(val=...), sample {start + rows[0]}",
-                received=f"{loss}; NaN or Inf in the {what} of {len(rows)} samples of the batch",
+                received=f"{loss}; NaN or Inf in the {what} of {len(rows)} sample{'s' * (len(rows) != 1)} of the batch",
                 do=f"remove or correct the samples whose {what} are not finite: torch.isfinite(...) finds them.",
             )  # fmt: skip
 

@@ -181,6 +181,8 @@ class TopK:
         return self._hits / self._count
 
 
+# A mean over batches is not the metric of the set: F1, AUROC and R2 are not averages, and the last batch is short. So
+# outputs are kept, and the metric is computed once.
 class Gathered:
     """Whole outputs and targets on the CPU, for a metric of the caller's own.
 
@@ -226,6 +228,8 @@ def macro_f1(predicted_N: Tensor, true_N: Tensor) -> float:
     return sum(scores) / len(scores)
 
 
+# Computed here instead of by scikit-learn, whose import takes a second; the tests compare the two. A class without
+# positive or negative samples has no area, and is left out of the mean.
 def auroc(output_NC: Tensor, target: Tensor, ignored: int = IGNORED) -> float:
     """Area under the ROC curve: each class against all others, then the mean over those that have both.
 

@@ -88,6 +88,8 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
     return made
 
 
+# Groups for layers that thaw later exist from the beginning, since a scheduler reads the base rates of all groups
+# when it is made; without gradients the optimizer leaves them out.
 def add_groups(
     optimizer: Optimizer, groups: Sequence[tuple[Sequence[tuple[str, nn.Parameter]], float]]
 ) -> list[list[int]]:
@@ -260,7 +262,7 @@ def _made_scheduler(
     if scheduler is None:
         return None
     if not isinstance(scheduler, str):
-        made = check_callable("fit", "scheduler", scheduler, takes="(optimizer) -> scheduler, or a name")(optimizer)
+        made = _called_scheduler(scheduler, optimizer)
         if not callable(getattr(made, "step", None)):
             raise DataError(
                 what="The callable made no scheduler.", where="fit(scheduler=...)", received=f"a {type(made).__name__}",
@@ -273,6 +275,20 @@ def _made_scheduler(
         "step": lambda: StepLR(optimizer, step_size=max(1, 2 * epochs // 3), gamma=0.1),
     }
     return known[scheduler]()
+
+
+def _called_scheduler(scheduler: Callable[[Optimizer], Any], optimizer: Optimizer) -> Any:
+    make = check_callable("fit", "scheduler", scheduler, takes="(optimizer) -> scheduler, or a name")
+    try:
+        return make(optimizer)
+    except ValueError as error:
+        if len(optimizer.param_groups) == 1 or "expected" not in str(error).lower():
+            raise
+        raise DataError(
+            what="The scheduler does not take this number of groups of the optimizer.", where="fit(scheduler=...)",
+            received=f"{error}; {len(optimizer.param_groups)} groups",
+            do="give it one entry per group, or one for all; with thaw=, the layers of each thaw are a group.",
+        ) from error  # fmt: skip
 
 
 def step_scheduler(scheduler: Any, train_loss: float, val_loss: float | None) -> None:

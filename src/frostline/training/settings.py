@@ -91,6 +91,13 @@ def describe_model(model: nn.Module) -> str:
     return hashlib.sha256(";".join([*modules, *shapes, *trained]).encode()).hexdigest()[:16]
 
 
+def describe_line(model: nn.Module) -> str:
+    """Which parameters are frozen, for people: how many, and the last."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    last = f", the last is {frozen[-1]!r}" if frozen else ""
+    return f"{len(frozen)} of {sum(1 for _ in model.parameters())} parameters{last}"
+
+
 def describe_frozen(model: nn.Module) -> str:
     """A digest of the values that checkpoints leave out: those of the frozen parameters, to the bit."""
     digest = hashlib.sha256()

@@ -175,6 +175,8 @@ class _BoundToItself(partial):  # type: ignore[type-arg]
     """`partial(stay_frozen, module)`; a module-level class, so that deep copies and pickles rebind to the copy."""
 
 
+# A flag that is set once would be lost in `model.train()`, in a deep copy and in a pickle, so that running statistics
+# would move again: the module gets a `train` of its own, which all three keep.
 def _keep_in_inference_mode(module: nn.Module) -> None:
     if not _is_kept(module):
         vars(module)[MODE] = module.training
@@ -200,6 +202,8 @@ def _note_children(model: nn.Module) -> None:
             vars(module).pop(CHILDREN, None)
 
 
+# `thaw` must not release what was fixed before `freeze` was called, such as a table of positions: so each module
+# keeps which of its parameters trained.
 def _remember(model: nn.Module, among: set[int]) -> None:
     """Note on every module which of its parameters are trainable and about to be frozen, for `thaw`."""
     for module in model.modules():

@@ -110,9 +110,9 @@ def check_still(model: nn.Module, inputs: Any) -> None:
     layer = next((name for name in owners if moved[name]), None)
     if layer is not None:
         raise DataError(
-            what=f"The frozen layer {layer!r} moves its own buffers whenever it runs, in inference mode too.",
+            what=f"The frozen layer {layer!r} changes its own buffers whenever it runs, in inference mode too.",
             where=f"fit(model), {layer} ({type(held[layer]).__name__})", received=", ".join(moved[layer][:3]),
-            do="let it keep still: model.apply(torch.ao.quantization.disable_observer) for observers of quantization, "
+            do="stop it: model.apply(torch.ao.quantization.disable_observer) for observers of quantization, "
             "or remove the line of its forward that writes them; or leave that layer trainable.",
         )  # fmt: skip
 
@@ -138,7 +138,7 @@ def check_places(model: nn.Module, where: str) -> None:
                 continue  # a new layer, meant to train
             place = f"{path}.{name}" if path else name
             raise DataError(
-                what=f"The layer {place!r} was frozen, and another one stands in its place that is not.", where=where,
+                what=f"The layer {place!r} was frozen, and has been replaced by one that is not.", where=where,
                 received=f"a {type(child).__name__} with buffers that move in training",
                 do=f"freeze it as well: frostline.freeze(model, modules=[model.get_submodule({place!r})]); or convert "
                 "layers before frostline.freeze.",

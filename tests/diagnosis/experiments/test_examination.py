@@ -140,9 +140,9 @@ def test_steps_are_counted_by_the_optimizers_own():
 def test_a_loss_that_does_not_fit_is_a_misfit_only_as_an_issue():
     about = next(rule.ABOUT for rule in RULES if rule.ABOUT.code == "FL503")
     found = examined()
-    assert not found.is_misfit
-    assert replace(found, diagnosis=diagnosis_of([about.issue("why.", None, None)], None)).is_misfit
-    assert not replace(found, diagnosis=diagnosis_of([about.tip("why.", None, None)], None)).is_misfit
+    assert found.certain_cause is None
+    assert replace(found, diagnosis=diagnosis_of([about.issue("why.", None, None)], None)).certain_cause
+    assert not replace(found, diagnosis=diagnosis_of([about.tip("why.", None, None)], None)).certain_cause
 
 
 def with_codes(found, *codes, outcome="tip"):
@@ -198,3 +198,32 @@ def test_what_is_left_to_do_after_training_is_done_before_the_score():
     )
     assert calls == [32]
     assert trial.gain < 0
+
+
+def test_pairs_are_of_factors_that_are_clear_or_of_a_network_that_learns_nothing():
+    found = examined()
+    tried = [
+        replace(
+            found.attempt(Suspicion(Remedy("r", ("input_scale",), nothing, code=code), "input_scale", is_clear, True)),
+            gain=gain,
+        )
+        for code, is_clear, gain in (("FL501", True, 0.0), ("FL505", True, 0.1), ("FL201", False, 0.2))
+    ]
+    pairs = found.pairs(tried)
+    assert [tuple(one.remedy.code for one in pair.parts) for pair in pairs] == [("FL505", "FL501")]
+    assert pairs[0].name == "r, and r"
+    assert found.pairs(tried[1:]) == []
+
+
+def test_both_factors_of_a_pair_are_undone():
+    done = []
+    first, second = (remedy(lambda *_, at=at: done.append(at)) for at in (1, 2))
+    trial = examined().attempt(replace(first, partner=second))
+    assert (done, trial.failure) == ([1, 2], "")
+
+
+def test_whether_one_batch_is_learnt_by_heart():
+    assert examined(lr=0.1).is_learnt_by_heart() is True
+    assert examined(lr=1e-7).is_learnt_by_heart() is False
+    found = examined()
+    assert found.with_memory_test() is found  # it learns

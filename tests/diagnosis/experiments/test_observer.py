@@ -76,3 +76,17 @@ def test_skill_is_what_is_saved_of_the_loss_or_gained_in_answers_whichever_is_mo
     assert observation.evidence.skill > 0.5
     assert observation.first_loss == observation.evidence.losses[0][1]
     assert Observation(Evidence(), observation.score).first_loss == math.inf
+
+
+def test_inputs_and_targets_are_judged_inside_of_layers_that_scale_them():
+    generator = torch.Generator().manual_seed(0)
+    inputs = 500 + 100 * torch.randn(320, FEATURES, generator=generator)
+    target = 5000 * inputs[:, :1]
+    data = list(zip(inputs.split(16), target.split(16), strict=True))
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    fl.remedies.standardize_inputs(model, data)
+    fl.remedies.rescale_outputs(model, data, float(target.mean()), float(target.std()))
+    found = observe(Patient(model, sgd(model)), data[:-4], data[-4:], F.mse_loss).evidence
+    assert found.inputs.is_normalised
+    assert abs(found.targets.mean) < 0.2
+    assert 0.8 < found.targets.deviation < 1.2

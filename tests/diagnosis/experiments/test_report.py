@@ -192,3 +192,12 @@ def test_what_helped_once_and_was_not_repeated_says_why():
     )
     (left,) = diagnosis.not_judged
     assert "before this was tried: undo dead_units, again. checkup(..., budget=10) tries it." in left.why
+
+
+def test_a_loss_that_blew_up_stays_an_issue_where_there_was_no_time_to_try_a_lower_rate():
+    budget = Budget(total_s=5.0, left_out=["slower"])
+    open_ = replace(trial("learning_rate", gain=0.0), is_open=True)
+    found = by_code(told(diagnosis_of([issue("FL401"), issue("FL103")], None), None, None, [open_], budget=budget))
+    assert found["FL401"].outcome == "issue"
+    assert found["FL401"].why == "because. No fix was tried: the budget of 5 s was spent."
+    assert found["FL103"].outcome == "tip"

@@ -18,7 +18,18 @@ EVIDENCE = Evidence(
 )  # fmt: skip
 
 
-LEFT_TO_THE_USER = ("loss_mismatch", "accumulation", "wiring", "mode", "order", "targets")
+LEFT_TO_THE_USER = (
+    "loss_mismatch",
+    "accumulation",
+    "wiring",
+    "mode",
+    "order",
+    "targets",
+    "clip",
+    "reshape",
+    "schedule",
+    "shared",
+)
 
 
 def diagnosis(*families, outcome="issue"):

@@ -260,3 +260,29 @@ def test_gradients_of_other_kinds_are_looked_at_too(change):
         parameter.grad = change(torch.full((3,), value))
         assert trial._is_gradient_finite([parameter, nn.Parameter(torch.ones(1))]) is is_finite
     assert trial._is_gradient_finite([])
+
+
+def test_a_head_that_runs_the_models_own_forward_is_copied_with_its_model():
+    model = nn.Sequential(nn.Linear(4, 4), ByRow())
+    fl.freeze(model, modules=[model[0]])
+    batch, target = torch.randn(6, 4), torch.arange(6) % 2
+    split = fl.split(model, batch)
+    features, weight = split.extract(batch), model[1].out.weight
+    before = weight.detach().clone()
+    twin = Patient(split.head, torch.optim.SGD([weight, model[1].out.bias], lr=1.0)).copy()
+    F.cross_entropy(twin.model(*features), target).backward()
+    twin.optimizer.step()
+    assert weight.grad is None
+    assert torch.equal(weight, before)
+    assert not torch.allclose(twin.model(*features), split.head(*features))
+
+
+class ByRow(nn.Module):
+    """One call for each sample, so that no graph holds for all batch sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.out = nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return torch.stack([self.out(row) for row in self.base(x)])

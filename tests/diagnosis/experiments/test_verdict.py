@@ -303,7 +303,9 @@ def test_a_proof_is_told_in_the_unit_of_its_score():
 
 
 def seen(loss=1.0, first_loss=2.0):
-    return SimpleNamespace(seen=SimpleNamespace(score=Score(0.5, loss), first_loss=first_loss))
+    diagnosis, evidence = SimpleNamespace(findings=()), SimpleNamespace(outliers=None)
+    own = SimpleNamespace(score=Score(0.5, loss), first_loss=first_loss, evidence=evidence)
+    return SimpleNamespace(seen=own, diagnosis=diagnosis)
 
 
 def test_from_nothing_to_something_is_no_luck():
@@ -341,6 +343,22 @@ def test_nearly_the_best_is_three_quarters_of_it_and_the_first_of_those():
     best = trial("symmetry", gain=0.4)
     assert verdict._most_specific([trial(gain=0.31), best]).suspicion.family == "dead_units"
     assert verdict._most_specific([trial(gain=0.29), best]) is best
+
+
+def test_of_a_loss_that_blew_up_the_steps_are_the_cause_and_not_their_spikes():
+    clip, rate = trial("gradient_spikes", gain=0.4), trial("learning_rate", gain=0.35)
+    assert verdict._most_specific([clip, rate]) is clip
+    assert verdict._most_specific([clip, rate], is_blown_up=True) is rate
+
+
+def test_a_setting_with_its_symptom_comes_before_what_it_brings():
+    decay, norm = trial("weight_decay", gain=0.35), trial(gain=0.4, name=BATCHNORM)
+    assert verdict._most_specific([norm, decay]) is decay
+    assert (
+        verdict._most_specific([norm, replace(decay, gain=0.2)]) is not norm
+    )  # half as much is enough beside BatchNorm
+    without = replace(decay, suspicion=replace(decay.suspicion, has_symptom=False))
+    assert verdict._most_specific([trial(gain=0.4), without]).suspicion.family == "dead_units"
 
 
 def test_who_is_steady_after_spikes_is_calm():

@@ -358,6 +358,18 @@ def test_what_is_no_loss_or_no_dense_parameter_is_refused():
         Monitor(model)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, "adam"])
+def test_what_is_no_optimizer_is_refused(optimizer):
+    with pytest.raises(fl.DataError, match="The monitor cannot listen to that optimizer"):
+        Monitor(mlp(), optimizer)
+
+
+def test_a_layer_whose_shape_is_not_known_yet_is_named():
+    with pytest.raises(fl.DataError, match="The model has a layer whose shape is not known yet") as error:
+        Monitor(nn.Sequential(nn.LazyLinear(3)))
+    assert error.value.where == "0.weight"
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`")
 def test_a_scripted_module_is_refused_in_four_parts():
     layer = torch.jit.script(nn.Linear(2, 2))

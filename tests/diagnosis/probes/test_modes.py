@@ -22,7 +22,7 @@ def normed():
 
 
 def facts(model):
-    return facts_of_modes(model, task(1)[0])
+    return facts_of_modes(model, task(1)[0], F.cross_entropy)
 
 
 def test_layers_in_training_mode_are_none():
@@ -63,9 +63,29 @@ def test_a_network_that_gives_one_output_is_seen():
 def test_alike_rows_and_other_outputs_say_nothing():
     model = mlp()
     (inputs, target), *_ = task(1)
-    assert facts_of_modes(model, (inputs[:1].expand_as(inputs), target)).is_constant is None
-    assert facts_of_modes(model, (inputs[:4], target[:4])).is_constant is None
+    assert facts_of_modes(model, (inputs[:1].expand_as(inputs), target), F.cross_entropy).is_constant is None
+    assert facts_of_modes(model, (inputs[:4], target[:4]), F.cross_entropy).is_constant is None
     asks = nn.ModuleDict({"body": model})
     asks.forward = lambda x: {"logits": model(x)}
-    found = facts_of_modes(asks, (inputs, target))
+    found = facts_of_modes(asks, (inputs, target), F.cross_entropy)
     assert (found.redraws, found.is_constant) == (None, None)
+
+
+class Other(nn.Module):
+    """Computes something else in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x):
+        return self.head(x) if self.training else -20 * self.head(x)
+
+
+def test_losses_of_both_modes_and_the_largest_dropout():
+    found = facts(Other())
+    assert found.eval_loss > 3 * found.train_loss
+    same = facts(mlp())
+    assert (same.train_loss, same.dropout) == (same.eval_loss, 0.0)
+    assert facts(nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.4), nn.Linear(FEATURES, CLASSES))).dropout == 0.4
+    assert facts(normed()).train_loss is None  # BatchNorm has a rule of its own

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, train
-from frostline.diagnosis.probes.wiring import idle_parts, mixes_samples
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples
 from helpers_health import mlp, task
 
 
@@ -177,8 +177,16 @@ def test_a_weight_of_the_model_itself_is_named_by_its_own_name():
     assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {"scale": "without a gradient"}
 
 
-def test_a_part_that_gets_a_gradient_of_zeros_is_not_told():
+def test_a_part_that_gets_a_gradient_of_zeros_is_known_as_such():
     model = mlp(depth=2)
     with torch.no_grad():
         model[0].bias.fill_(-1e6)  # dead
-    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {"0": "with a gradient of 0"}
+
+
+def test_of_parts_without_a_gradient_those_whose_values_count_are_cut_off():
+    model = Detached()
+    idle = (("lower", "without a gradient"), ("unused", "without a gradient"), ("head", "not in the optimizer"))
+    weights = [value.clone() for value in model.parameters()]
+    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == ("lower",)
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))

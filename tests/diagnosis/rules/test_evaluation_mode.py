@@ -1,6 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import evaluation_mode
-from frostline.diagnosis.rules.records import ModeFacts
+from frostline.diagnosis.rules.wiring_records import ModeFacts
 from helpers_health import outcomes
 
 

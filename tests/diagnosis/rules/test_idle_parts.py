@@ -6,7 +6,8 @@ from torch import nn
 import frostline as fl
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import idle_parts
-from frostline.diagnosis.rules.records import OutsideFacts
+from frostline.diagnosis.rules.records import Layer
+from frostline.diagnosis.rules.wiring_records import AxesFacts, OutsideFacts
 from helpers_health import losses, outcomes
 
 
@@ -50,7 +51,7 @@ def test_what_a_monitors_optimizer_does_not_hold(strangers, outcome):
     assert outcomes(idle_parts, Evidence(idle=(("a", "x"),), holds_strangers=strangers)) == ["tip"]
     (passed,) = idle_parts.check(Evidence(unheld=()))
     assert passed.why == "the optimizer holds all trainable parameters."
-    assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parameters have moved."
+    assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parameters that get a gradient have moved."
 
 
 def test_the_call_that_is_advised_names_the_parts_and_freezes_them():
@@ -78,3 +79,33 @@ def test_weights_outside_of_the_model_are_an_issue():
     both = idle_parts.check(Evidence(idle=(("a", "x"),), outside=OutsideFacts(lasting=shapes)))
     assert [finding.outcome for finding in both] == ["issue", "tip"]
     assert outcomes(idle_parts, Evidence(idle=(), outside=OutsideFacts())) == ["passed"]
+
+
+def chain(**evidence):
+    layers = tuple(
+        Layer(name, "linear", "", at, is_frozen=False, is_output=name == "c") for at, name in enumerate("abc")
+    )
+    return Evidence(layers=layers, losses=losses(*[1.0] * 60), **evidence)
+
+
+def test_a_layer_left_out_between_layers_that_train_is_an_issue():
+    (finding,) = idle_parts.check(chain(idle=(("b", "not in the optimizer"),)))
+    assert finding.outcome == "issue"
+    assert outcomes(idle_parts, chain(idle=(("a", "not in the optimizer"),))) == ["tip"]  # the lowest may be meant
+    assert outcomes(idle_parts, chain(idle=(("a", "not in the optimizer"), ("b", "not in the optimizer")))) == ["tip"]
+
+
+def test_a_part_whose_values_count_and_that_gets_no_gradient_is_an_issue():
+    idle = (("a", "without a gradient"),)
+    (finding,) = idle_parts.check(chain(idle=idle, cut_off=("a",)))
+    assert finding.outcome == "issue"
+    assert finding.advice.startswith("the loss depends on the values of these parts")
+    assert outcomes(idle_parts, chain(idle=idle)) == ["tip"]
+
+
+def test_gradients_of_zero_count_beside_a_softmax_over_one_value():
+    idle = (("b", "with a gradient of 0"),)
+    assert outcomes(idle_parts, chain(idle=idle)) == ["passed"]
+    (finding,) = idle_parts.check(chain(idle=idle, axes=AxesFacts(of_one=((32, 12, 1),))))
+    assert finding.outcome == "issue"
+    assert "(32, 12, 1)" in finding.why

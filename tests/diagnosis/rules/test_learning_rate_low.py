@@ -86,3 +86,10 @@ def test_how_short_is_told(epochs, words):
 @pytest.mark.parametrize(("ratio", "times"), [(4e-4, "10"), (2e-5, "100"), (4e-6, "100"), (2e-6, "1,000")])
 def test_the_advice_brings_steps_to_what_is_usual(ratio, times):
     assert f"multiply the learning rate by {times}. " in learning_rate_low.check(of(ratio, FLAT))[0].advice
+
+
+def test_it_does_not_apply_where_no_rate_would_help():
+    clipped = Evidence(gradient_norms=(1e-4,) * 40, plain_gradient=1.0, skill=0.0)
+    assert outcomes(learning_rate_low, clipped) == ["not applicable"]
+    assert outcomes(learning_rate_low, Evidence(gradient_norms=(0.0,) * 40)) == ["not applicable"]
+    assert outcomes(learning_rate_low, Evidence(stands_still=True, plain_gradient=0.0)) == ["not applicable"]

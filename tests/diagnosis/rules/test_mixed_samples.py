@@ -1,5 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import mixed_samples
+from frostline.diagnosis.rules.wiring_records import AxesFacts
 from helpers_health import outcomes
 
 
@@ -13,3 +14,11 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(mixed_samples, Evidence()) == ["not applicable"]
+
+
+def test_what_was_found_to_run_over_the_samples_is_an_issue_and_named():
+    axes = AxesFacts(over_samples=("layer 'r' (GRU, without batch_first)",))
+    (finding,) = mixed_samples.check(Evidence(mixes=True, axes=axes))
+    assert finding.outcome == "issue"
+    assert "layer 'r' (GRU, without batch_first) runs over the samples" in finding.why
+    assert outcomes(mixed_samples, Evidence(mixes=False, axes=axes)) == ["passed"]

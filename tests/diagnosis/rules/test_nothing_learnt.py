@@ -1,7 +1,7 @@
 import pytest
 
 from frostline.diagnosis.rules import nothing_learnt
-from frostline.diagnosis.rules.records import Evidence
+from frostline.diagnosis.rules.records import Evidence, LossFacts
 from helpers_health import losses, outcomes
 
 LONG = losses(*[1.0] * 60)
@@ -83,3 +83,19 @@ def test_how_many_epochs_are_asked(epochs, is_short):
     (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, epochs=epochs))
     assert ("too short" in finding.why) is is_short
     assert ("If it still learns nothing then: check that every input" in finding.advice) is is_short
+
+
+def test_one_batch_by_heart_tells_wrong_pairs_from_a_broken_network():
+    stuck = {"skill": 0.0, "losses": losses(*[1.0] * 60), "epochs": 6.0}
+    known = LossFacts("classes")
+    (apart,) = nothing_learnt.check(Evidence(**stuck, is_learnt_by_heart=True, loss=known))
+    assert apart.outcome == "issue"
+    assert "still belongs to its target" in apart.advice
+    assert "a view or reshape where a transpose is meant" in apart.advice
+    (broken,) = nothing_learnt.check(Evidence(**stuck, is_learnt_by_heart=False))
+    assert broken.outcome == "tip"
+    assert "larger learning rate" in broken.advice
+    short = stuck | {"epochs": 1.0}
+    assert outcomes(nothing_learnt, Evidence(**short, is_learnt_by_heart=True, loss=known)) == ["tip"]
+    triplets = LossFacts("unknown")  # a batch is learnt long before the embedding holds for others
+    assert outcomes(nothing_learnt, Evidence(**stuck, is_learnt_by_heart=True, loss=triplets)) == ["tip"]

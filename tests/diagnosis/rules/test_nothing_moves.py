@@ -34,6 +34,16 @@ def test_what_is_known_of_the_reason_is_in_the_advice(lr, norms, advice):
 
 
 def test_a_loss_without_a_gradient_is_no_fault_of_the_steps():
-    (finding,) = nothing_moves.check(Evidence(**STILL, still_gradient=0.0))
+    moving = {"stands_still": True, "losses": losses(*(1.0 + step for step in range(30)))}
+    (finding,) = nothing_moves.check(Evidence(**moving, still_gradient=0.0))
     assert finding.outcome == "tip"
     assert "no gradient" in finding.why
+
+
+def test_a_loss_that_is_the_same_at_every_step_is_an_issue():
+    (finding,) = nothing_moves.check(Evidence(**STILL, still_gradient=0.0))
+    assert finding.outcome == "issue"
+    assert finding.why.endswith("It is 1 at every step, whatever the model answers.")
+    assert "look into the loss" in finding.advice
+    short = {"stands_still": True, "losses": losses(*[1.0] * 12)}
+    assert outcomes(nothing_moves, Evidence(**short, still_gradient=0.0)) == ["tip"]

@@ -1,6 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import random_outputs
-from frostline.diagnosis.rules.records import ModeFacts, OutsideFacts
+from frostline.diagnosis.rules.wiring_records import ModeFacts, OutsideFacts
 from helpers_health import outcomes
 
 

@@ -216,3 +216,13 @@ def test_arrays_one_behind_the_other_are_named_as_what_they_are(tmp_path, count)
         np.save(file, np.ones(3))
         file.write(b"something else")
     refuse(tmp_path / "model.npy", "damaged")
+
+
+def test_a_key_under_which_nothing_is_stored_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"net/kernel": np.ones((2, 3)), "net/bias": np.ones(3)})
+    with (
+        WeightFile(tmp_path / "a.npz") as file,
+        pytest.raises(PortError, match="The file contains no arrays under 'nat'") as error,
+    ):
+        npz.read(file, "nat")
+    assert error.value.received == "2 arrays, such as 'net/kernel', 'net/bias'"

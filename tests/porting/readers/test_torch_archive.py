@@ -63,6 +63,12 @@ def test_a_frozen_script_module_has_its_weights_among_its_constants(tmp_path):
     }
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_script_module_without_tensors_is_refused(tmp_path):
+    torch.jit.script(nn.ReLU()).save(tmp_path / "a.pt")
+    refused(tmp_path / "a.pt", "The file contains code and no tensors")
+
+
 def test_a_module_is_code_and_its_name_is_told(tmp_path):
     error = refused(saved(tmp_path, Small()), "contains more than data", name="Small, which was not called")
     assert "state_dict()" in error.do

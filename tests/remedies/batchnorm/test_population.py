@@ -18,6 +18,11 @@ def test_batches_of_other_widths_are_refused_and_empty_ones_passed_over():
         population.add(torch.ones(4, 5), -1)
 
 
+def test_a_batch_without_an_axis_of_features_is_refused():
+    with pytest.raises(fl.DataError, match="A batch has no axis of features"):
+        Population().add(torch.ones(4), 1)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(-1e6, 1e6))
 def test_any_division_gives_the_moments_of_the_whole(sizes, offset):
     generator = torch.Generator().manual_seed(len(sizes))
@@ -56,6 +61,8 @@ def test_a_replay_can_be_read_again_and_knows_inputs():
     assert inputs_of((1, 2, 3)) == (1, 2, 3)
     with pytest.raises(fl.DataError, match="There are no batches"):
         Replay(model, []).first()
+    with pytest.raises(fl.DataError, match="The batches cannot be gone through"):
+        Replay(model, 3)
 
 
 def test_where_the_channels_lie():

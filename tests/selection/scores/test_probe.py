@@ -1,5 +1,6 @@
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from frostline.selection import targets_from
 from frostline.selection.scores import Features, probe
@@ -46,3 +47,16 @@ def test_a_class_that_no_training_fold_has_counts_as_missed():
     rows = np.vstack([informative(60, 2), np.full((1, 6), 9.0)])
     found = probe(Features(rows, 6), targets)
     assert found.predicted[-1] != 2
+
+
+def test_classes_are_predicted_as_by_scikit_learns_logistic_regression():
+    targets = class_targets(120)
+    features = Features(informative(120, width=30, spread=0.8), 30)
+    rows, expected = features.components, np.empty(120, np.int64)
+    for fold in range(5):
+        out, inner = targets.folds == fold, targets.folds == (fold + 1) % 5
+        fits = [LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(rows[~out & ~inner], targets.values[~out & ~inner])
+                for c in (1.0, 10.0, 100.0, 1000.0)]  # fmt: skip
+        best = max(fits, key=lambda fit: fit.score(rows[inner], targets.values[inner]))
+        expected[out] = best.fit(rows[~out], targets.values[~out]).predict(rows[out])
+    assert (probe(features, targets).predicted == expected).mean() > 0.97  # fits stop at another place

@@ -119,6 +119,20 @@ def reestimate(patient: Patient, data: Sequence[Batch]) -> None:
             remedies.reestimate_batchnorm(patient.model, data)
 
 
+def leave_out_dropout(patient: Patient, _: Sequence[Batch]) -> None:
+    """Set all dropout to 0."""
+    for module in patient.model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+
+
+def leave_out_decay(patient: Patient, _: Sequence[Batch]) -> None:
+    """Set all weight decay to 0."""
+    for group in patient.optimizer.param_groups:
+        if group.get("weight_decay"):
+            group["weight_decay"] = 0.0
+
+
 def lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
     """Lower the optimizer's momentum to the usual one."""
     for group in patient.optimizer.param_groups:

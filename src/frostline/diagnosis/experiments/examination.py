@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
+from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
 from frostline.diagnosis.experiments.observer import observe
@@ -28,9 +29,14 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 _CALM = 8.0  # times the median: where gradients count as spikes
+_PAIRED = 3  # factors of which two at a time are undone
+_BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the baseline's loss that is saved by then
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
-_CERTAIN = frozenset({"FL405", "FL406", "FL503", "FL507", "FL508", "FL604"})  # evidence that no experiment can add to
+# Evidence that no experiment can add to.
+_CERTAIN = frozenset(
+    {"FL405", "FL406", "FL411", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL604", "FL606"}
+)
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 
@@ -59,6 +65,7 @@ class Suspicion:
         has_symptom: True if a rule found anything of it.
         is_late: True if nothing of it was there before the first step.
         is_issue: True if a rule calls it an issue.
+        partner: Another factor that is undone with it, or None.
     """
 
     remedy: Remedy
@@ -67,6 +74,17 @@ class Suspicion:
     has_symptom: bool
     is_late: bool = False
     is_issue: bool = False
+    partner: Suspicion | None = None
+
+    @property
+    def name(self) -> str:
+        """What is done, in words."""
+        return self.remedy.name if self.partner is None else f"{self.remedy.name}, and {self.partner.name}"
+
+    @property
+    def parts(self) -> tuple[Suspicion, ...]:
+        """This factor, and the one that is undone with it."""
+        return (self,) if self.partner is None else (self, *self.partner.parts)
 
 
 @dataclass(frozen=True)
@@ -135,11 +153,6 @@ class Examination:
         object.__setattr__(self, "codes", frozenset(finding.code for finding in self.diagnosis.findings))
 
     @property
-    def is_misfit(self) -> bool:
-        """True if the loss does not fit: trials show nothing else then."""
-        return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
-
-    @property
     def certain_cause(self) -> str | None:
         """The family of the first issue that needs no trial, and beside which trials say nothing; None without one."""
         return next(
@@ -166,6 +179,11 @@ class Examination:
         """True if larger steps would be ahead in a healthy network as well, unless the rule calls these too small."""
         epochs = self.seen.evidence.epochs
         return epochs is not None and epochs < ENOUGH_EPOCHS and "FL402" not in self.codes
+
+    @property
+    def has_large_steps(self) -> bool:
+        """True if steps are so large that a few of them show whether smaller ones do better."""
+        return any(finding.code == "FL401" and is_clear(finding) for finding in self.diagnosis.findings)
 
     @property
     def issues(self) -> set[str]:
@@ -220,16 +238,18 @@ class Examination:
             suspicion: The factor.
             trainings: For which the budget must have room, so that the result can be used.
         """
-        remedy = suspicion.remedy
-        if not self.budget.has_room(remedy.name, trainings):
+        if not self.budget.has_room(suspicion.name, trainings):
             return self._left_open(suspicion)
+        remedies = [one.remedy for one in suspicion.parts]
         try:
             with self.budget.training():
                 twin = self.patient.copy()
-                remedy.apply(twin, self.data)
+                for remedy in remedies:
+                    remedy.apply(twin, self.data)
                 course = train(twin, self.data, self.loss_fn, seed=self.seed)
-                if remedy.finish is not None:
-                    remedy.finish(twin, self.data)
+                for remedy in remedies:
+                    if remedy.finish is not None:
+                        remedy.finish(twin, self.data)
                 after = score(twin.model, self.judged, self.loss_fn)
         except KeyboardInterrupt:
             self.budget.interrupt()
@@ -244,6 +264,47 @@ class Examination:
         is_comparable = before.loss == before.loss and before.loss != 0
         ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+    def pairs(self, tried: Sequence[Trial]) -> list[Suspicion]:
+        """Two factors at a time, of those that are most suspected and did not help alone, in a network that is sick."""
+        clear = [trial for trial in tried if trial.patient is not None and trial.suspicion.has_symptom]
+        known: dict[str, Suspicion] = {}
+        for trial in sorted(clear, key=lambda one: (not one.suspicion.is_clear, -one.gain)):
+            known.setdefault(trial.suspicion.remedy.code or trial.suspicion.family, trial.suspicion)
+        several = list(known.values())[:_PAIRED]
+        if not self.is_stuck and sum(one.is_clear for one in several) < 2:
+            return []
+        return [
+            replace(one, partner=other) for at, one in enumerate(several) for other in several[at + 1 :]
+            if self.is_stuck or (one.is_clear and other.is_clear)
+        ]  # fmt: skip
+
+    def with_memory_test(self) -> Examination:
+        """The same, with what the rules say once it is known whether a network that learns nothing learns a batch."""
+        if not self.is_stuck or "FL404" not in self.codes or self.is_short:
+            return self
+        evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
+        return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
+
+    def is_learnt_by_heart(self) -> bool | None:
+        """Whether a copy learns one batch by heart with the same optimizer; None where that cannot be tried.
+
+        The loss of its rows must come to a fraction of that of the same answer for all of them.
+        """
+        if not self.budget.has_room("one batch by heart", 1):
+            return None
+        (batch,) = finite_rows(self.data[:1])
+        twin, again = self.patient.copy(), [batch] * _BY_HEART
+        try:
+            with self.budget.training():
+                train(twin, again, self.loss_fn, seed=self.seed, measures=False)
+            skill = score(twin.model, [batch], self.loss_fn, train_mode=True).skill
+        except KeyboardInterrupt:
+            self.budget.interrupt()
+            return None
+        except CANNOT:
+            return None
+        return None if skill is None else skill > _HEART_SKILL
 
     def _left_open(self, suspicion: Suspicion) -> Trial:
         return replace(_FAILED, suspicion=suspicion, failure=f"not tried: {self.budget.ended}", is_open=True)

@@ -20,13 +20,17 @@ from frostline.diagnosis.experiments.nonfinite_rows import with_nonfinite_rows
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
+from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.classes import facts_of_classes
 from frostline.diagnosis.probes.loss import probe_loss
 from frostline.diagnosis.probes.modes import facts_of_modes
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
-from frostline.diagnosis.probes.wiring import idle_parts, mixes_samples, stands_still
+from frostline.diagnosis.probes.places import facts_of_places
+from frostline.diagnosis.probes.sharing import shared_layers
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
+from frostline.remedies.scaling import Rescaled, Standardised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,6 +134,7 @@ class Observer:
             looks = self._whole is not self._data or may_stand_out(self._inputs, self._data)
             self._outliers = facts_of_outliers(self._whole) if looks else None
             self._targets = facts_of_targets(self._whole)
+            self._scale_inside()
         if self.steps <= COMPARED or self._compared is None:
             self._compared = compare_norms(self._patient, data, self._loss_fn, self._statistics)
         seen = replace(
@@ -139,6 +144,16 @@ class Observer:
         is_whole = all(math.isfinite(loss) for _, loss in seen.losses)
         has_looked = self._skips_inputs and not self.num_skipped and is_whole  # at every batch, before it was used
         return seen if has_looked else with_nonfinite_rows(seen, data if self._whole is self._data else self._whole)
+
+    def _scale_inside(self) -> None:
+        """Of a model that standardises inputs or rescales outputs itself, what stands inside of that counts."""
+        modules = list(self._patient.model.modules())
+        if self._inputs is not None and any(isinstance(module, Standardised) for module in modules):
+            self._inputs = replace(self._inputs, is_normalised=True)
+        last = next((module for module in modules if isinstance(module, Rescaled)), None)
+        if self._targets is not None and last is not None:
+            mean, unit = float(last.mean), float(last.deviation)
+            self._targets = TargetFacts((self._targets.mean - mean) / unit, self._targets.deviation / unit)
 
 
 def observe(
@@ -156,8 +171,7 @@ def observe(
         whole: All the batches as they were given, in which values that are not finite are looked up.
         epochs: How many epochs these are; None if not known.
     """
-    named = patient.model.named_parameters()
-    start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
+    start = trainable_weights(patient.model)
     every = max(1, len(data) // (samples * patient.accumulation))
     observer = Observer(patient, data, loss_fn, every=every, whole=whole)
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
@@ -170,15 +184,43 @@ def observe(
             return Observation(replace(observer.evidence, mixes=mixes), Score(0.0, math.nan), is_whole=False)
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
-    (batch,) = finite_rows(data[:1])
-    is_still, gradient = stands_still(patient, start, batch, loss_fn)
     evidence = replace(
-        observer.evidence, skill=skill, mixes=mixes, epochs=epochs,
-        idle=idle_parts(patient, start, data, loss_fn), stands_still=is_still, still_gradient=gradient,
-        outside=facts_of_outside(patient.model, batch, loss_fn, patient.parameters),
-        modes=facts_of_modes(patient.model, batch), classes=facts_of_classes(whole or data),
+        observer.evidence, skill=skill, mixes=mixes, epochs=epochs, classes=facts_of_classes(whole or data)
+    )
+    return Observation(with_certain_evidence(evidence, patient, start, data, loss_fn), reached)
+
+
+def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters that train, by name."""
+    named = model.named_parameters()
+    return {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
+
+
+def with_certain_evidence(
+    evidence: Evidence, patient: Patient, start: dict[str, Tensor], data: Sequence[Batch],
+    loss_fn: Callable[[Any, Any], Tensor],
+) -> Evidence:  # fmt: skip
+    """The same, with what needs no experiment: how the network is wired, after some training.
+
+    Args:
+        evidence: What was seen of the training.
+        patient: After it.
+        start: Its trainable parameters before, by name.
+        data: What it was trained on.
+        loss_fn: callable(output, target) -> scalar.
+    """
+    (batch,) = finite_rows(data[:1])
+    model = patient.model
+    is_still, gradient = stands_still(patient, start, batch, loss_fn)
+    idle = idle_parts(patient, start, data, loss_fn)
+    return replace(
+        evidence, idle=idle, cut_off=cut_off(model, idle, batch, loss_fn), stands_still=is_still,
+        still_gradient=gradient if is_still else None, plain_gradient=gradient,
+        outside=facts_of_outside(model, batch, loss_fn, patient.parameters),
+        modes=facts_of_modes(model, batch, loss_fn), axes=facts_of_axes(model, batch[0]),
+        places=facts_of_places(model, batch, loss_fn), shared=shared_layers(model),
+        classes=evidence.classes or facts_of_classes(data),
     )  # fmt: skip
-    return Observation(evidence, reached)
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:

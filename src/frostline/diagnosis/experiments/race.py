@@ -94,8 +94,8 @@ class Race:
     def _run(self) -> Runner | None:
         for mark in self.schedule.marks:
             self.untreated.bring(mark)
-            if self.seen.is_misfit:
-                return None
+            if self.seen.certain_cause is not None:
+                return None  # a line of the loop, the data or the model is wrong: no treatment mends that
             winner = self._bring_all(mark) or self._enter(mark)
             if winner is not None:
                 return winner

@@ -96,7 +96,8 @@ def healing_of(
     treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
     first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
     causes = [one.family for one in suspicions_of(winner for _, winner in races)]
-    causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
+    certain = first.seen.certain_cause
+    causes += [certain] if certain is not None else ["nonfinite"] if num_skipped else []
     seen = best.seen or first.seen.diagnosis
     return Healing(
         accepted=verdict.is_good and any(treatment.kept for treatment in treatments),

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.diagnosis.experiments.budget import Budget
-    from frostline.diagnosis.experiments.examination import Trial
+    from frostline.diagnosis.experiments.examination import Suspicion, Trial
     from frostline.diagnosis.experiments.verdict import Proof
     from frostline.diagnosis.rules.contract import About
 
+# What needs no trial.
 _CERTAIN = frozenset(
-    {"FL405", "FL406", "FL502", "FL503", "FL504", "FL507", "FL508", "FL604", "FL605"}
-)  # what needs no trial
+    {"FL405", "FL406", "FL407", "FL408", "FL411", "FL502", "FL503", "FL504", "FL506", "FL507", "FL508", "FL509",
+     "FL510", "FL511", "FL604", "FL605", "FL606"}
+)  # fmt: skip
 _FIRST = "Fixing this helped in the first trial, which was not repeated"
 _ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
 _OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only
@@ -49,21 +51,26 @@ def told(
         diagnosis = diagnosis_of([_of_part(finding, budget) for finding in all_of(diagnosis)], diagnosis.cause)
     if not is_rate_known:
         diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
-    code = proof.trial.suspicion.remedy.code if proof is not None else None
+    parts = proof.trial.suspicion.parts if proof is not None else ()
+    code = parts[0].remedy.code if parts else None
     own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
     about = next(own, None)
     findings: list[Finding] = []
     for finding in diagnosis.findings:
         is_known = proof is not None or finding.outcome == "issue"
         is_cause = is_known and finding.family == cause and code in (None, finding.code)
-        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried, ended))
+        own = next((one for one in parts if one.family == finding.family and _speaks(one, finding)), None)
+        is_told = is_cause or own is not None
+        findings.append(_of_cause(finding, proof, own) if is_told else _beside(finding, about, tried, ended))
     is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
     if proof is not None and about is not None and not is_told:
-        name = proof.trial.suspicion.remedy.name
+        name = proof.trial.suspicion.name
         known = [*(start.findings if start is not None else ()), *diagnosis.passed]
         same = (one for one in known if one.code == about.code and one.outcome == "passed")
         seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
-        findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof))
+        findings.append(
+            _advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof.trial.suspicion)
+        )
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
     open_ = _left_open(tried, budget) if budget is not None and proof is None else []
     return diagnosis_of([*findings, *passed, *diagnosis.not_judged, *open_], cause)
@@ -87,18 +94,18 @@ def _of_ours(finding: Finding) -> Finding:
     return replace(finding, outcome="not judged", measured=None, limit=None, why=why, advice="nothing.")
 
 
-def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
+def _of_cause(finding: Finding, proof: Proof | None, own: Suspicion | None = None) -> Finding:
     if proof is None:
         return replace(finding, outcome="issue")
-    why = f"{finding.why} With a fix ({proof.trial.suspicion.remedy.name}), {proof}"
-    return _advised(replace(finding, outcome="issue", why=why), proof)
+    why = f"{finding.why} With a fix ({proof.trial.suspicion.name}), {proof}"
+    return _advised(replace(finding, outcome="issue", why=why), own or proof.trial.suspicion)
 
 
-def _advised(finding: Finding, proof: Proof) -> Finding:
+def _advised(finding: Finding, own: Suspicion) -> Finding:
     """With the advice of the trial, where it is more specific than that of the rule."""
     if finding.layer and finding.code in _OF_A_LAYER:
         return finding  # what others have learnt stays
-    return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
+    return replace(finding, advice=own.remedy.advice or finding.advice)
 
 
 def _left_open(tried: Sequence[Trial], budget: Budget) -> list[Finding]:
@@ -106,7 +113,7 @@ def _left_open(tried: Sequence[Trial], budget: Budget) -> list[Finding]:
     left: dict[str, list[str]] = {}
     names = set(budget.left_out)
     for trial in tried:
-        remedy, name = trial.suspicion.remedy, trial.suspicion.remedy.name
+        remedy, name = trial.suspicion.remedy, trial.suspicion.name
         known = (rule.ABOUT.code for rule in RULES if rule.ABOUT.family == trial.suspicion.family)
         code = remedy.code or next(known, None)
         if code is not None and (trial.is_open or f"{name}, again" in names):
@@ -146,12 +153,18 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial], ended
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
+    if finding.code == "FL401" and cause is None and len(own) < len(every) and not any(map(counts, own)):
+        return replace(finding, why=f"{finding.why} {result}")  # healthy networks do not blow up
     advice = f"fix the cause first ({cause.title}), then look again." if cause else finding.advice
     return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
 
 
 def _speaks_for(trial: Trial, finding: Finding) -> bool:
-    return trial.suspicion.remedy.code in (None, finding.code)
+    return trial.suspicion.partner is None and _speaks(trial.suspicion, finding)
+
+
+def _speaks(suspicion: Suspicion, finding: Finding) -> bool:
+    return suspicion.remedy.code in (None, finding.code)
 
 
 def _names_rows(finding: Finding) -> bool:

@@ -14,6 +14,8 @@ from frostline.diagnosis.experiments.actions import (
     clip_with,
     hold_frozen,
     initialise,
+    leave_out_decay,
+    leave_out_dropout,
     lower_momentum,
     mend_batchnorm,
     normalise,
@@ -280,6 +282,8 @@ _TABLE = (
                                        code="FL603")),
     _row(*_CLIPPED, how=_clip_remedy, when=lambda case: case.has_rows_far_out),
     _row(how=_squasher_remedy, when=lambda case: case.has_squashers and case.is_for_squashers_first),
+    _row("FL409", how=lambda _: Remedy("no weight decay", ("weight_decay",), leave_out_decay, is_structural=False)),
+    _row("FL410", how=lambda _: Remedy("no dropout", ("dropout",), leave_out_dropout)),
     _row(*_BY_WEIGHTS, how=lambda _: Remedy(
         "new weights by the activation that follows", _BY_WEIGHTS, initialise, undoes_the_start=True,
         is_structural=False, advice=f"{DRAW_ALL}.")),

@@ -20,6 +20,7 @@ from frostline.core.errors import DataError
 from frostline.core.norms import gradient_norms, separate_norms
 from frostline.core.restore import kept_generators, seed_generators
 from frostline.core.steps import check_loss, copied, is_optimizer, take_step
+from frostline.splitting import model_of, runs_own_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -62,7 +63,10 @@ class Patient:
         Raises:
             DataError: If the model cannot be copied.
         """
-        model, optimizer = copied(self.model, self.optimizer)
+        if runs_own_forward(self.model):  # a head alone would be a copy without the model that it runs
+            _, model, optimizer = copied(model_of(self.model), self.model, self.optimizer)
+        else:
+            model, optimizer = copied(self.model, self.optimizer)
         scaler = copy.deepcopy(self.scaler)
         return Patient(model, optimizer, copy.deepcopy(self.clip), self.accumulation, scaler)
 

@@ -7,9 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.diagnosis.experiments.examination import Examination, judge_start
-from frostline.diagnosis.experiments.observer import Observation, Observer
+from frostline.diagnosis.experiments.observer import (
+    Observation,
+    Observer,
+    trainable_weights,
+    with_certain_evidence,
+)
 from frostline.diagnosis.experiments.runner import Runner, shifted
 from frostline.diagnosis.experiments.score import Score, score
+from frostline.diagnosis.probes.classes import facts_of_classes
 from frostline.diagnosis.rules.judge import judge
 
 if TYPE_CHECKING:
@@ -51,6 +57,7 @@ class Untreated:
         self._schedule, self._families = schedule, families
         start = schedule.start
         self.runner = Runner(patient.copy(), steps=start)
+        self._weights = trainable_weights(self.runner.patient.model)
         self._observer = Observer(
             self.runner.patient, data[start:], loss_fn, every=_EVERY, seed=start, skips_inputs=True
         )
@@ -65,7 +72,7 @@ class Untreated:
 
     def forget(self) -> None:
         """Let go of the copy that is trained; scores and what was seen stay."""
-        del self._observer
+        del self._observer, self._weights
 
     @property
     def is_whole(self) -> bool:
@@ -90,6 +97,9 @@ class Untreated:
             evidence = replace(evidence, inputs=None)
         if self._at_first is None:
             self._at_first = judge_start(evidence)
+            part = self._data[start:mark]
+            evidence = replace(evidence, classes=facts_of_classes(self._data))  # of all: a part may hold one class
+            evidence = with_certain_evidence(evidence, self.runner.patient, self._weights, part, self._loss_fn)
         self.seen = Examination(
             self._patient, self._data[start:mark], self._judged, self._loss_fn,
             Observation(evidence, self.runner.score), judge(evidence), self._at_first,

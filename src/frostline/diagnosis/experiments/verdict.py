@@ -63,6 +63,7 @@ _SLOW_LOSS_RATIO = 1.1  # allowed where a network that hardly moved is trained f
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific treatment that reaches it is the cause
 _HALF = 0.5  # of the gain of BatchNorm, which helps against most causes, and healthy networks as well
 _STEP_SIZE = frozenset({"learning_rate", "oscillation"})
+_SETTINGS = frozenset({"weight_decay", "dropout"})
 _FOLDS = 4  # trials of a treatment, each on other held-out samples, where two leave it open
 
 
@@ -201,7 +202,7 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         left = [trial for trial in left if trial.suspicion.family not in {*_STEP_SIZE, "gradient_spikes"}]
     folds = _Folds(seen, whole)
     while left:
-        trial = _most_specific(left)
+        trial = _most_specific(left, is_blown_up=_is_blown_up(seen))
         if math.isnan(seen.seen.score.loss):
             return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _criterion_in(trial, tried))
@@ -226,7 +227,7 @@ class _Folds:
     def attempt(self, fold: int, suspicion: Suspicion) -> Trial | None:
         """None where the budget has no room for it."""
         budget = self._first.budget
-        if not budget.has_room(f"{suspicion.remedy.name}, again", 1 if fold in self._made else 2):
+        if not budget.has_room(f"{suspicion.name}, again", 1 if fold in self._made else 2):
             return None
         try:
             if fold not in self._made:
@@ -289,8 +290,18 @@ def _criterion_in(trial: Trial, tried: Sequence[Trial]) -> Criterion:
     return _TRIAL_NONE if is_alone else _criterion_of(trial)
 
 
-def _most_specific(helped: Sequence[Trial]) -> Trial:
+def _is_blown_up(seen: Examination) -> bool:
+    """Whether the loss rose by far, and no row that stands out brought that: the steps did."""
+    issues = {one.code for one in seen.diagnosis.findings if one.outcome == "issue"}
+    return "FL401" in issues and seen.seen.evidence.outliers is None
+
+
+def _most_specific(helped: Sequence[Trial], *, is_blown_up: bool = False) -> Trial:
     """Of the treatments that helped nearly as much as the best: the first, which is the most specific."""
+    given = [trial for trial in helped if trial.suspicion.family in _SETTINGS and trial.suspicion.has_symptom]
+    given = [trial for trial in given if trial.gain >= _NEARLY_BEST * max(other.gain for other in helped)]
+    if given:  # a number that was set, and a symptom that it alone brings
+        return given[0]
     best = max(trial.gain for trial in helped)
     own = [trial for trial in helped if trial.suspicion.remedy.identity != BATCHNORM and trial.gain >= _HALF * best]
     if not own:
@@ -305,6 +316,9 @@ def _most_specific(helped: Sequence[Trial]) -> Trial:
     steps = [trial for trial in near if trial.suspicion.family in _STEP_SIZE and trial.is_calm]
     likely = [trial for trial in helped if trial.gain >= _NEARLY_BEST * best]
     early = [trial for trial in likely if not trial.suspicion.is_late and trial.suspicion.family not in _STEP_SIZE]
+    rates = [trial for trial in near if trial.suspicion.family == "learning_rate"]
+    if is_blown_up and near[0].suspicion.family == "gradient_spikes" and rates:
+        return rates[0]
     if near[0].suspicion.is_late and (steps or early):  # what came while training came of the steps or of the start
         return max(steps + early, key=lambda trial: trial.gain)
     return near[0]

@@ -57,6 +57,7 @@ def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:
         momentum=max((float(group["momentum"]) for group in groups if "momentum" in group), default=None),
         is_scheduled=any("initial_lr" in group for group in groups),
         is_scale_free=any(part in type(optimizer).__name__.lower() for part in _SCALE_FREE),
+        weight_decay=max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0),
     )
 
 

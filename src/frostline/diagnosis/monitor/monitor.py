@@ -20,6 +20,7 @@ from frostline.diagnosis.monitor.evidence import facts_of_input, facts_of_optimi
 from frostline.diagnosis.monitor.gradients import Step, Weights
 from frostline.diagnosis.monitor.hooks import Watch
 from frostline.diagnosis.monitor.overhead import Account
+from frostline.diagnosis.monitor.rates import Rates
 from frostline.diagnosis.monitor.sampling import Laboratory, Sample
 from frostline.diagnosis.monitor.streaming import JsonLines
 from frostline.diagnosis.probes.symmetry import copies
@@ -102,6 +103,7 @@ class Monitor:
         self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
         self._unheld = Unheld(self._watch.found, inner, optimizer)
+        self._rates = Rates(optimizer)
         self._is_on, self._is_quiet_from = False, -1
         self._next = 0  # steps up to then need nothing
         self._open, self._stream = partial(JsonLines, path) if path is not None else None, None
@@ -212,6 +214,7 @@ class Monitor:
             has_accumulated=self._accumulation.verdict,
             unheld=self._unheld.layers(self._num_steps),
             holds_strangers=self._unheld.holds_strangers,
+            rates=self._rates.facts(self._num_steps),
             unseen=(
                 *self._unseen,
                 *what_is_missing(records, has_optimizer=self._optimizer is not None, expects_outputs=not self._unseen),
@@ -233,11 +236,10 @@ class Monitor:
         """Issues and tips, most severe first."""
         return self.diagnosis.findings
 
-    # Sampling
-
     def _listen(self) -> None:
         """Decide whether the next step is a sample, and whether it may cost as much as to look at outputs."""
         self._asked += 1
+        self._rates.look(self._num_steps)
         spent_s, allowed_s = self._account.spent_s, self._budget * self._account.elapsed_s
         is_free = self._asked <= _FREE_SAMPLES
         if is_free:
@@ -263,8 +265,7 @@ class Monitor:
             return
         started = self._account.clock()
         self._step = Step(self._weights)
-        scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
-        self._step.before(scale=scale)
+        self._step.before(scale=getattr(self._optimizer, "grad_scale", None))  # fused optimizers unscale on their own
         self._unheld.look()
         self._account.own(started)
 

@@ -29,6 +29,14 @@ _PAIRED = 8  # rows of which all pairs are asked
 _SQUARED = 3.0  # times the loss at twice the error: of a squared error it is 4, of an absolute one 2
 _ANY = (-math.inf, math.inf)
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
+_MANY = 0.25  # of the samples have several labels
+_BELOW = 0.1  # of what lies between right and wrong probabilities
+_NAMES = {
+    "SigmoidBackward0": "sigmoid",
+    "SoftmaxBackward0": "softmax",
+    "TanhBackward0": "tanh",
+    "ReluBackward0": "relu",
+}
 
 
 def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> LossFacts:
@@ -119,7 +127,7 @@ def _classes(
     reach = (0.0, 1.0) if has_range else _range_of_last(made) if as_given is _as_logits else _ANY
     stuck = _stuck_in_a_simplex(loss_fn, right, target) if has_range else _stuck(loss_fn, 2 * right - 1, target, reach)
     return LossFacts(
-        "classes",
+        "classes", last=_NAMES.get(_last_function(made), ""),
         prefers_right=prefers_right,
         slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
         is_bounded=not (lowest[1] < lowest[0] - _DEEP and lowest[1] < none - _DEEP),
@@ -235,10 +243,38 @@ def _labels(
     if stuck and _is_floorless(loss_fn, right / _SURE, target):
         stuck = 0.0  # the range of the model is the only floor that this loss has
     return LossFacts(
-        "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
+        "values", last=_NAMES.get(_last_function(made), ""),
+        ignores_shifts=not is_shared and _ignores_shifts(loss_fn, right / _SURE, target),
+        wants_probabilities=_wants_probabilities(loss_fn, right, wanted, target, made),
+        prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
         is_bounded=not are_sides or _is_bounded(loss_fn, right / _SURE, target),
         has_several=_shares_out(made, target),
     )  # fmt: skip
+
+
+def _ignores_shifts(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:
+    """Whether rows have several true labels, and their loss stays where all logits of a row move together."""
+    if target.dim() != 2 or target.shape[1] < 3 or not bool(((target == 0) | (target == 1)).all()):
+        return False
+    if float((target.sum(1) > _SEVERAL).float().mean()) < _MANY:
+        return False
+    here, moved = (_cost(loss_fn, toward + shift, target) for shift in (0.0, 3.0))
+    wrong = _cost(loss_fn, -toward, target)
+    return wrong > here and math.isclose(here, moved, rel_tol=_SAME)
+
+
+def _wants_probabilities(
+    loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor, made: Tensor
+) -> bool:
+    """Whether a loss is lowest at the labels themselves, falls below that beyond them, and the model gives logits."""
+    output = made.detach()
+    if _last_function(made) in _NAMES or bool(((output >= 0) & (output <= 1)).all()) or not bool((wanted >= 0).all()):
+        return False
+    exact, even, wrong = (_cost(loss_fn, answer, target) for answer in (wanted, 0.5 + 0 * wanted, 1 - wanted))
+    twice, sure = _cost(loss_fn, 2 * wanted, target), _cost(loss_fn, right, target)
+    if not all(map(math.isfinite, (exact, even, wrong, twice))) or not exact < even < wrong:
+        return False
+    return twice < exact - _BELOW * (wrong - exact) and not sure < exact
 
 
 def _is_floorless(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:

@@ -5,17 +5,22 @@ Legend: B samples of a batch.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
-from frostline.diagnosis.rules.records import ModeFacts
+from frostline.diagnosis.rules.wiring_records import ModeFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frostline.diagnosis.experiments.batches import Batch
 
 _FEWEST = 8  # rows that say whether outputs differ
@@ -23,12 +28,13 @@ _SAME = 1e-6  # of the largest output: rounding
 _DROPOUTS = (nn.modules.dropout._DropoutNd,)
 
 
-def facts_of_modes(model: nn.Module, batch: Batch) -> ModeFacts:
+def facts_of_modes(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> ModeFacts:
     """How the modes of a trained model are set, and what it answers in evaluation mode.
 
     Args:
         model: In the modes in which it has trained; left as it is.
         batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
     """
     silent = {name: module for name, module in model.named_modules() if not module.training and not is_pinned(module)}
     norms = {name: module for name, module in silent.items() if _is_trainable_norm(module)}
@@ -36,7 +42,31 @@ def facts_of_modes(model: nn.Module, batch: Batch) -> ModeFacts:
     dropouts = tuple(name for name, module in silent.items() if isinstance(module, _DROPOUTS) and module.p > 0)
     before = tuple(name for name in norms if name not in never)
     redraws, is_constant = _answers(model, batch[0])
-    return ModeFacts(never, before, dropouts, redraws, is_constant)
+    active = [module.p for module in model.modules() if isinstance(module, _DROPOUTS) and module.training]
+    train_loss, eval_loss = _losses(model, batch, loss_fn)
+    return ModeFacts(never, before, dropouts, redraws, is_constant, max(active, default=0.0), train_loss, eval_loss)
+
+
+def _losses(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> tuple[float | None, float | None]:
+    """(in training mode, in evaluation mode), of the same rows; None where BatchNorm makes the difference."""
+    if any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
+        return None, None
+    found: list[float] = []
+    with (
+        suppress(*FOREIGN, DataError),
+        kept_modes(model),
+        kept_buffers(model),
+        kept_attributes(model, numbers=True),
+        kept_generators(),
+    ):
+        for mode in (True, False):
+            model.train(mode)
+            seed_generators(0)
+            with torch.no_grad():
+                found.append(float(loss_fn(batches.call(model, batch[0]), batch[1])))
+    if len(found) < 2 or not all(map(math.isfinite, found)):
+        return None, None
+    return found[0], found[1]
 
 
 def _is_trainable_norm(module: nn.Module) -> bool:

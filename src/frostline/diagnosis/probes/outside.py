@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
-from frostline.diagnosis.rules.records import OutsideFacts
+from frostline.diagnosis.rules.wiring_records import OutsideFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

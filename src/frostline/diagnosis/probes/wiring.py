@@ -20,6 +20,7 @@ from frostline.core.restore import (
     kept_modes,
     seed_generators,
 )
+from frostline.diagnosis.rules.wiring_records import NO_GRADIENT, NO_RATE, NO_SLOPE, UNHELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments.trial import Patient
 
 _MOVED = 1e-3  # of the largest answer
+_MOST_MOVED = 8  # parts whose values are changed, one after the other
+_FACTOR, _SHIFT, _SAME_LOSS = 1.5, 0.05, 1e-5
 
 
 def idle_parts(
     patient: Patient, start: dict[str, Tensor], data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]
 ) -> tuple[tuple[str, str], ...]:
     """(module, why) of parts that ask for gradients, and have not moved while the others trained.
+
+    A gradient of 0 counts where it is that of all parameters of a module, in two batches.
 
     Args:
         patient: After training.
@@ -46,25 +51,72 @@ def idle_parts(
     if not still or len(still) == len(start):
         return ()  # all stand still where every step was left out
     rates = {id(p): float(group["lr"]) for group in patient.optimizer.param_groups for p in group["params"]}
-    reached = _gradients(patient.model, data[0], loss_fn)
+    passes = [_gradients(patient.model, batch, loss_fn) for batch in (data[0], data[-1])]
+    moving = {_module_of(name) for name in start if name not in set(still)}
     found: dict[str, str] = {}
     for name in still:
         if id(parameters[name]) not in rates:
-            why = "not in the optimizer"
+            why = UNHELD
         elif rates[id(parameters[name])] == 0:
-            why = "at a learning rate of 0"
-        elif name not in reached:
-            why = "without a gradient"
+            why = NO_RATE
+        elif name not in passes[0]:
+            why = NO_GRADIENT
+        elif _module_of(name) not in moving and not any(bool(one[name].any()) for one in passes if name in one):
+            why = NO_SLOPE
         else:
-            continue  # it gets one, of zeros: dead units and weights of zero have rules of their own
-        found.setdefault(name.rpartition(".")[0] or name, why)
+            continue
+        found.setdefault(_module_of(name) or name, why)
     return tuple(found.items())
+
+
+def _module_of(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def cut_off(
+    model: nn.Module, idle: tuple[tuple[str, str], ...], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
+) -> tuple[str, ...]:
+    """Of the parts without a gradient, those on whose values the loss depends all the same.
+
+    Args:
+        model: After training; left as it is.
+        idle: What `idle_parts` gave.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    named = dict(model.named_modules())
+    parts = [name for name, why in idle if why == NO_GRADIENT and name in named][:_MOST_MOVED]
+    inputs, target = batch
+
+    def loss() -> float:
+        with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+            model.eval()
+            seed_generators(0)
+            with torch.no_grad():
+                return float(loss_fn(batches.call(model, inputs), target))
+
+    before = loss() if parts else 0.0
+    found: list[str] = []
+    for name in parts:
+        own = [parameter for parameter in named[name].parameters(recurse=False) if parameter.requires_grad]
+        kept = [parameter.detach().clone() for parameter in own]
+        try:
+            with torch.no_grad():
+                for parameter in own:
+                    parameter.mul_(_FACTOR).add_(_SHIFT)
+            if not math.isclose(loss(), before, rel_tol=_SAME_LOSS):
+                found.append(name)
+        finally:
+            with torch.no_grad():
+                for parameter, values in zip(own, kept, strict=True):
+                    parameter.copy_(values)
+    return tuple(found)
 
 
 def stands_still(
     patient: Patient, start: dict[str, Tensor], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
 ) -> tuple[bool | None, float | None]:
-    """Whether no trainable parameter has moved, to the bit, and then the gradient norm of a plain backward pass.
+    """Whether no trainable parameter has moved, to the bit, and the gradient norm of a plain backward pass.
 
     Nothing is known where steps may have been left out for another reason.
 
@@ -77,10 +129,10 @@ def stands_still(
     parameters = dict(patient.model.named_parameters())
     if not start or patient.scaler is not None or patient.clip is not None:
         return None, None  # a scaler leaves out steps that are not finite, as does a clip of ours
-    if not all(torch.equal(before, parameters[name].detach()) for name, before in start.items()):
-        return False, None
     gradients = _gradients(patient.model, batch, loss_fn)
     norm = float(torch.stack([gradient.float().norm() for gradient in gradients.values()]).norm()) if gradients else 0.0
+    if not all(torch.equal(before, parameters[name].detach()) for name, before in start.items()):
+        return False, norm if math.isfinite(norm) else None
     return (True, norm) if math.isfinite(norm) else (None, None)
 
 

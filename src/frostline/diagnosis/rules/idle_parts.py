@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
-from frostline.diagnosis.rules.reading import listed
+from frostline.diagnosis.rules.reading import listed, weighted_layers
+from frostline.diagnosis.rules.wiring_records import NO_SLOPE, UNHELD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,14 @@ ABOUT = About(
     9,
 )  # fmt: skip
 _IN_INIT = "make these layers once, in __init__ (self.layer = nn.Linear(...)), and call them in forward."
+_CUT_OFF = (
+    "the loss depends on the values of these parts, and no gradient comes back: take away what stands between (detach, "
+    ".data, torch.no_grad, a NumPy array)."
+)
+_ONE_VALUE = (
+    "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
+    "shape (B, T, 1)."
+)
 _REGISTER = (
     "register them: nn.ModuleList or nn.ModuleDict in place of a list or dict of layers, nn.Parameter as an attribute "
     "of a module in place of a tensor; then make the optimizer anew over model.parameters()."
@@ -67,27 +76,45 @@ def _tensors(shapes: Sequence[tuple[int, ...]]) -> str:
 
 def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     idle = evidence.idle
+    one_value = evidence.axes.of_one if evidence.axes is not None else ()
+    if idle is not None and not one_value:  # dead units and weights of zero have rules of their own
+        idle = tuple((name, why) for name, why in idle if why != NO_SLOPE)
     if idle is None and evidence.unheld is None:
         return (ABOUT.not_judged("the weights before and after training were not compared."),)
     if not idle and not evidence.unheld:
         known = (
-            "all trainable parameters have moved."
+            "all trainable parameters that get a gradient have moved."
             if idle is not None
             else "the optimizer holds all trainable parameters."
         )
         return (ABOUT.passed(known),)
     by_reason: dict[str, list[str]] = {}
-    for name, why in idle or [(name, "not in the optimizer") for name in evidence.unheld or ()]:
+    for name, why in idle or [(name, UNHELD) for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
     told = "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
     steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
     why = f"these trainable parameters have not moved{f' in {steps} steps' if steps else ''}: {told}."
     (layer, *others) = [name for names in by_reason.values() for name in names]
     layer = None if others else layer
+    if one_value and NO_SLOPE in by_reason:
+        why += f" A softmax runs over an axis of one value (shape {one_value[0]}): it gives 1, whatever it is given."
+        return (replace(ABOUT.issue(why, count, 0, layer), advice=_ONE_VALUE),)
+    if evidence.cut_off or _is_gap(evidence, by_reason.get(UNHELD, ())):
+        found = _named(ABOUT.issue(why, count, 0, layer), by_reason)
+        return (replace(found, advice=f"{_CUT_OFF} {found.advice}") if evidence.cut_off else found,)
     if not evidence.holds_strangers or not evidence.unheld:
         return (_named(ABOUT.tip(why, count, 0, layer), by_reason),)
     why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."
     return (_named(ABOUT.issue(why, count, 0, layer), by_reason),)
+
+
+def _is_gap(evidence: Evidence, unheld: Sequence[str]) -> bool:
+    """Whether less than half of the layers with weights are left out, between layers that train."""
+    order = weighted_layers(evidence)
+    idle = {name for name, _ in evidence.idle or ()}
+    at = [place for place, name in enumerate(order) if name in unheld]
+    moving = [place for place, name in enumerate(order) if name not in idle]
+    return bool(at) and 2 * len(at) < len(order) and any(min(moving) < one < max(moving) for one in at if moving)
 
 
 def _named(finding: Finding, by_reason: dict[str, list[str]]) -> Finding:

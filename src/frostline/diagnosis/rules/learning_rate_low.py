@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.diagnosis.rules import low_clip
 from frostline.diagnosis.rules.contract import About
 from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS
 from frostline.diagnosis.rules.reading import blow_up, finite_records, loss_levels, of_layer, typical, weighted_layers
@@ -31,6 +32,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     records, levels = finite_records(evidence), loss_levels(evidence)
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
+    if evidence.stands_still and not evidence.plain_gradient:
+        return (ABOUT.not_applicable("no weight moves, and the loss has no gradient: no rate would change that."),)
+    if evidence.gradient_norms and not any(evidence.gradient_norms):
+        return (ABOUT.not_applicable("all gradients are 0 when the optimizer takes them: no rate would change that."),)
+    if low_clip.check(evidence)[0].outcome == "issue":
+        return (ABOUT.not_applicable("a clip makes the steps small, whatever the rate (FL411)."),)
     if evidence.optimizer.is_scheduled:
         return (ABOUT.not_applicable("a schedule sets the learning rate, and these steps may be its warm-up."),)
     if levels is None or largest is None:

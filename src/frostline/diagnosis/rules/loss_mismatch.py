@@ -54,12 +54,9 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     """(why, what to do, measured, limit) of the first thing that does not fit."""
     low, high = facts.reach
     given = f"values from {low:g} to {high:g}" if math.isfinite(high) else f"no value below {low:g}"
-    if facts.is_fixed:
-        why = "the model ends in a softmax over a single value: every output is 1, whatever the weights are."
-        return why, _ONE_VALUE, None, None
-    if facts.pairs_all:
-        why = "the shapes of output and target differ, so every output is compared with every target of the batch."
-        return why, "give both the same shape: loss_fn(output.reshape(target.shape), target).", None, None
+    of_kind = _wrong_kind(facts)
+    if of_kind is not None:
+        return *of_kind, None, None
     if not facts.prefers_right:
         why = "correct outputs do not have a lower loss than wrong ones."
         return why, "check the sign of the loss: training minimises it. " + ABOUT.advice, None, None
@@ -78,12 +75,40 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
         why = f"the model gives {given}; {facts.stuck_share:.0%} of this loss cannot be reduced within that range."
         if facts.is_floorless:
             return why, _LOGARITHMS, facts.stuck_share, _STUCK
-        advice = "remove the model's last activation: this loss expects raw values (logits)."
-        return why, advice, facts.stuck_share, _STUCK
+        last = f"last activation (the {facts.last})" if facts.last else "last activation"
+        return why, f"remove the model's {last}: this loss expects raw values (logits).", facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
         why = f"{facts.out_of_reach:.0%} of the targets are outside of the range of the model's last activation"
         advice = "end the model in a layer without an activation, or scale the targets into its range."
         if facts.has_several:
             advice = "for labels of which several are true at once, end the model in a sigmoid instead of a softmax."
         return f"{why} ({given}).", advice, facts.out_of_reach, _REACH
+    return None
+
+
+def _wrong_kind(facts: LossFacts) -> tuple[str, str] | None:
+    """(why, what to do) where outputs, targets and loss are of different kinds."""
+    if facts.is_fixed:
+        why = "the model ends in a softmax over a single value: every output is 1, whatever the weights are."
+        return why, _ONE_VALUE
+    if facts.pairs_all:
+        why = "the shapes of output and target differ, so every output is compared with every target of the batch."
+        return why, "give both the same shape: loss_fn(output.reshape(target.shape), target)."
+    if facts.ignores_shifts:
+        why = (
+            "samples have several true labels, and the loss stays where all logits of a sample move together, as "
+            "after a softmax: one true label can only grow at the cost of the others."
+        )
+        advice = (
+            "for labels of which several are true at once, take a loss of each label on its own: "
+            "binary_cross_entropy_with_logits (a sigmoid for each label) in place of cross_entropy."
+        )
+        return why, advice
+    if facts.wants_probabilities:
+        why = (
+            "the loss is lowest at values of 0 and 1, and loses its meaning beyond them (it falls below that lowest "
+            "value, or crosses a division by 0); the model gives raw values (logits)."
+        )
+        advice = "give this loss probabilities: loss_fn(output.sigmoid(), target), or a softmax for classes."
+        return why, advice
     return None

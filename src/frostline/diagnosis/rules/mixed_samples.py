@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.reading import listed
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -24,5 +25,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.mixes is None:
         return (ABOUT.not_applicable("the model's output does not have one row for each sample of one input tensor."),)
     if evidence.mixes:
-        return (ABOUT.tip("in evaluation mode, replacing one sample changes the outputs of the others.", None, None),)
+        why = "in evaluation mode, replacing one sample changes the outputs of the others"
+        if evidence.axes is not None and evidence.axes.over_samples:
+            where = listed(evidence.axes.over_samples)
+            return (ABOUT.issue(f"{why}: {where} runs over the samples.", None, None),)
+        return (ABOUT.tip(f"{why}.", None, None),)
     return (ABOUT.passed("the output of each sample depends on that sample alone."),)

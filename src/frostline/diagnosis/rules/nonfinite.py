@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL502", "not a number", "nonfinite",
-    "remove the samples, or fix the function that makes it (log of 0, division by 0, overflow in float16); "
+    "remove the samples, or fix the function that makes it (log of 0, such as of a softmax: take log_softmax; division "
+    "by 0, such as by a count of nothing; exp of a large value: clamp it; overflow in float16); "
     f"{LEAVE_OUT}.",
     10,
 )  # fmt: skip
 _IN_BACKWARD = (
     "look for sqrt, norm or a power below 1 of zero, a division by what can be zero, or too large a step: their slope "
-    f"is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); {LEAVE_OUT}."
+    f"is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)), and take log_softmax or "
+    f"logsigmoid in place of the log of a softmax or sigmoid; {LEAVE_OUT}."
 )
 
 _IN_VALIDATION = (

@@ -21,9 +21,18 @@ ABOUT = About(
     "predict the targets, or is held back by dropout, weight decay or rare classes.",
     8,
 )  # fmt: skip
+_APART = (
+    "check that every input still belongs to its target: shuffle, crop and flip both together, or neither; print a few "
+    "pairs. If they belong together, look for inputs whose axes are mixed (a view or reshape where a transpose is "
+    "meant), or for inputs that do not predict the targets."
+)
+_BROKEN = (
+    "take a larger learning rate or Adam first; if one batch alone is still not learnt, without dropout and weight "
+    "decay, the network is broken: look for a detach, a wrong axis, layers that are not in the optimizer."
+)
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
-_NONE, _SOME = 0.005, 0.05
+_NONE, _LITTLE, _SOME = 0.005, 0.02, 0.05
 _FAR = 4.0  # times what the last losses scatter
 
 
@@ -58,7 +67,14 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = f"{why} It gives the same output for every input."
         return (ABOUT.issue(why, skill, LEARNS),)
     found = ABOUT.tip(why, skill, LEARNS)
-    if evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS:
+    is_short = evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS
+    is_of_rows = evidence.loss is not None and evidence.loss.kind != "unknown"  # triplets compare rows with each other
+    if evidence.is_learnt_by_heart is True and is_of_rows and skill <= _LITTLE and not is_short:
+        why = f"{why} Yet it learns one batch by heart: it can learn, and what it learns holds for no other sample."
+        return (replace(ABOUT.issue(why, skill, LEARNS), advice=_APART),)
+    if evidence.is_learnt_by_heart is False:
+        return (replace(found, why=f"{why} It does not even learn one batch by heart.", advice=_BROKEN),)
+    if is_short:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
         found = replace(found, why=f"{why} The training is too short to conclude more.", advice=advice)
     return (found,)

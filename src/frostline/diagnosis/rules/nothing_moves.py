@@ -18,6 +18,11 @@ ABOUT = About(
 )  # fmt: skip
 _RATE = "set a learning rate above 0."
 _LOSS = "look for what makes the loss constant: outputs in a range that the loss cannot use, weights of 0, dead units."
+_CONSTANT = (
+    "look into the loss for what makes it constant: a mask that selects nothing or the wrong entries (max of a masked "
+    "infinity), a clamp or relu that is always at its limit, a sum of probabilities."
+)
+_FEWEST = 20  # steps, after which a constant loss is no chance
 _CLIP = (
     "raise the threshold of the clip (clip_grad_norm_ with 0 sets all gradients to 0), or leave the clip out; do not "
     "call zero_grad() between backward() and optimizer.step()."
@@ -32,7 +37,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.passed("weights have changed."),)
     why = f"after {len(evidence.losses)} steps all trainable parameters are, to the bit, what they were before."
     if not evidence.still_gradient:
-        return (replace(ABOUT.tip(f"{why} The loss has no gradient for them.", 0.0, 0.0), advice=_LOSS),)
+        why = f"{why} The loss has no gradient for them."
+        losses = {loss for _, loss in evidence.losses}
+        if len(losses) == 1 and len(evidence.losses) >= _FEWEST:
+            why = f"{why} It is {losses.pop():.3g} at every step, whatever the model answers."
+            return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_CONSTANT),)
+        return (replace(ABOUT.tip(why, 0.0, 0.0), advice=_LOSS),)
     if evidence.optimizer.lr == 0:
         return (replace(ABOUT.issue(f"{why} The learning rate is 0.", 0.0, 0.0), advice=_RATE),)
     norm = f"a plain backward pass gives gradients of norm {evidence.still_gradient:.3g}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from frostline.diagnosis.rules.wiring_records import AxesFacts, ModeFacts, OutsideFacts, PlaceFacts
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -166,6 +168,10 @@ class LossFacts:
         follows_shift: True if the loss stays where outputs and targets move together (squared and absolute error);
             None if not known.
         degree: Power of the error that the loss grows with, where it follows shifts: 2 for squared error.
+        last: The model's last function: `softmax`, `sigmoid`, `tanh`, `relu`; "" for none of these.
+        ignores_shifts: True if several labels of a sample are true at once, and the loss stays where all logits of a
+            sample move together: it makes one label the rival of the others.
+        wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
     """
 
     kind: str
@@ -182,6 +188,9 @@ class LossFacts:
     has_several: bool = False
     follows_shift: bool | None = None
     degree: float = 2.0
+    last: str = ""
+    ignores_shifts: bool = False
+    wants_probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,36 +234,18 @@ class ClassFacts:
 
 
 @dataclass(frozen=True)
-class OutsideFacts:
-    """Tensors that the model computes with, that ask for gradients, and that are neither in it nor in its optimizer.
+class RateFacts:
+    """How the learning rate went.
 
     Attributes:
-        lasting: Shapes of those that are the same from one batch to the next.
-        made_anew: Shapes of those that each forward pass makes, with other values.
+        highest: The highest rate so far.
+        sunk_at: The step after which it was under a thousandth of that for good; None if it was not.
+        steps: All steps so far.
     """
 
-    lasting: tuple[tuple[int, ...], ...] = ()
-    made_anew: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class ModeFacts:
-    """What the model does in evaluation mode, and which layers trained in it.
-
-    Attributes:
-        never_updated: BatchNorm layers with trainable weights that were in evaluation mode while the model trained, and
-            whose running statistics are those that they were made with.
-        updated_before: The same, whose statistics were measured at some time.
-        silent: Dropout layers that were in evaluation mode while the model trained.
-        redraws: Largest difference of two passes over the same rows in evaluation mode, over the largest output.
-        is_constant: True if the trained model gives the same output for every row, though the rows differ.
-    """
-
-    never_updated: tuple[str, ...] = ()
-    updated_before: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
-    redraws: float | None = None
-    is_constant: bool | None = None
+    highest: float
+    sunk_at: int | None
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -266,12 +257,14 @@ class OptimizerFacts:
         momentum: Of SGD, or None.
         is_scheduled: True if a schedule drives the learning rate.
         is_scale_free: True if the size of the gradients does not matter (Adam and its kin).
+        weight_decay: The largest of its groups.
     """
 
     lr: float | None = None
     momentum: float | None = None
     is_scheduled: bool = False
     is_scale_free: bool = False
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -295,14 +288,23 @@ class Evidence:
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
             which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if not measured.
+        cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
+            optimizer does not hold, between layers that it holds.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
             anything else moves; None if that could not be seen.
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
         epochs: How often the usual input is in the batches, or how many epochs they are said to be; None if not known.
         stands_still: True if no trainable parameter has moved, to the bit; None if nobody looked.
         still_gradient: Where nothing moved, the gradient norm of a plain backward pass; else None.
+        plain_gradient: Gradient norm of a backward pass without hooks, after the training; None if nobody looked.
         outside: Tensors with gradients that are not in the model; None if nobody looked.
         modes: Evaluation mode; None if nobody looked.
+        axes: Operations over a wrong axis; None if nobody looked.
+        places: Targets of every place; None if there are none, or nobody looked.
+        rates: How the learning rate went; None without an optimizer.
+        shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
+            nobody looked.
+        is_learnt_by_heart: True if a network that learns nothing learns one batch by heart; None if not tried.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
         validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
         unseen: What could not be measured, and why.
@@ -323,13 +325,20 @@ class Evidence:
     has_accumulated: bool | None = None
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
+    cut_off: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False
     epochs: float | None = None
     stands_still: bool | None = None
     still_gradient: float | None = None
+    plain_gradient: float | None = None
     outside: OutsideFacts | None = None
     modes: ModeFacts | None = None
+    axes: AxesFacts | None = None
+    places: PlaceFacts | None = None
+    rates: RateFacts | None = None
+    shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
+    is_learnt_by_heart: bool | None = None
     mixes: bool | None = None
     validation: tuple[tuple[int, str, float], ...] = ()
     unseen: tuple[str, ...] = ()

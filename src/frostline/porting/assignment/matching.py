@@ -70,6 +70,8 @@ class Ambiguity:
     is_counted: bool = False
 
 
+# Each kind of evidence is asked alone, in a fixed order. One score that adds them up would let many weak hints
+# outvote the flow of values, and would not show a contradiction.
 @dataclass(frozen=True)
 class Evidence:
     """The evidence other than types and shapes.

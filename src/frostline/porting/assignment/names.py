@@ -89,6 +89,8 @@ def similarities(sources: Sequence[str], targets: Sequence[str], *, has_numbers:
     return [[_similarity(one, other) for other in right] for one in left]
 
 
+# Names such as `u0_c2` and `conv1.1` have two numbers, and frameworks nest them in different orders. Where the words
+# before the numbers fit better in another order, the numbers prove nothing.
 def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
     """Whether words suggest another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
 

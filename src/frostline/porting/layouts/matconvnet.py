@@ -42,6 +42,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     return None
 
 
+# The file stores a root, so that the way back is exact to 1e-6 only. A sigma below the module's epsilon has no
+# variance: it is refused by a text of its own.
 def _variance(epsilon: float) -> Layout:
     """The layout from sigma to the variance for which a BatchNorm with this epsilon divides by sigma."""
     return Layout(

@@ -30,6 +30,8 @@ def is_in_order(name: str) -> bool:
     return name.rpartition("/")[2].rpartition(".")[2].lower() in _ORDERED
 
 
+# All packed layers of a file are taken in one order, so that three assignments are run for a network, and not three
+# for each of its layers.
 def orders(sizes: Sequence[int], counts: Iterable[int]) -> dict[str, Tensor]:
     """Every order in which the rows of query, key and value may lie in one matrix.
 

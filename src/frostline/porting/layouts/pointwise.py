@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+# A network may have dense layers and 1x1 convolutions of one size. They stay told by type, because this rule is not
+# used where a partner of the own type exists.
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """The moves from a dense layer to a convolution with kernel size 1; None if the layers do not fit.
 

@@ -46,6 +46,8 @@ def moves(unit: SourceUnit, target: TargetUnit, order: str = NEIGHBOURS) -> tupl
     return assemble(unit, target, rows)
 
 
+# Which of the two orders a module wants does not show in shapes. Attentions of transformers are known by their
+# module, Meta's by their names; for all others golden outputs decide.
 def halves(num_heads: int, num_rows: int) -> Layout | None:
     """The layout from neighbouring rows to halves of a head; None if so many heads have no pairs of rows."""
     if num_heads < 1 or num_rows % (2 * num_heads):

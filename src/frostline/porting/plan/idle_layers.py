@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
+# An ONNX file has no layer that its outputs do not use, while a module may hold some (a second head): these would
+# make the counts differ for no fault of the weights.
 def in_excess(opened: Iterable[Ambiguity], idle: Collection[str]) -> set[str]:
     """The idle layers of groups that have as many layers as the file without them.
 

@@ -60,6 +60,8 @@ def as_in_module(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> 
     return tuple(projections.joined(left, groups))
 
 
+# Parts become units before layers are matched, so that names tell them apart as any other layers. Considered: one
+# move with several targets; every later step would have to know it.
 def _apart(
     unit: SourceUnit, linear: Sequence[Shape], biases: Mapping[str, SourceTensor], lacks: set[Shape], spare: set[Shape]
 ) -> list[SourceUnit]:  # fmt: skip

@@ -57,6 +57,8 @@ def _written(moves: Sequence[Move], target: TargetUnit, integers: Mapping[str, S
     return [integers[leaf] for leaf in leaves if leaf in integers]
 
 
+# Integers stand for other numbers. A scale is applied only where the format states it beside them: operators on
+# integers also round, and no module of floats gives their output.
 def refuse_integers_alone(path: str, units: Sequence[SourceUnit]) -> None:
     """Refuse layers without a partner whose weights are integers: another module would not help.
 

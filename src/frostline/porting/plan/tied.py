@@ -80,6 +80,8 @@ def shared_names(plan: PortPlan) -> set[str]:
     return {name for name, memory in written if count[memory] > 1}
 
 
+# A file may hold a shared weight twice. If the two copies differ, the network of the file does not share it, and
+# writing one of them would change the function.
 def check_shared(plan: PortPlan, values: Mapping[str, Tensor]) -> None:
     """Check that tensors that share memory were written with the same values.
 

@@ -71,6 +71,8 @@ def find_comparison_point(source: Source, plan: PortPlan, model: nn.Module) -> C
     return ComparisonPoint(replace(source, layers=layers, outputs=names), names, tuple(places))
 
 
+# Measured by a run with other values, not by the order of calls: that does not see functional use of a weight, and
+# takes a parallel branch for one before.
 def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[Place]) -> bool:
     """Whether the outputs of ported layers depend on layers that keep their values.
 

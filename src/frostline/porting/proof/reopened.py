@@ -77,6 +77,8 @@ def _agrees(plan: PortPlan, model: nn.Module, reference: Reference) -> bool:
         undo()
 
 
+# Nothing is decided below a difference of 0.01, which another epsilon alone can make, and nothing for layers that the
+# golden outputs do not reach.
 def _is_shown(by_names: PortPlan, settled: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> bool:
     """Whether the outputs depend on every layer that is assigned otherwise than by names."""
     undo = carry_out(settled, model)

@@ -94,6 +94,8 @@ def read(file: WeightFile) -> Source:
     return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
 
 
+# The converter of llama.cpp permutes the rows of query and key for some architectures only. Where its code was not
+# read, neither order is taken: a guess would be silently wrong.
 def leaf_of(own: str, num_heads: int) -> str:
     """The leaf of a tensor whose rows lie in rotary pairs; `layouts/rotary.py` reads it."""
     return f"{own} in rotary pairs of {num_heads} heads"

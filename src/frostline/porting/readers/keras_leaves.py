@@ -78,6 +78,8 @@ def leaves(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str
     return fitting[0] if len(fitting) == 1 else ("",) * count
 
 
+# Keras 3 stores a network that is a class without the classes of its layers, and variables by number. Shapes then
+# name them where only one reading exists.
 def leaves_by_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
     """The names of the variables of a layer whose class is not in the file, in the order of their numbers.
 

@@ -245,6 +245,8 @@ class WeightFile(io.RawIOBase):
         super().close()
 
 
+# The path that the user names may be a link, since caches of downloads are made of links. A name inside a file is not
+# followed: it could point to anything that this process can read.
 @contextmanager
 def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Generator[WeightFile]:
     """Open a file in the folder of `file`, such as one shard of an index.

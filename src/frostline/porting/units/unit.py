@@ -151,6 +151,8 @@ def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
     return TargetUnit(f"{start}in_proj", linear, tensors, name, {own: f"{start}in_proj_{own}" for own in tensors})
 
 
+# `get_submodule("to")` gives the method of a module that has a layer called `to`; names are looked up in the table of
+# modules.
 def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
     norms = norms_of(module) if isinstance(module, LAYERS) else {}
     if norms:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 _INVERSE_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 _PENALTIES = tuple(10.0**power for power in range(-4, 4))
 _MAX_STEPS = 200
+_GRADIENT = 1e-3  # the largest entry of the gradient of the mean loss where L-BFGS stops
+_NO_PROGRESS = 1e-14  # relative gain of a step
 
 
 def probe(features: Features, targets: Targets) -> Scored:
@@ -47,24 +48,53 @@ def probe(features: Features, targets: Targets) -> Scored:
 def _logistic(
     rows_NP: NDArray[np.float64], classes: NDArray[Any], train: NDArray[Any], inner: NDArray[Any], out: NDArray[Any]
 ) -> NDArray[Any]:
-    best, chosen = -1.0, _INVERSE_STRENGTHS[0]
+    """Each fit begins where that of the next stronger regularisation ended."""
+    num_classes, best, chosen = int(classes.max()) + 1, -1.0, _INVERSE_STRENGTHS[0]
+    weights = start = np.zeros((rows_NP.shape[1] + 1, num_classes))
     for strength in _INVERSE_STRENGTHS:
-        hits = float((_fitted(rows_NP[train], classes[train], strength)(rows_NP[inner]) == classes[inner]).mean())
+        weights = _fitted(rows_NP[train], classes[train], strength, weights)
+        hits = float((_predicted(rows_NP[inner], weights) == classes[inner]).mean())
         if hits > best:
-            best, chosen = hits, strength
-    return _fitted(rows_NP[~out], classes[~out], chosen)(rows_NP[out])
+            best, chosen, start = hits, strength, weights
+    return _predicted(rows_NP[out], _fitted(rows_NP[~out], classes[~out], chosen, start))
 
 
-def _fitted(rows_NP: NDArray[np.float64], classes: NDArray[Any], strength: float) -> Any:
-    """A function that predicts classes of rows."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+def _predicted(rows_NP: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    return (rows_NP @ weights[:-1] + weights[-1]).argmax(1)
 
-    if len(np.unique(classes)) == 1:  # a fold of a tiny sample
-        return lambda rows: np.full(len(rows), classes[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a probe that stops early is a probe all the same
-        return LogisticRegression(C=strength, max_iter=_MAX_STEPS, tol=1e-3).fit(rows_NP, classes).predict
+
+def _fitted(
+    rows_NP: NDArray[np.float64], classes: NDArray[Any], strength: float, start: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(P + 1, K) weights, the bias last, of multinomial logistic regression by L-BFGS.
+
+    The objective is that of scikit-learn's `LogisticRegression`. Its checks of arguments took two thirds of the time of
+    a probe on some hundred samples, and it takes no start beyond its own.
+    """
+    from scipy.optimize import minimize
+
+    count = len(rows_NP)
+    places, transposed_PN = np.arange(count), np.ascontiguousarray(rows_NP.T)
+    penalty = 1 / (strength * count)
+
+    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(start.shape)
+        logits_NK = rows_NP @ weights[:-1] + weights[-1]
+        logits_NK -= logits_NK.max(1, keepdims=True)
+        chances_NK = np.exp(logits_NK)
+        sums_N = chances_NK.sum(1)
+        loss = float((np.log(sums_N) - logits_NK[places, classes]).mean())
+        chances_NK /= sums_N[:, None]
+        chances_NK[places, classes] -= 1
+        chances_NK /= count
+        gradient = np.empty_like(weights)
+        gradient[:-1] = transposed_PN @ chances_NK + penalty * weights[:-1]
+        gradient[-1] = chances_NK.sum(0)
+        return loss + penalty / 2 * float((weights[:-1] ** 2).sum()), gradient.ravel()
+
+    found: Any = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B",
+                          options={"maxiter": _MAX_STEPS, "gtol": _GRADIENT, "ftol": _NO_PROGRESS})  # fmt: skip
+    return found.x.reshape(start.shape)
 
 
 def _ridge(

@@ -81,6 +81,11 @@ class Head(nn.Module):
         """Ask for a proof at every batch size that is met for the first time."""
         self._binding.prove_size = prove_size
 
+    @property
+    def bound_model(self) -> nn.Module | None:
+        """The model that the head was split from, whose buffers and attributes a call may move; None in a copy."""
+        return self._binding.model
+
     def adopt(self, other: Head) -> None:
         """Become another head of the same model, which holds for more batches; who has this one keeps it."""
         own = dict(vars(other))

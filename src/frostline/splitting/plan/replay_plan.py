@@ -47,10 +47,12 @@ _ROOT = Frame("", 0)
 _Proven = TypeVar("_Proven")
 
 
-# What a recording ends with, ours or torch's, where a call cannot be recorded. Any other exception is the model's own:
-# `split` wraps it in an error of four parts, and does not try again. A warning is an error where the caller says so.
+# What a recording ends with, ours or torch's, where a call cannot be recorded, or the model's own, where it misses what
+# a frozen layer leaves behind. A warning is an error where the caller says so. Any other exception is the model's own:
+# `split` wraps it in an error of four parts, and does not try again.
 RECORDING_FAILS = (
-    FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError, Warning,
+    FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+    AssertionError, Warning,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
+from frostline.core.errors import FrostlineError, SplitError
 from frostline.core.layers import has_recurrent
 from frostline.core.restore import (
     generator_states,
@@ -203,7 +203,11 @@ def run_once(
     with torch.set_grad_enabled(is_learning):
         try:
             result = forward()
-        except (RuntimeError, ValueError, IndexError, SplitError) as error:
+        except SplitError as error:
+            return error
+        except FrostlineError:
+            raise
+        except Exception as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:
@@ -227,7 +231,7 @@ def _backward(outputs: list[Tensor]) -> None:
         raise SplitError(
             what="No output of the model depends on a trainable weight.",
             where="the model's output",
-            received=f"{len(outputs)} tensors without gradients",
+            received=f"{len(outputs)} tensor{'s' * (len(outputs) != 1)} without gradients",
             do="check that forward returns what the loss needs, outside of torch.no_grad().",
         )
     total.backward()
@@ -266,8 +270,9 @@ def _compare(expected: Outcome, found: Outcome, mode: str, least_gradient: float
         if list(ours) != list(theirs):
             raise _differ(mode, what, f"{sorted(ours)} from the head, {sorted(theirs)} from the model")
         for name in ours:
-            told, scale = f"{what[:-1]} {name.lstrip('.')}", least if what == "gradients" else 0.0
-            differences.append(_difference(ours[name], theirs[name], mode, told, scale))
+            named = f"{what[:-1]} {name.lstrip('.')}".rstrip()
+            scale = least if what == "gradients" else 0.0
+            differences.append(_difference(ours[name], theirs[name], mode, named, scale))
     return differences
 
 

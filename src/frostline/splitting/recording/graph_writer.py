@@ -41,9 +41,9 @@ def check_sizes(tensor: Tensor, expected: tuple[int, ...]) -> None:
     """
     if tuple(tensor.shape) != tuple(expected):
         raise SplitError(
-            what="A size in the trainable part follows the values of this batch, and the model reads it.",
+            what="The size of a tensor in the trainable part depends on the values of this batch.",
             where="split.head",
-            received=f"shape {tuple(tensor.shape)}; the recordings foretell {tuple(expected)}",
+            received=f"shape {tuple(tensor.shape)}, expected {tuple(expected)}",
             do="train with frostline.fit(..., cache=False), or compute without that size (a mask and a weighted sum).",
         )
 

@@ -172,7 +172,7 @@ class Noise:
 def python_noise_error(module: str, line: str) -> SplitError:
     """What the numbers decided would stand still in the head."""
     return SplitError(
-        what="The model draws random numbers from Python or NumPy: what they decide would stand still in the head.",
+        what="The model draws random numbers from Python or NumPy: what they decide would never change in the head.",
         where=f"{module or 'the model'}, before {line}",
         received="another state of `random` or `numpy.random`",
         do="move an augmentation into the dataset's transform; draw with torch and decide with torch.where; or put "

@@ -1,0 +1,110 @@
+"""Operations over a wrong axis, found in one forward pass: a reshape for a transpose, a softmax over the samples.
+
+Legend: B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from frostline.core import inputs as batches
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.diagnosis.rules.wiring_records import AxesFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RESHAPES = frozenset({"view", "reshape", "view_as", "reshape_as", "unflatten", "flatten"})
+_SOFTMAXES = frozenset({"softmax", "log_softmax", "softmin"})
+_TEMPORAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+
+def facts_of_axes(model: nn.Module, inputs: Any) -> AxesFacts:
+    """What runs over an axis that can hardly be meant, when the model answers these inputs.
+
+    A reshape that exchanges the sizes of two axes leaves the values where they were: a transpose moves them. A softmax
+    or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1.
+
+    Args:
+        model: Asked in evaluation mode, and left as it is.
+        inputs: Of one batch.
+    """
+    heard = _Heard(batches.batch_size(inputs))
+    hooks = [
+        module.register_forward_pre_hook(heard.layer(name, module), with_kwargs=True)
+        for name, module in model.named_modules() if isinstance(module, _TEMPORAL)
+    ]  # fmt: skip
+    try:
+        with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+            model.eval()
+            seed_generators(0)
+            with torch.no_grad(), heard:
+                batches.call(model, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return AxesFacts(
+        tuple(dict.fromkeys(heard.exchanged)), tuple(dict.fromkeys(heard.over_samples)),
+        tuple(dict.fromkeys(heard.of_one)),
+    )  # fmt: skip
+
+
+class _Heard(TorchFunctionMode):
+    """Listens to reshapes and softmaxes."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__()
+        self._size = size
+        self.exchanged: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        self.over_samples: list[str] = []
+        self.of_one: list[tuple[int, ...]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        given = args[0] if args else None
+        if not isinstance(given, Tensor) or not isinstance(answer, Tensor):
+            return answer
+        if name in _RESHAPES and _is_exchanged(tuple(given.shape), tuple(answer.shape)):
+            self.exchanged.append((tuple(given.shape), tuple(answer.shape)))
+        if name in _SOFTMAXES and given.dim():
+            self._softmax(name, given, args[1] if len(args) > 1 else (kwargs or {}).get("dim"))
+        return answer
+
+    def _softmax(self, name: str, given: Tensor, dim: Any) -> None:
+        if not isinstance(dim, int) or given.dim() < 2:
+            return
+        axis = dim % given.dim()
+        if axis == 0 and given.shape[0] == self._size and given.shape[0] > 1:
+            self.over_samples.append(f"{name} over axis 0")
+        if given.shape[axis] == 1:
+            self.of_one.append(tuple(given.shape))
+
+    def layer(self, name: str, module: nn.Module) -> Callable[..., None]:
+        """A hook that hears a layer whose samples lie where it expects steps."""
+
+        def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
+            if given is None or given.dim() != 3 or _is_batch_first(module):
+                return
+            if given.shape[0] == self._size and given.shape[1] != self._size:
+                self.over_samples.append(f"layer {name!r} ({type(module).__name__}, without batch_first)")
+
+        return hear
+
+
+def _is_batch_first(module: nn.Module) -> bool:
+    inner = getattr(module, "self_attn", module)
+    return bool(getattr(inner, "batch_first", False))
+
+
+def _is_exchanged(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a shape of three axes or more has the same sizes in another order, of which two are real axes."""
+    if len(before) < 3 or len(before) != len(after) or before == after or sorted(before) != sorted(after):
+        return False
+    moved = [one for one, other in zip(before, after, strict=True) if one != other]
+    return all(size > 1 for size in moved)

@@ -1,0 +1,96 @@
+"""Targets of every place of a sequence: padding that counts in the loss, and answers that stand in the input.
+
+Legend: B samples of a batch, T places.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core import inputs as batches
+from frostline.core.errors import FOREIGN, DataError
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.diagnosis.rules.wiring_records import PlaceFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from frostline.diagnosis.experiments.batches import Batch
+
+_FEWEST = 4  # places of a sequence
+_SHIFTED = 0.99  # of the targets are the next input
+_MOVED = 1e-3  # of the largest output
+
+
+def facts_of_places(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> PlaceFacts | None:
+    """None where the targets are not one class for each place of the input.
+
+    Args:
+        model: Asked in evaluation mode, and left as it is.
+        batch: (inputs of shape (B, T), classes of shape (B, T)).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    target_BT = batch[1]
+    if not isinstance(target_BT, Tensor) or target_BT.dtype != torch.long or target_BT.dim() != 2:
+        return None
+    words_BT = next((one for one in batches.leaves(batch[0]).values() if one.shape == target_BT.shape), None)
+    if words_BT is None or words_BT.is_floating_point() or target_BT.shape[1] < _FEWEST:
+        return None
+    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+        model.eval()
+        seed_generators(0)
+        with torch.no_grad():
+            output = batches.call(model, batch[0])
+        padding, label = _padding(output, words_BT, target_BT, loss_fn)
+        return PlaceFacts(padding, label, _sees_answer(model, batch[0], output, words_BT, target_BT))
+
+
+def _padding(
+    output: Any, words_BT: Tensor, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]
+) -> tuple[float, int]:
+    """(share of places that are padding and count in the loss, what stands for it)."""
+    label, word = int(target_BT[:, -1].mode().values), int(words_BT[:, -1].mode().values)
+    is_end_BT = (target_BT == label) & (words_BT == word)
+    is_end_BT = is_end_BT.flip(1).long().cumprod(1).flip(1).bool()  # up to the end of the sequence
+    is_rest = ~is_end_BT
+    if label < 0 or not bool(is_end_BT.any()) or bool(((words_BT == word) & is_rest).any()):
+        return 0.0, label  # the word is used elsewhere: it is a word
+    return (float(is_end_BT.float().mean()), label) if _counts(output, is_end_BT, target_BT, loss_fn) else (0.0, label)
+
+
+def _counts(output: Any, is_end_BT: Tensor, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]) -> bool:
+    """Whether the loss has a gradient for the outputs at these places."""
+    if not isinstance(output, Tensor) or output.dim() != 3 or not output.is_floating_point():
+        return False
+    leaf = output.detach().float().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(loss_fn(leaf, target_BT), leaf, materialize_grads=True)
+    except (*FOREIGN, DataError):
+        return False
+    places = tuple(target_BT.shape)
+    slope_BTC = slope if tuple(slope.shape[:2]) == places else slope.transpose(1, 2)
+    return tuple(slope_BTC.shape[:2]) == places and bool(slope_BTC.abs().sum(2)[is_end_BT].any())
+
+
+def _sees_answer(model: nn.Module, inputs: Any, output: Any, words_BT: Tensor, target_BT: Tensor) -> bool:
+    """Whether the target of a place is the next input, and outputs change with inputs that come later."""
+    is_next = (target_BT[:, :-1] == words_BT[:, 1:]) | (target_BT[:, :-1] < 0)
+    if float(is_next.float().mean()) < _SHIFTED or not isinstance(output, Tensor) or not isinstance(inputs, Tensor):
+        return False
+    others = words_BT.clone()
+    others[:, -1] = words_BT.roll(1, 0)[:, 0]  # words that there are
+    if not bool((others != words_BT).any()):
+        return False
+    seed_generators(0)
+    with torch.no_grad():
+        moved = batches.call(model, others)
+    change = (moved - output).abs()
+    places_axis = next((axis for axis in (1, 2) if change.dim() == 3 and change.shape[axis] == words_BT.shape[1]), None)
+    if places_axis is None:
+        return False
+    before = change.narrow(places_axis, 0, words_BT.shape[1] - 1)
+    return bool(before.max() > _MOVED * output.abs().max())

@@ -1,0 +1,32 @@
+"""FL511: a reshape where a transpose is meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL511", "axes exchanged by a reshape", "reshape",
+    "use x.transpose(1, 2) or x.permute(...) where axes are to be exchanged: view and reshape keep the order of the "
+    "values, so that they mix what the axes stand for.",
+    8,
+)  # fmt: skip
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Reshapes to the same sizes in another order; in a network that learns, sizes may agree by chance."""
+    facts = evidence.axes
+    if facts is None:
+        return (ABOUT.not_judged("reshapes were not listened to (run `checkup`)."),)
+    if not facts.exchanged:
+        return (ABOUT.passed("no reshape exchanges the sizes of axes."),)
+    before, after = facts.exchanged[0]
+    why = f"a view or reshape turns shape {before} into {after}: the sizes are exchanged, and the values stay in order."
+    learns_nothing = evidence.skill is not None and evidence.skill <= LEARNS
+    return ((ABOUT.issue if learns_nothing else ABOUT.tip)(why, float(len(facts.exchanged)), 0.0),)

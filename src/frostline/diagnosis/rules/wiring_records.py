@@ -1,0 +1,79 @@
+"""How a network is wired, as plain numbers: what is outside of it, its modes, its axes. No torch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Why a part does not move.
+UNHELD, NO_RATE, NO_GRADIENT = "not in the optimizer", "at a learning rate of 0", "without a gradient"
+NO_SLOPE = "with a gradient of 0"
+
+
+@dataclass(frozen=True)
+class OutsideFacts:
+    """Tensors that the model computes with, that ask for gradients, and that are neither in it nor in its optimizer.
+
+    Attributes:
+        lasting: Shapes of those that are the same from one batch to the next.
+        made_anew: Shapes of those that each forward pass makes, with other values.
+    """
+
+    lasting: tuple[tuple[int, ...], ...] = ()
+    made_anew: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModeFacts:
+    """What the model does in evaluation mode, and which layers trained in it.
+
+    Attributes:
+        never_updated: BatchNorm layers with trainable weights that were in evaluation mode while the model trained, and
+            whose running statistics are those that they were made with.
+        updated_before: The same, whose statistics were measured at some time.
+        silent: Dropout layers that were in evaluation mode while the model trained.
+        redraws: Largest difference of two passes over the same rows in evaluation mode, over the largest output.
+        is_constant: True if the trained model gives the same output for every row, though the rows differ.
+        dropout: Largest share that an active dropout layer drops; 0 without one.
+        train_loss: Of a batch in training mode, where no BatchNorm makes a difference; None if there is one.
+        eval_loss: Of the same rows in evaluation mode.
+    """
+
+    never_updated: tuple[str, ...] = ()
+    updated_before: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    redraws: float | None = None
+    is_constant: bool | None = None
+    dropout: float = 0.0
+    train_loss: float | None = None
+    eval_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class AxesFacts:
+    """Operations over an axis that can hardly be meant, in one forward pass.
+
+    Attributes:
+        exchanged: (shape before, shape after) of reshapes that give the sizes of two axes in exchanged order, as a
+            transpose would, and leave the values where they were.
+        over_samples: What runs over the axis of the samples: `softmax over axis 0`, `layer 'r' (GRU)`.
+        of_one: Shapes of what a softmax got over an axis of one value.
+    """
+
+    exchanged: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    over_samples: tuple[str, ...] = ()
+    of_one: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaceFacts:
+    """Targets of every place of a sequence.
+
+    Attributes:
+        padding: Share of places that are padding and count in the loss.
+        label: What stands for padding in the targets.
+        sees_answer: True if the target of a place is the input of a later one, and outputs change with that input.
+    """
+
+    padding: float = 0.0
+    label: int = 0
+    sees_answer: bool = False

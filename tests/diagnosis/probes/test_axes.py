@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.diagnosis.probes.axes import facts_of_axes
+
+INPUTS_BTC = torch.randn(12, 5, 3)
+
+
+class Runs(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs):
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x.view(12, 3, 5), lambda x: x.reshape(len(x), x.shape[2], -1), lambda x: torch.reshape(x, (12, 3, 5))],
+)
+def test_a_reshape_for_a_transpose_is_found(function):
+    assert facts_of_axes(Runs(function), INPUTS_BTC).exchanged == (((12, 5, 3), (12, 3, 5)),)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.transpose(1, 2), lambda x: x.permute(0, 2, 1), lambda x: x.view(12, 15), lambda x: x.flatten(1),
+        lambda x: x.view(12, 5, 3, 1),
+        lambda x: x[:, :3, :3].reshape(12, 3, 3), lambda x: x[:, :, :1].reshape(-1, 1, 5),
+    ],
+)  # fmt: skip
+def test_other_shapes_are_no_exchange(function):
+    assert facts_of_axes(Runs(function), INPUTS_BTC).exchanged == ()
+
+
+def test_a_softmax_over_the_samples_or_over_one_value_is_found():
+    assert facts_of_axes(Runs(lambda x: x.softmax(0)), INPUTS_BTC).over_samples == ("softmax over axis 0",)
+    assert facts_of_axes(Runs(lambda x: x.softmax(dim=-1)), INPUTS_BTC).over_samples == ()
+    assert facts_of_axes(nn.Softmax(dim=0), INPUTS_BTC).over_samples == ("softmax over axis 0",)
+    one = facts_of_axes(Runs(lambda x: x[:, :, :1].softmax(2)), INPUTS_BTC)
+    assert (one.of_one, one.over_samples) == (((12, 5, 1),), ())
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_layers_that_take_samples_for_steps_are_found(is_first):
+    model = nn.Sequential(nn.GRU(3, 4, batch_first=is_first))
+    found = facts_of_axes(model, INPUTS_BTC).over_samples
+    assert found == (() if is_first else ("layer '0' (GRU, without batch_first)",))
+
+
+def test_steps_before_samples_are_no_fault_and_the_model_is_left_as_it_is():
+    class StepsFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent = nn.LSTM(3, 4)
+
+        def forward(self, inputs):
+            return self.recurrent(inputs.transpose(0, 1))[0]
+
+    model = StepsFirst().train()
+    assert facts_of_axes(model, INPUTS_BTC).over_samples == ()
+    assert model.training
+    assert not model.recurrent._forward_pre_hooks

@@ -1,0 +1,53 @@
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from frostline.diagnosis.probes.places import facts_of_places
+
+
+class Tagger(nn.Module):
+    def __init__(self, *, both_ways=False):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 6)
+        self.recurrent = nn.GRU(6, 4, batch_first=True, bidirectional=both_ways)
+        self.out = nn.Linear(8 if both_ways else 4, 9)
+
+    def forward(self, words):
+        return self.out(self.recurrent(self.embedding(words))[0]).transpose(1, 2)
+
+
+def padded():
+    words_BT = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    words_BT[:, 4:] = 0
+    return words_BT, words_BT % 5
+
+
+def test_padding_that_counts_is_a_share_of_the_places():
+    found = facts_of_places(Tagger(), padded(), F.cross_entropy)
+    assert found is not None
+    assert (round(found.padding, 1), found.label, found.sees_answer) == (0.6, 0, False)
+
+
+def test_padding_that_the_loss_ignores_is_none():
+    found = facts_of_places(Tagger(), padded(), lambda o, t: F.cross_entropy(o, t, ignore_index=0))
+    assert found is not None
+    assert found.padding == 0
+    words_BT, tags_BT = padded()
+    found = facts_of_places(Tagger(), (words_BT, tags_BT.masked_fill(words_BT == 0, -100)), F.cross_entropy)
+    assert found is not None
+    assert found.padding == 0
+
+
+def test_answers_that_are_seen():
+    words_BT = torch.randint(9, (16, 11), generator=torch.Generator().manual_seed(0))
+    batch = words_BT[:, :-1], words_BT[:, 1:]
+    both, one = (facts_of_places(Tagger(both_ways=way), batch, F.cross_entropy) for way in (True, False))
+    assert both is not None
+    assert one is not None
+    assert (both.sees_answer, one.sees_answer, both.padding, one.padding) == (True, False, 0.0, 0.0)
+
+
+def test_other_targets_are_none():
+    assert facts_of_places(nn.Linear(3, 2), (torch.randn(4, 3), torch.zeros(4).long()), F.cross_entropy) is None
+    images = torch.randn(4, 1, 6, 6), torch.zeros(4, 6, 6).long()
+    assert facts_of_places(nn.Conv2d(1, 2, 1), images, F.cross_entropy) is None
