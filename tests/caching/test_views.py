@@ -134,7 +134,9 @@ def test_views_are_stored_as_they_are_read(tmp_path, name, workers):
 
 def test_the_loader_gives_every_view_before_one_comes_again(tmp_path):
     data = fill(tmp_path, data=Random(), views=K)
-    stored, loader = [rows(data, view) for view in range(K)], data.loader(4)
+    stored = [rows(data, view) for view in range(K)]
+    data.set_epoch(0)
+    loader = data.loader(4)
     for epoch in range(2 * K + 1):
         found = torch.cat([features[0] for features, _ in loader])
         assert torch.equal(found, stored[epoch % K])
