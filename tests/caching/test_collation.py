@@ -35,6 +35,24 @@ def test_value_and_side_of_the_padding_are_found():
     assert (found.inputs, found.targets, found.is_left, found.axes) == ({"0": 9}, {"0": -100}, True, {"0": (0,)})
 
 
+def test_zeros_behind_zeros_say_nothing_of_the_side_of_the_padding():
+    def collate(items):
+        ids = torch.nn.utils.rnn.pad_sequence([x for x, _ in items], True, 0, "left")
+        return {"ids": ids, "types": torch.zeros_like(ids), "labels": torch.tensor([y for _, y in items])}
+
+    found = Collated(sentences(), collate).padding()
+    assert (found.inputs, found.is_left) == ({"ids": 0, "types": 0}, True)
+
+
+def test_padding_on_both_sides_is_refused():
+    def collate(items):
+        left, right = (torch.nn.utils.rnn.pad_sequence([x for x, _ in items], True, 0, s) for s in ("left", "right"))
+        return (left, right), torch.tensor([y for _, y in items])
+
+    with pytest.raises(fl.DataError, match="some tensors on the left and others on the right"):
+        Collated(sentences(), collate).padding()
+
+
 def test_a_function_that_pads_to_one_length_has_nothing_that_varies():
     def collate(items):
         ids = torch.stack([torch.nn.functional.pad(x, (0, 20 - len(x))) for x, _ in items])

@@ -11,7 +11,7 @@ from frostline.caching.frozen_pass import Computer
 from frostline.core.order import epoch_order
 from frostline.core.padding import Padding
 from helpers_caching import Part
-from helpers_lengths import LONGEST, Sentences, pad, sentences
+from helpers_lengths import LONGEST, WORDS, Sentences, pad, sentences
 
 
 def made(pool="first", seed=0):
@@ -250,3 +250,31 @@ def test_a_row_that_varies_where_none_did_is_refused():
     assert computer.compute(torch.ones(2, 5, 3), [0, 1])["low"].shape == (2, 5, 3)
     with pytest.raises(fl.NotCacheable, match="varies along an axis that did not vary"):
         computer.compute(torch.ones(2, 5, 4), [0, 1])
+
+
+class Recurrent(nn.Module):
+    """Reads as many places as it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.low, self.high = nn.Embedding(WORDS, 4), nn.GRU(4, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, ids, size):
+        packed = nn.utils.rnn.pack_padded_sequence(self.words(ids), size, batch_first=True, enforce_sorted=False)
+        return self.high(self.low(packed)[1][0])
+
+
+@pytest.mark.parametrize("line", ["words", "low"])
+def test_a_recurrent_layer_is_told_the_sizes_of_the_samples(tmp_path, line):
+    def told(items):
+        ids, labels = (pad(items)[key] for key in ("ids", "labels"))
+        return {"ids": ids, "size": torch.tensor([len(ids) for ids, _ in items]), "labels": labels}
+
+    results = []
+    for cache in (tmp_path, False):
+        torch.manual_seed(0)
+        model = Recurrent()
+        fl.freeze(model, through=line)
+        run = fl.fit(model, sentences(), collate_fn=told, cache=cache, epochs=2, batch_size=7, monitor=False)
+        results.append([epoch.train_loss for epoch in run.history])
+    assert results[0] == pytest.approx(results[1], abs=1e-6)

@@ -78,6 +78,33 @@ def test_a_transform_must_be_describable(tmp_path):
     assert ImageFolder(root, lambda image: image, fingerprint="mine").fingerprint == "mine"
 
 
+def test_the_fingerprint_holds_what_the_text_of_a_transform_leaves_out(tmp_path):
+    transforms = import_torchvision().transforms
+    root = folder(tmp_path)
+
+    def turned(degrees):
+        return lambda image: image.rotate(degrees)
+
+    given = [
+        transforms.Lambda(turned(5)), transforms.Lambda(turned(6)),
+        transforms.Lambda(lambda image: image.resize((9, 9))),
+        transforms.Compose([transforms.Lambda(lambda image: image.resize((9, 8)))]),
+        transforms.RandomCrop(8, fill=1), transforms.RandomCrop(8, fill=2),
+    ]  # fmt: skip
+    assert len({ImageFolder(root, transform).fingerprint for transform in given}) == len(given)
+    assert ImageFolder(root, transforms.Lambda(turned(5))).fingerprint == ImageFolder(root, given[0]).fingerprint
+    with pytest.raises(fl.DataError, match="transform cannot be described"):
+        ImageFolder(root, transforms.Lambda(turned(object())))
+
+
+def test_the_fingerprint_follows_a_transform_that_is_edited(tmp_path):
+    data = ImageFolder(folder(tmp_path), import_torchvision().transforms.Resize(8))
+    part = fl.data.Part(data, [0])
+    before = data.fingerprint
+    data.transform.size = 9
+    assert part.fingerprint == data.fingerprint != before
+
+
 def test_a_second_fill_decodes_nothing_but_golden_rows(tmp_path, monkeypatch):
     root = folder(tmp_path / "data", 20)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(360, 4), torch.nn.Linear(4, 2))

@@ -46,7 +46,10 @@ class CachedDataset(Dataset[Sample]):
     ) -> None:  # fmt: skip
         self._sizes = sizes
         self._gatherer, self._targets, self._device = gatherer, targets, device
-        self.views, self._epoch, self._mixable = views, 0, mixable
+        self.views, self._mixable = views, mixable
+        self._shown = torch.zeros((), dtype=torch.int64, device="cpu")  # the epoch
+        if views > 1:  # worker processes that stay from epoch to epoch see it move
+            self._shown.share_memory_()
         self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
 
@@ -82,12 +85,16 @@ class CachedDataset(Dataset[Sample]):
         """Go to the view of an epoch: what `data[i]`, and a `DataLoader` over it, give from now on.
 
         A loader of `loader()` that is kept goes on by itself; one that is made for each epoch begins with this epoch.
-        Worker processes see the view that was set before they started.
+        Worker processes see it too, those that stay from epoch to epoch (`persistent_workers`) as well.
 
         Args:
             epoch: Counted from 0; view epoch % views is given.
         """
-        self._epoch = as_count("set_epoch", "epoch", epoch, least=0)
+        self._shown.fill_(as_count("set_epoch", "epoch", epoch, least=0))
+
+    @property
+    def _epoch(self) -> int:
+        return int(self._shown)
 
     @property
     def _first_row(self) -> int:

@@ -71,8 +71,7 @@ class Collated:
         """The values at padded places of a group with different sizes; nothing is compared but what shows them."""
         together = self._together(items, group)
         tensors = [batches.leaves(alone[index]) for index in group]
-        values: dict[str, Number] = {}
-        sides: set[bool] = set()
+        sides: dict[str, list[dict[bool, Number]]] = {}  # by name: of each padded sample, the sides that it may be on
         for name, whole in batches.leaves(together).items():
             for at, own in enumerate(tensors):
                 mine = own[name]
@@ -80,22 +79,18 @@ class Collated:
                     raise self._reason(together, alone, group, name)
                 if not _holds(whole[at], mine):
                     raise self._reason(together, alone, group, name)
-                if whole[at].shape == mine.shape:
-                    continue
-                is_left = not torch.equal(own_part(whole[at], mine.shape, is_left=False), mine)
-                is_padded = torch.ones_like(whole[at], dtype=torch.bool)
-                own_part(is_padded, mine.shape, is_left=is_left).fill_(False)
-                padded = whole[at][is_padded]
-                if len(padded.unique()) == 1:
-                    values[name] = padded[0].item()
-                    sides.add(is_left)
-        if len(sides) > 1:
-            raise _more("pads some tensors on the left and others on the right", ", ".join(values))
+                if whole[at].shape != mine.shape and (found := _sides(whole[at], mine)):
+                    sides.setdefault(name, []).append(found)
+        shared = {True, False}.intersection(*(found for own in sides.values() for found in own))
+        if not shared:
+            raise _more("pads some tensors on the left and others on the right", ", ".join(sides))
+        is_left = False not in shared  # zeros behind zeros may be padded on either side
+        values = {name: own[0][is_left] for name, own in sides.items()}
         axes = {
             name: tuple(axis for axis in range(own.dim()) if len({t[name].shape[axis] for t in tensors}) > 1)
             for name, own in tensors[0].items() if name in values
         }  # fmt: skip
-        return Padding(_under("0", values), _under("1", values), sides == {True}, _under("0", axes))
+        return Padding(_under("0", values), _under("1", values), is_left, _under("0", axes))
 
     def _compare(self, items: dict[int, Any], alone: dict[int, Any], group: list[int], padding: Padding) -> None:
         together = self._together(items, group)
@@ -203,6 +198,18 @@ def _holds(row: Tensor, own: Tensor) -> bool:
     return all(a >= b for a, b in zip(row.shape, own.shape, strict=True)) and any(
         torch.equal(own_part(row, own.shape, is_left=is_left), own) for is_left in (False, True)
     )
+
+
+def _sides(row: Tensor, own: Tensor) -> dict[bool, Number]:
+    """The value at padded places by the side that they may be on: True for the left."""
+    found: dict[bool, Number] = {}
+    for is_left in (False, True):
+        is_padded = torch.ones_like(row, dtype=torch.bool)
+        own_part(is_padded, own.shape, is_left=is_left).fill_(False)
+        padded = row[is_padded]
+        if torch.equal(own_part(row, own.shape, is_left=is_left), own) and len(padded.unique()) == 1:
+            found[is_left] = padded[0].item()
+    return found
 
 
 def _has_drawn(before: Any) -> bool:

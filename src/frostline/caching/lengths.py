@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # double length. The longest are for sound, the shortest for models of few positions.
 _PAIRS = tuple((2**power, 2 ** (power + 1)) for power in (*range(3, 15), 2, 1))
 _SAMPLES = 4  # of the recording
+_WHOLE = (torch.int64, torch.int32)  # a number of places
 
 
 def of_any_length(part: FrozenPart, dataset: Any, collate_fn: Any) -> tuple[Any, Padding | None]:
@@ -78,11 +79,21 @@ def _follow(part: FollowsLengths, samples: Collated, padding: Padding) -> None:
 
 
 def _resized(inputs: Any, padding: Padding, size: int) -> Any:
-    """A sample at another size along each axis that varies: its places from the first on, and its last one."""
+    """A sample at another size along each axis that varies: its places from the first on, and its last one.
+
+    A whole number beside it that is its own size, as recurrent layers are told, is the other size then.
+    """
     names: Iterator[str] = iter(batches.leaves(inputs))
+    own_sizes = {
+        tensor.shape[axis] for name, tensor in batches.leaves(inputs).items() for axis in padding.axes.get(name, ())
+    }
 
     def one(tensor: Tensor) -> Tensor:
-        for axis in padding.axes.get(next(names), ()):
+        axes = padding.axes.get(next(names), ())
+        is_number = not axes and tensor.numel() == 1 and tensor.dtype in _WHOLE
+        if is_number and int(tensor) in own_sizes:
+            return torch.full_like(tensor, size)
+        for axis in axes:
             own = tensor.shape[axis]
             places = [at % max(1, own - 1) for at in range(size - 1)] + [own - 1]
             tensor = tensor.index_select(axis, torch.tensor(places, device=tensor.device))

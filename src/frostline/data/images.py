@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core.arguments import as_items, as_name, as_number, as_path, check_callable
+from frostline.core.code_names import Cells, is_installed
+from frostline.core.digests import code_digest
 from frostline.core.errors import DataError
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|<lambda>|<function")
+_OF_MODULES = frozenset(vars(nn.Module()))
 
 
 class ImageFolder:
@@ -37,7 +42,6 @@ class ImageFolder:
         classes: Names of the classes.
         labels: Class index of each image.
         paths: File of each image.
-        fingerprint: Description of the transform, the background and the range.
 
     Raises:
         DataError: If there is no folder, fewer than two classes, an empty class, a transform without description, no
@@ -59,9 +63,8 @@ class ImageFolder:
         if fingerprint is not None:
             fingerprint = as_name("ImageFolder", "fingerprint", fingerprint)
         self._background, self._range = _background(background), _value_range(value_range)
-        described = fingerprint if fingerprint is not None else _describe(transform)
-        options = f"{self._background} {self._range}"
-        self.fingerprint = described if options == "(255, 255, 255) None" else f"{described} on {options}"
+        self._named = fingerprint
+        _ = self.fingerprint  # raises where there is none
         folders = _class_folders(self.root)
         self.classes = tuple(folder.name for folder in folders)
         self.paths: list[Path] = []
@@ -74,6 +77,13 @@ class ImageFolder:
             self.paths += images
             self.labels += [label] * len(images)
         self._digests: dict[int, tuple[tuple[int, ...], bytes]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Description of the transform as it is now, the background and the range."""
+        described = self._named if self._named is not None else _describe(self.transform)
+        options = f"{self._background} {self._range}"
+        return described if options == "(255, 255, 255) None" else f"{described} on {options}"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -233,12 +243,58 @@ def _to_tensor(image: Any) -> Tensor:
 
 
 def _describe(transform: Callable[[Any], Any] | None) -> str:
-    text = repr(transform)
+    hidden = " ".join(_hidden(transform, set()))
+    text = f"{transform!r} {hidden}" if hidden else repr(transform)
     if transform is not None and _ADDRESS.search(text):
         raise _wrong("The transform cannot be described: a change would pass unnoticed.", "ImageFolder(transform)",
                      text, 'pass ImageFolder(root, transform, fingerprint="resize 224, v1") and change the text with '
                      "the transform; or use torchvision transforms.")  # fmt: skip
     return f"images/3 {text}"
+
+
+# The text of a torchvision transform leaves out what its `Lambda` calls, and numbers such as `fill`.
+def _hidden(value: Any, seen: set[int]) -> Iterator[str]:
+    """What decides what a transform does, and is not in its text."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, FunctionType) and is_installed(value):
+        yield f"{value.__module__}.{value.__qualname__}"
+    elif isinstance(value, FunctionType):
+        scope = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+        given = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        yield code_digest(value.__code__)
+        for part in (*Cells(value).values(), *given, *scope):
+            yield from _hidden(part, seen) if isinstance(part, FunctionType) else [_named(part)]
+    elif isinstance(value, functools.partial):
+        for part in (value.func, value.args, value.keywords):
+            yield from _hidden(part, seen)
+    elif isinstance(value, (tuple, list)):
+        for part in cast("Sequence[Any]", value):
+            yield from _hidden(part, seen)
+    elif type(value).__module__.startswith("torchvision.") and hasattr(value, "__dict__"):
+        for name, part in vars(value).items():
+            if isinstance(part, (int, float, str, tuple, list, dict)) and name not in _OF_MODULES:
+                yield f"{name}={part!r}" if _is_plain(part) else name
+            yield from _hidden(list(cast("dict[Any, Any]", part).values()) if type(part) is dict else part, seen)
+    if isinstance(value, nn.Module):
+        for part in value.children():
+            yield from _hidden(part, seen)
+
+
+def _named(value: Any) -> str:
+    """Modules and what is installed by name: their texts hold places of the machine."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    return f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else repr(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, cast("dict[Any, Any]", value).values()))
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, cast("Sequence[Any]", value)))
+    return value is None or isinstance(value, (int, float, str))
 
 
 def _wrong(what: str, where: str, received: str, do: str) -> DataError:

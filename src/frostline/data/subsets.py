@@ -22,12 +22,16 @@ class Part:
         self.dataset, self.indices = dataset, [_index(at, len(dataset)) for at in as_items("Part", "indices", indices)]
         if hasattr(dataset, "sample_key"):
             self.sample_key = self._sample_key
-            self.fingerprint = dataset.fingerprint
         if hasattr(dataset, "target"):
             self.target = self._target
         self._stages = stages_of(dataset)
         if self._stages is not None:
             self.source, self.from_source = self._source, self._from_source
+
+    @property
+    def fingerprint(self) -> Any:
+        """That of the dataset, as it is now."""
+        return self.dataset.fingerprint
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -149,3 +149,12 @@ def test_a_class_that_computes_around_its_forward_is_told():
         model = Net(lambda m, batch: m.high(m.low(batch)))
         setattr(model, place, Doubled(8, 8).requires_grad_(place == "high"))
         check(model, x(4))
+
+
+def test_a_packed_sequence_has_a_template_too():
+    packed = nn.utils.rnn.pack_padded_sequence(torch.ones(2, 3, 1), torch.tensor([3, 2]), batch_first=True)
+    template, tensors = template_of(packed)
+    again = filled(template, tensors)
+    assert type(again) is type(packed)
+    assert torch.equal(again.data, packed.data)
+    assert torch.equal(again.batch_sizes, packed.batch_sizes)

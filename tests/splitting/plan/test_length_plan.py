@@ -46,3 +46,20 @@ def test_a_model_without_an_axis_of_the_length_is_refused():
 
     with wrapped(), pytest.raises(fl.NotCacheable, match="length axis of what is stored cannot be found"):
         record_lengths(Loose().train(), torch.randn(4, 8), torch.randn(4, 12))
+
+
+def test_dropout_of_an_unfrozen_layer_before_a_frozen_one_is_refused_by_name():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.middle, self.high = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+            self.dropout = nn.Dropout(0.1)
+
+        def forward(self, x):
+            return self.high(self.dropout(self.middle(self.dropout(self.low(x)))).mean(1))
+
+    model = Shared()
+    fl.freeze(model, through="middle")
+    with wrapped(), pytest.raises(fl.NotCacheable, match="noise of a layer that is not frozen") as caught:
+        record_lengths(model.train(), torch.randn(4, 8, 3), torch.randn(4, 12, 3))
+    assert "get_submodule('dropout').p = 0.0" in caught.value.do

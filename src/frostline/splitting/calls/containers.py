@@ -175,7 +175,7 @@ def _replace_sequence(value: Sequence[Any], change: Callable[[Any], Any], kinds:
     if isinstance(value, list):
         return parts
     kind: Any = type(value)
-    return kind(*parts) if hasattr(value, "_fields") else kind(parts)
+    return tuple.__new__(kind, parts) if hasattr(value, "_fields") else kind(parts)
 
 
 def _replace_mapping(value: Mapping[Any, Any], change: Callable[[Any], Any], kinds: Any) -> Any:

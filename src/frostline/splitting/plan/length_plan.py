@@ -21,11 +21,13 @@ from frostline.core.errors import NotCacheable
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators
 from frostline.splitting.calls.containers import outline, tensors_in
 from frostline.splitting.parts.extraction import extract_features
-from frostline.splitting.parts.frontier import Entry, Frontier, check_frontier
+from frostline.splitting.parts.frontier import DependsOnBatch, Entry, Frontier, check_frontier
 from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, replayed_recording
 from frostline.splitting.plan.graph_plan import Plan, stored_text
 from frostline.splitting.plan.replay_plan import RECORDING_FAILS, NothingToReplay, record_replayed
+from frostline.splitting.recording.graph_writer import UnknownValue
+from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.parts.frontier import Layout
+    from frostline.splitting.recording.omitted_noise import NoiseSource
 
 _WHY = "samples differ in length"
 
@@ -86,6 +89,12 @@ def record_lengths(model: nn.Module, shorter: Any, longer: Any) -> tuple[Plan, H
         )
     except NothingToReplay as signal:
         raise _no_axis("no frozen module whose output has a row for each sample") from signal
+    except NoiseOnFrozenSide as signal:
+        raise _noisy(signal.source) from signal
+    except DependsOnBatch as signal:
+        raise signal.error from signal
+    except UnknownValue as signal:
+        raise _no_axis("values that no recorded call made") from signal
     own, theirs = head.train_own_forward, other_head.train_own_forward
     entries = _joined(plan.frontier, other.frontier)
     if list(own.answers) != list(theirs.answers) or outline(own.inputs.template) != outline(theirs.inputs.template):
@@ -183,6 +192,16 @@ def _place(
 def size_of_row(shape: Sequence[int], dtype: torch.dtype) -> int:
     """Bytes of one row."""
     return math.prod(shape) * dtype.itemsize
+
+
+def _noisy(source: NoiseSource) -> NotCacheable:
+    return NotCacheable(
+        what="Samples of differing length cannot be cached: noise of a layer that is not frozen feeds frozen layers.",
+        where=f"{source.container or 'the model'}, {source.line}", received="dropout before a frozen layer",
+        do=f"turn it off (model.get_submodule({source.container!r}).p = 0.0; in transformers: config.dropout_rate = 0 "
+        "before the model is made); pad all samples to one length in the dataset (padding='max_length' of a "
+        "tokenizer); or train with frostline.fit(..., cache=False).",
+    )  # fmt: skip
 
 
 def _no_axis(received: str) -> NotCacheable:
