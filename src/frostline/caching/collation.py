@@ -12,7 +12,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.padding import Number, Padding, own_part, pad_rows
-from frostline.core.restore import generator_states, kept_generators
+from frostline.core.restore import drawn_generator, generator_states, kept_generators
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ class Collated:
 
     def _found(self, items: dict[int, Any], alone: dict[int, Any], group: list[int]) -> Padding:
         """The values at padded places of a group with different sizes; nothing is compared but what shows them."""
-        together = self._together(items, group)
+        together = self._together(items, alone, group)
         tensors = [batches.leaves(alone[index]) for index in group]
         values: dict[str, Number] = {}
         sides: set[bool] = set()
@@ -98,7 +98,7 @@ class Collated:
         return Padding(_under("0", values), _under("1", values), sides == {True}, _under("0", axes))
 
     def _compare(self, items: dict[int, Any], alone: dict[int, Any], group: list[int], padding: Padding) -> None:
-        together = self._together(items, group)
+        together = self._together(items, alone, group)
         inputs, targets = zip(*(alone[index] for index in group), strict=True)
         names = batches.leaves(together)
         expected = [batches.leaves(own) for own in inputs], [batches.leaves(own) for own in targets]
@@ -133,14 +133,24 @@ class Collated:
             return _more("pads further than to the longest sample, or with more than one value", seen)
         return _more("changes the values of a sample by its batch (it augments, masks or normalises)", seen)
 
-    def _together(self, items: dict[int, Any], group: Sequence[int]) -> Any:
-        """(inputs, target) of several samples, and the same a second time."""
+    def _together(self, items: dict[int, Any], alone: dict[int, Any], group: Sequence[int]) -> Any:
+        """(inputs, target) of several samples, made twice, with the tensors that each of them has alone.
+
+        Raises:
+            DataError: If the two differ, or a tensor is there for several samples only, or for one only.
+        """
         before = generator_states()
         found = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
         again = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
         pairs = zip(batches.leaves(found).values(), batches.leaves(again).values(), strict=True)
-        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs) or _has_drawn(before):
+        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs) or drawn_generator(before):
             raise _more("is random", "two different batches of the same samples, or a generator that advanced")
+        names = [", ".join(batches.leaves(own)) for own in (found, alone[group[0]])]
+        if names[0] != names[1]:
+            raise _more(
+                "gives other tensors for several samples than for one",
+                f"{names[0]} for several samples; {names[1]} for one",
+            )
         return found
 
     def _alone(self, item: Any, index: int) -> Any:
@@ -203,11 +213,6 @@ def _holds(row: Tensor, own: Tensor) -> bool:
     return all(a >= b for a, b in zip(row.shape, own.shape, strict=True)) and any(
         torch.equal(own_part(row, own.shape, is_left=is_left), own) for is_left in (False, True)
     )
-
-
-def _has_drawn(before: Any) -> bool:
-    now = generator_states()
-    return before[0] != now[0] or not torch.equal(before[2], now[2])
 
 
 def _more(does: str, received: str) -> DataError:
