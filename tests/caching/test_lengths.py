@@ -136,6 +136,16 @@ def test_a_split_that_follows_lengths_asks_for_the_collate_function(tmp_path):
         cache.fill(split, data, progress=False)
 
 
+def test_batches_do_not_follow_the_default_device(tmp_path):
+    model, data = made(), sentences()
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    expected = [features[0] for features, _ in cached.loader(4, by_length=True, shuffle=True)]
+    with torch.device("meta"):
+        part = cached.part(range(len(data)))
+        found = [features[0] for features, _ in part.loader(4, by_length=True, shuffle=True)]
+    assert all(map(torch.equal, found, expected))
+
+
 def test_batches_by_length_hold_little_padding_and_every_sample(tmp_path):
     model, data = made(), sentences(96)
     cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)

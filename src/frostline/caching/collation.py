@@ -52,7 +52,7 @@ class Collated:
             DataError: If it does anything else when it gets several samples than when it gets each alone.
         """
         count = len(self)
-        chosen = torch.linspace(0, count - 1, min(count, _LOOKED_AT)).long().unique().tolist()
+        chosen = torch.linspace(0, count - 1, min(count, _LOOKED_AT), device="cpu").long().unique().tolist()
         with kept_generators():
             items = {index: batches.read(self.dataset, index) for index in chosen}
             alone = {index: self._alone(items[index], index) for index in chosen}
@@ -60,7 +60,10 @@ class Collated:
             if any(own != names[0] for own in names):
                 raise _more("gives other tensors for other samples", f"{', '.join(names[0])} for sample {chosen[0]}")
             by_size = sorted(chosen, key=lambda index: _num_values(alone[index]))
-            spread = [by_size[at] for at in torch.linspace(0, len(by_size) - 1, _TOGETHER).long().unique().tolist()]
+            spread = [
+                by_size[at]
+                for at in torch.linspace(0, len(by_size) - 1, _TOGETHER, device="cpu").long().unique().tolist()
+            ]
             padding = self._found(items, alone, spread)
             groups = [spread[::-1], *([a, b] for a, b in pairwise([*spread, spread[0]])), chosen[:_TOGETHER]]
             for group in groups:
