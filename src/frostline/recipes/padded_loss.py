@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, SplitError
 from frostline.core.padding import Padding, pad_rows
-from frostline.training import first_outputs, is_stateless, loss_of, make_loss
+from frostline.recipes.model_precision import precision_of
+from frostline.training import first_outputs, in_dtype, is_stateless, loss_of, make_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,11 +32,11 @@ def check_padded_loss(model: nn.Module, split: Split, samples: Any, padding: Pad
     Raises:
         DataError: If they differ.
     """
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, precision_of(model)
     items = [samples[at] for at in range(min(_COMPARED, len(samples)))]
-    inputs = batches.move(padding.batch([own for own, _ in items]), device)
+    inputs = in_dtype(batches.move(padding.batch([own for own, _ in items]), device), dtype)
     target = batches.move(padding.batch_of_targets([own for _, own in items]), device)
-    rows = [split.extract(batches.move(padding.batch([own]), device)) for own, _ in items]
+    rows = [split.extract(in_dtype(batches.move(padding.batch([own]), device), dtype)) for own, _ in items]
     features: list[Tensor] = []
     for at, tensor in enumerate(split.frontier):
         own = [row[at] for row in rows]
