@@ -199,7 +199,8 @@ def _uncached(setup: TrainingSetup) -> Ready:
     around = ExitStack()
     with setup.fabric.autocast():
         first, shown = _shown(setup)
-        few = batches.rows(first, slice(0, FEW))
+        # a batch is padded to its own longest sample, and its targets with it
+        few = batches.rows(first, slice(0, FEW)) if setup.collate_fn is None else setup.few_inputs()
         with told_mismatch(setup.model, first):
             output = first_outputs(setup.model, few)
         setup.first.check_output(output, batches.batch_size(few), setup.plain, setup.plain_val)
@@ -268,7 +269,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         made.check_loss(reader, real, targets, training=is_loss)
     if padding is not None:
         check_padded_loss(setup.model, made, samples, padding, setup.loss)
-    features = made.example_features
+    features = made.example_features if padding is None else made.extract(setup.few_inputs())
     setup.first.check_output(first_outputs(made.head, features), _num_rows(features, made), plain, setup.plain_val)
     return made, real, read_s + frozen_s
 
