@@ -134,7 +134,9 @@ def test_views_are_stored_as_they_are_read(tmp_path, name, workers):
 
 def test_the_loader_gives_every_view_before_one_comes_again(tmp_path):
     data = fill(tmp_path, data=Random(), views=K)
-    stored, loader = [rows(data, view) for view in range(K)], data.loader(4)
+    stored = [rows(data, view) for view in range(K)]
+    data.set_epoch(0)
+    loader = data.loader(4)
     for epoch in range(2 * K + 1):
         found = torch.cat([features[0] for features, _ in loader])
         assert torch.equal(found, stored[epoch % K])
@@ -254,6 +256,37 @@ def test_what_is_not_random_is_done_once_for_all_views(tmp_path):
         assert torch.allclose(rows(unstaged, view), rows(data, view) + 200)
     workers = fill(tmp_path / "workers", data=Decoding(), views=8, num_workers=2)
     assert torch.equal(rows(workers, 7), rows(data, 7))
+
+
+class DrawingSource(Decoding):
+    """Its source is random, and what follows is not: the loader of an `ImageFolder` may be such a one."""
+
+    def source(self, index):
+        return super().source(index) + self.draw()
+
+    def draw(self):
+        return torch.rand(())
+
+    def from_source(self, source, index):
+        return source, index % 4
+
+
+class DrawingFromItsOwn(DrawingSource):
+    def __init__(self):
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def draw(self):
+        return float(self.generator.random())
+
+
+@pytest.mark.parametrize("kind", [DrawingSource, DrawingFromItsOwn])
+def test_a_random_source_is_made_anew_for_every_view(kind):
+    views, others = Views(kind(), 2), Views(kind(), 2)
+    first, second = views[0][0], views[N][0]
+    assert not torch.equal(first, second)
+    assert torch.equal(others[N][0], second)  # whichever view is read first
+    assert torch.equal(others[0][0], first)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
