@@ -1,5 +1,6 @@
 """Collate functions: what they pad with is found; what does more than pad is refused with the reason."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,9 @@ from helpers_lengths import pad, sentences
         (lambda items: {**pad(items), "ids": pad(items)["ids"].flip(0)}, "sorts"),
         (lambda items: {**pad(items), "ids": pad(items)["ids"] % (len(items) + 20)}, "changes the values"),
         (lambda items: {**pad(items), "ids": pad(items)["ids"] * torch.randint(1, 9, (1,))}, "is random"),
+        (lambda items: {**pad(items), "ids": pad(items)["ids"] * (1 + int(np.random.rand() > 1))}, "is random"),
+        (lambda items: {k: v for k, v in pad(items).items() if k != "mask" or len({len(i) for i, _ in items}) > 1},
+         "gives other tensors for several samples than for one"),
     ],
 )  # fmt: skip
 def test_a_function_that_does_more_than_pad_is_refused(collate, reason):

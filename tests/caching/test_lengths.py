@@ -102,6 +102,19 @@ def test_a_sample_beyond_the_positions_is_named(tmp_path):
     assert str(LONGEST + 1) in caught.value.received
 
 
+def test_a_frozen_part_without_memory_is_not_taken_for_a_sample_of_the_wrong_size(tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    model, data = made(), sentences()
+    split = split_of(model, data)
+    fl.FeatureCache(tmp_path).fill(split, data[:8], collate_fn=pad, progress=False)
+    monkeypatch.setattr(split, "extract", full)
+    with pytest.raises(Exception, match="no memory") as caught:
+        fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad, progress=False)
+    assert "samples of this size" not in str(caught.value)
+
+
 def test_frozen_features_that_see_the_padding_are_refused(tmp_path):
     model, data = made(), sentences()
 
@@ -134,6 +147,16 @@ def test_a_split_that_follows_lengths_asks_for_the_collate_function(tmp_path):
     cache.fill(split, data, collate_fn=pad, progress=False)
     with pytest.raises(fl.DataError, match="no collate function says"):
         cache.fill(split, data, progress=False)
+
+
+def test_batches_do_not_follow_the_default_device(tmp_path):
+    model, data = made(), sentences()
+    cached = fl.FeatureCache(tmp_path).fill(split_of(model, data), data, collate_fn=pad, progress=False)
+    expected = [features[0] for features, _ in cached.loader(4, by_length=True, shuffle=True)]
+    with torch.device("meta"):
+        part = cached.part(range(len(data)))
+        found = [features[0] for features, _ in part.loader(4, by_length=True, shuffle=True)]
+    assert all(map(torch.equal, found, expected))
 
 
 def test_batches_by_length_hold_little_padding_and_every_sample(tmp_path):

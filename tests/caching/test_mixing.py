@@ -76,6 +76,29 @@ def test_layers_that_are_not_linear_refuse_a_mix(tmp_path, layers):
     assert "fill(views=K)" in error.value.do
 
 
+def test_a_mix_that_seldom_acts_is_compared_where_it_acts(tmp_path):
+    def seldom(inputs, target):
+        return halves(inputs, target) if torch.rand(()) < 0.05 else (inputs, target)
+
+    _, linear = filled(tmp_path / "linear", nn.Conv2d(3, 4, 3))
+    assert len(list(linear.loader(4, mix=seldom))) == 3
+    _, data = filled(tmp_path / "bent", nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(fl.DataError, match="frozen layers are not linear"):
+        data.loader(4, mix=seldom)
+
+
+def test_a_mix_that_writes_into_its_batch_is_compared(tmp_path):
+    def in_place(inputs, target):
+        inputs.mul_(0.5).add_(0.5 * inputs.roll(1, 0))
+        return inputs, target
+
+    _, linear = filled(tmp_path / "linear", nn.Conv2d(3, 4, 3, bias=False))
+    assert len(list(linear.loader(4, mix=in_place))) == 3
+    _, data = filled(tmp_path / "bent", nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(fl.DataError, match="frozen layers are not linear"):
+        data.loader(4, mix=in_place)
+
+
 def test_positive_inputs_do_not_hide_an_activation(tmp_path):
     layers = (nn.Conv2d(3, 3, 1), nn.ReLU())
     nn.init.ones_(layers[0].weight)

@@ -35,7 +35,12 @@ def test_what_cannot_be_measured_has_no_cost():
         def __getitem__(self, index):
             return torch.randn(6 + index), 0
 
+    class Failing(Part):
+        def extract(self, inputs):
+            raise RuntimeError("out of memory")
+
     assert measured_cost(Part(), Ragged(), frozenset(), 4) is None
+    assert measured_cost(Failing(), Random(), frozenset(), 4) is None
     found = measured_cost(Part(), Random(), frozenset(), 4)
     assert (found.num_samples, found.views, found.row_bytes) == (N, 4, 4 * D)
     assert found.row_s > 0

@@ -267,6 +267,37 @@ def test_what_is_not_random_is_done_once_for_all_views(tmp_path):
     assert torch.equal(rows(workers, 7), rows(data, 7))
 
 
+class DrawingSource(Decoding):
+    """Its source is random, and what follows is not: the loader of an `ImageFolder` may be such a one."""
+
+    def source(self, index):
+        return super().source(index) + self.draw()
+
+    def draw(self):
+        return torch.rand(())
+
+    def from_source(self, source, index):
+        return source, index % 4
+
+
+class DrawingFromItsOwn(DrawingSource):
+    def __init__(self):
+        super().__init__()
+        self.generator = np.random.default_rng(0)
+
+    def draw(self):
+        return float(self.generator.random())
+
+
+@pytest.mark.parametrize("kind", [DrawingSource, DrawingFromItsOwn])
+def test_a_random_source_is_made_anew_for_every_view(kind):
+    views, others = Views(kind(), 2), Views(kind(), 2)
+    first, second = views[0][0], views[N][0]
+    assert not torch.equal(first, second)
+    assert torch.equal(others[N][0], second)  # whichever view is read first
+    assert torch.equal(others[0][0], first)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_chance_without_a_seed_is_refused_by_name(tmp_path, workers):
     with pytest.raises(fl.DataError, match="its chance comes from a source without a seed") as error:

@@ -93,6 +93,6 @@ def test_a_ranking_says_which_cannot_be_told_apart():
     first = RankedModel("a", 0.8, 0.75, 0.85, "layer4", (0.0, 0.0, 0.0), False, depth_report())
     second = RankedModel("b", 0.79, 0.74, 0.84, "layer3", (0.01, -0.02, 0.04), True, depth_report())
     ranking = ModelRanking(None, (first, second), "They are alike.", "accuracy", 300)
-    assert "cannot be told apart" in str(ranking)
+    assert "cannot be separated" in str(ranking)
     assert "0.010 (-0.020 to 0.040)" in str(ranking)
     assert json.loads(ranking.to_json())["table"][1]["is_tied"] is True

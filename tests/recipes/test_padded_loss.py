@@ -51,7 +51,44 @@ def test_a_loss_that_leaves_padded_places_out_is_the_same(tmp_path):
 
 
 def test_a_loss_that_reads_padded_places_is_refused(tmp_path):
-    model, data, pad_labels.value = Sentences("each"), sentences(), 0
+    model, data, pad_labels.value = Sentences("each"), sentences(96), 0
     fl.freeze(model, through="low")
+    data.sort(key=lambda item: len(item[0]))
     with pytest.raises(fl.DataError, match="reads outputs at padded places"):
         fl.fit(model, data, epochs=1, collate_fn=pad_labels, loss=transposed, cache=tmp_path, progress=False)
+
+
+class OfPlaces(Sentences):
+    """Logits (B, C, T) as cross entropy takes them, or small numbers (B, T)."""
+
+    def __init__(self, *, is_small=False):
+        super().__init__("each")
+        self.is_small = is_small
+
+    def forward(self, ids, mask):
+        output = super().forward(ids, mask)
+        return 0.01 * output[..., 0] if self.is_small else output.transpose(1, 2)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", torch.nn.CrossEntropyLoss()])
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_loss_that_compares_sizes_takes_targets_of_each_place(tmp_path, loss, cache):
+    torch.manual_seed(0)
+    model, data, pad_labels.value = OfPlaces(), sentences(), -100
+    fl.freeze(model, through="low")
+    run = fl.fit(model, data, data[:9], loss=loss, cache=tmp_path if cache else False, epochs=1, batch_size=8,
+                 collate_fn=pad_labels, progress=False)  # fmt: skip
+    assert run.history[0].train_loss > 0
+
+
+def pad_numbers(items):
+    numbers = [0.001 * ids for ids, _ in items]
+    return {**pad(items), "labels": torch.nn.utils.rnn.pad_sequence(numbers, True)}
+
+
+def test_a_small_loss_that_reads_padded_places_is_refused(tmp_path):
+    torch.manual_seed(0)
+    model, data = OfPlaces(is_small=True), sentences()
+    fl.freeze(model, through="low")
+    with pytest.raises(fl.DataError, match="reads outputs at padded places"):
+        fl.fit(model, data, epochs=1, collate_fn=pad_numbers, loss="mse", cache=tmp_path, progress=False)

@@ -52,7 +52,7 @@ def test_models_that_are_alike_cannot_be_told_apart(trained, data, tmp_path):
     assert [one.name for one in ranking.table] == ["Sequential 1", "Sequential 2"]
     assert ranking.table[1].is_tied
     assert ranking.table[1].behind == (0.0, 0.0, 0.0)
-    assert "cannot be told apart" in ranking.advice
+    assert "cannot be separated" in ranking.advice
 
 
 def test_one_model_is_no_ranking(trained, data, tmp_path):

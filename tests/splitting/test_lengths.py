@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import frostline as fl
 from frostline.splitting.lengths import length_candidate
@@ -44,6 +45,38 @@ def test_the_recipe_does_not_follow_the_example_and_follows_the_weights():
         model.low.query.weight.add_(1)
     with pytest.raises(fl.SplitError, match="was changed after"):
         other.check_unchanged()
+
+
+class Translator(nn.Module):
+    """The mean of one sequence is added to every place of another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.last = nn.Embedding(30, 8), nn.Linear(8, 3)
+
+    def forward(self, source, target):
+        own = self.words(source) * (source > 0)[..., None]
+        return self.last(self.words(target) + own.mean(1, keepdim=True) * source.shape[1])
+
+
+def test_outputs_are_masked_by_the_sizes_of_the_sequence_that_they_follow():
+    torch.manual_seed(0)
+    model = Translator()
+    fl.freeze(model, through="words")
+    both = [{"source": batch(length)["ids"], "target": batch(length)["ids"]} for length in (8, 16)]
+    split = fl.split(model, both[0])
+    split.follow_lengths(*both)
+    data = [ids for ids, _ in sentences(8)]
+    pad_all = nn.utils.rnn.pad_sequence
+    inputs = {"source": pad_all([torch.cat([ids, ids]) for ids in data[:4]], True), "target": pad_all(data[4:], True)}
+    sizes = {"source": [(2 * len(ids),) for ids in data[:4]], "target": [(len(ids),) for ids in data[4:]]}
+    assert inputs["source"].shape != inputs["target"].shape
+    features = [own.clone() for own in split.extract(inputs)]
+    for at, tensor in enumerate(split.frontier):
+        own = inputs["source" if features[at].shape[:2] == inputs["source"].shape else "target"]
+        if tensor.dtype.is_floating_point:
+            features[at][own == 0] = 0
+    split.prove_padded(inputs, tuple(features), sizes, is_left=False)
 
 
 def test_outputs_at_each_place_are_masked_by_the_sizes_of_the_samples():

@@ -11,6 +11,7 @@ from frostline.caching.earlier import Earlier as Earlier
 from frostline.caching.fill_plan import FillPlan as FillPlan
 from frostline.caching.lengths import of_any_length as of_any_length
 from frostline.caching.loader import CachedLoader as CachedLoader
+from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
 from frostline.caching.proofs import Proofs as Proofs
 from frostline.caching.views import Views as Views

@@ -53,10 +53,10 @@ class CachedDataset(Dataset[Sample]):
         self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
 
-    # The weights are looked at before a copy is made for another process, since the copy has no model to look at:
-    # rows of changed weights would be served there.
+    # The weights are compared before a copy is made for another process, since the copy has no model: rows of changed
+    # weights would be served there.
     def __getstate__(self) -> dict[str, Any]:
-        if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
+        if self._check_weights is not None:
             self._check_weights()
         return {**self.__dict__, "_check_weights": None, "_mixable": None}
 
@@ -75,7 +75,7 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def lengths(self) -> torch.Tensor | None:
-        """The stored values of every sample, (N,), where samples differ in size; None where all have one."""
+        """The number of stored values of every row, (N,), those of all views; None where all rows have one size."""
         varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
         if not varying:
             return None

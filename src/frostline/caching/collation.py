@@ -12,7 +12,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.padding import Number, Padding, own_part, pad_rows
-from frostline.core.restore import generator_states, kept_generators
+from frostline.core.restore import drawn_generator, generator_states, kept_generators
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Collated:
             DataError: If it does anything else when it gets several samples than when it gets each alone.
         """
         count = len(self)
-        chosen = torch.linspace(0, count - 1, min(count, _LOOKED_AT)).long().unique().tolist()
+        chosen = torch.linspace(0, count - 1, min(count, _LOOKED_AT), device="cpu").long().unique().tolist()
         with kept_generators():
             items = {index: batches.read(self.dataset, index) for index in chosen}
             alone = {index: self._alone(items[index], index) for index in chosen}
@@ -60,7 +60,10 @@ class Collated:
             if any(own != names[0] for own in names):
                 raise _more("gives other tensors for other samples", f"{', '.join(names[0])} for sample {chosen[0]}")
             by_size = sorted(chosen, key=lambda index: _num_values(alone[index]))
-            spread = [by_size[at] for at in torch.linspace(0, len(by_size) - 1, _TOGETHER).long().unique().tolist()]
+            spread = [
+                by_size[at]
+                for at in torch.linspace(0, len(by_size) - 1, _TOGETHER, device="cpu").long().unique().tolist()
+            ]
             padding = self._found(items, alone, spread)
             groups = [spread[::-1], *([a, b] for a, b in pairwise([*spread, spread[0]])), chosen[:_TOGETHER]]
             for group in groups:
@@ -69,7 +72,7 @@ class Collated:
 
     def _found(self, items: dict[int, Any], alone: dict[int, Any], group: list[int]) -> Padding:
         """The values at padded places of a group with different sizes; nothing is compared but what shows them."""
-        together = self._together(items, group)
+        together = self._together(items, alone, group)
         tensors = [batches.leaves(alone[index]) for index in group]
         sides: dict[str, list[dict[bool, Number]]] = {}  # by name: of each padded sample, the sides that it may be on
         for name, whole in batches.leaves(together).items():
@@ -93,7 +96,7 @@ class Collated:
         return Padding(_under("0", values), _under("1", values), is_left, _under("0", axes))
 
     def _compare(self, items: dict[int, Any], alone: dict[int, Any], group: list[int], padding: Padding) -> None:
-        together = self._together(items, group)
+        together = self._together(items, alone, group)
         inputs, targets = zip(*(alone[index] for index in group), strict=True)
         names = batches.leaves(together)
         expected = [batches.leaves(own) for own in inputs], [batches.leaves(own) for own in targets]
@@ -128,14 +131,24 @@ class Collated:
             return _more("pads further than to the longest sample, or with more than one value", seen)
         return _more("changes the values of a sample by its batch (it augments, masks or normalises)", seen)
 
-    def _together(self, items: dict[int, Any], group: Sequence[int]) -> Any:
-        """(inputs, target) of several samples, and the same a second time."""
+    def _together(self, items: dict[int, Any], alone: dict[int, Any], group: Sequence[int]) -> Any:
+        """(inputs, target) of several samples, made twice, with the tensors that each of them has alone.
+
+        Raises:
+            DataError: If the two differ, or a tensor is there for several samples only, or for one only.
+        """
         before = generator_states()
         found = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
         again = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
         pairs = zip(batches.leaves(found).values(), batches.leaves(again).values(), strict=True)
-        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs) or _has_drawn(before):
+        if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs) or drawn_generator(before):
             raise _more("is random", "two different batches of the same samples, or a generator that advanced")
+        names = [", ".join(batches.leaves(own)) for own in (found, alone[group[0]])]
+        if names[0] != names[1]:
+            raise _more(
+                "gives other tensors for several samples than for one",
+                f"{names[0]} for several samples; {names[1]} for one",
+            )
         return found
 
     def _alone(self, item: Any, index: int) -> Any:
@@ -210,11 +223,6 @@ def _sides(row: Tensor, own: Tensor) -> dict[bool, Number]:
         if torch.equal(own_part(row, own.shape, is_left=is_left), own) and len(padded.unique()) == 1:
             found[is_left] = padded[0].item()
     return found
-
-
-def _has_drawn(before: Any) -> bool:
-    now = generator_states()
-    return before[0] != now[0] or not torch.equal(before[2], now[2])
 
 
 def _more(does: str, received: str) -> DataError:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from frostline.caching.dataset_state import DatasetState, HeldGenerators
@@ -13,11 +12,8 @@ from frostline.caching.keys import item_key
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
-from frostline.core.restore import GeneratorStates, generator_states, set_generator_states
+from frostline.core.restore import drawn_generator, generator_states, set_generator_states
 from frostline.core.timing import Stopwatch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Item = tuple[Any, Any]
 _COMPARED = 8  # views of a sample
@@ -176,7 +172,7 @@ class Watched(Dataset[Any]):
         held.note()
         with self.watch.lap(1):
             item = batches.read(self.dataset, index)
-        drawn = _drawn(before, generator_states())
+        drawn = drawn_generator(before)
         if drawn:
             set_generator_states(before)
             raise self.random(index, f"the {drawn} generator advanced while the item was read")
@@ -191,17 +187,6 @@ class Watched(Dataset[Any]):
         if self._held is None or (self._is_read and not self._is_settled):
             self._held, self._is_settled = HeldGenerators(self.dataset), self._is_read
         return self._held
-
-
-def _drawn(before: GeneratorStates, after: GeneratorStates) -> str | None:
-    if before[0] != after[0]:
-        return "python"
-    numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, after)]
-    if numpy[0] != numpy[1]:
-        return "numpy"
-    if not torch.equal(before[2], after[2]) or not all(map(torch.equal, before[3], after[3])):
-        return "torch"
-    return None
 
 
 def _part(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> str:

@@ -104,7 +104,7 @@ class Filling:
 
         Args:
             plan: Of this filling.
-            advance: `advance(n)` is told how many samples are done.
+            advance: Called with the number of samples that are done since the last call.
             is_fresh: The frozen part was recorded just now, so that it need not be recorded again before it is run.
         """
         if not is_fresh:
@@ -256,7 +256,7 @@ class Filling:
         self._check_found(rows.find(keys))
         gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding)
         if self.padding is not None:
-            self.opened.notes.append(gatherer.told_sizes())
+            self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,

@@ -100,7 +100,7 @@ class Computer:
         try:
             return self._extract(batch)
         except (IndexError, RuntimeError) as error:
-            if self.padding is None:
+            if self.padding is None or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise DataError(
                 what="The frozen part fails on samples of this size.",

@@ -153,7 +153,7 @@ class Gatherer:
         span = self._span(tensor.name)
         return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
 
-    def told_sizes(self) -> str:
+    def sizes_text(self) -> str:
         """The sizes of the stored rows, for people."""
         varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
         if not varying:
@@ -187,8 +187,8 @@ class Span:
     """The rows of one name in all shards as one tensor, so that one call gathers a batch from any number of them.
 
     The tensor spans the addresses from the first mapped shard to the last. Its row i begins i values behind the first:
-    most rows overlap others, or lie where nothing is mapped; only those that begin where a stored row does are ever
-    asked for. Rows that do not begin on a multiple of their values, and wide ones, are gathered as words.
+    most rows overlap others, or lie where nothing is mapped; only those that begin where a stored row does are
+    gathered. Rows that do not begin on a multiple of their values, and wide ones, are gathered as words.
 
     Args:
         name: Of the rows.

@@ -141,7 +141,7 @@ class Opened:
             verb = "was set aside" if is_moved else "is left out"
             self._note([f"shard {name[:12]} {verb}: {received}; its rows are computed anew"])
         gone = tuple((name, ()) for name in damaged if self._is_gone(name))
-        with suppress(CacheError):  # a disk that is full or read-only: told again next time
+        with suppress(CacheError):  # a disk that is full or read-only: the next opening tries again
             if gone:
                 write_manifest(self.manifests, Manifest(replaced=gone))
         self.manifest = without_shards(self.manifest, damaged)

@@ -88,7 +88,7 @@ class RaggedSpan:
         self._value, self._is_left = value, is_left
         shapes = [tensors[shapes_name(name)] for tensors in mapped]
         starts = [_places(own)[0] for own in shapes]
-        first = torch.cumsum(torch.tensor([0, *(len(own) for own in shapes[:-1])]), 0)
+        first = torch.cumsum(torch.tensor([0, *(len(own) for own in shapes[:-1])], device="cpu"), 0)
         at = first[shard] + row
         self._shard = shard.tolist()
         self.shapes_N = torch.cat(shapes).index_select(0, at).long()

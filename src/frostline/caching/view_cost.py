@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core import io
-from frostline.core.errors import CacheError, FrostlineError
+from frostline.core.errors import FOREIGN, CacheError, FrostlineError
 from frostline.core.io import disk_errors
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def measured_cost(part: FrozenPart, dataset: Any, keep: frozenset[str], batch_si
         started = time.perf_counter()
         part.extract(batch)
         row_s = (read_s + time.perf_counter() - started) / len(chosen)
-    except FrostlineError:
+    except (FrostlineError, *FOREIGN):  # the error of the random dataset is shown all the same
         return None
     return ViewCost(len(dataset), NUM_VIEWS, row_s, bytes_of_row(part))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
@@ -21,7 +21,7 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count
 from frostline.core.errors import DataError
 from frostline.core.generators import kept_state, seed_generator
-from frostline.core.restore import kept_generators, seed_generators
+from frostline.core.restore import drawn_generator, generator_states, kept_generators, seed_generators
 from frostline.core.stages import Stages, stages_of
 
 _SEEDS = 2**63  # generators of torch take no larger ones
@@ -50,7 +50,7 @@ class Views:
         self._held: HeldGenerators | None = None
         self._process = 0  # where the generators were found
         stages = stages_of(dataset)
-        self._items = dataset if stages is None else _Staged(stages)
+        self._items = dataset if stages is None else _Staged(stages, self._generators)
         if hasattr(dataset, "sample_key"):
             self.sample_key = self._sample_key
             self.fingerprint = self._fingerprint()
@@ -129,10 +129,13 @@ class Views:
 
 
 class _Staged:
-    """The items of a dataset in two stages; the first is done once for reads of one sample in a row."""
+    """The items of a dataset in two stages; the first is done once for reads of one sample in a row.
 
-    def __init__(self, stages: Stages) -> None:
-        self._stages = stages
+    A source that draws random numbers is made anew for every view: it belongs to the view.
+    """
+
+    def __init__(self, stages: Stages, held: Callable[[], HeldGenerators]) -> None:
+        self._stages, self._held = stages, held
         self._last: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,9 +143,13 @@ class _Staged:
 
     def __getitem__(self, index: int) -> Any:
         source, from_source = self._stages
-        if self._last is None or self._last[0] != index:
-            self._last = index, source(index)
-        return from_source(copy.deepcopy(self._last[1]), index)
+        if self._last is not None and self._last[0] == index:
+            return from_source(copy.deepcopy(self._last[1]), index)
+        held, before = self._held(), generator_states()
+        held.note()
+        found = source(index)
+        self._last = None if drawn_generator(before) or held.drawn() else (index, copy.deepcopy(found))
+        return from_source(found, index)
 
 
 def viewed(dataset: Any, call: str, views: int | None) -> Any:

@@ -1,4 +1,4 @@
-"""Samples that wait for their frozen pass: a batch is full, or its samples would have to wait too long."""
+"""Samples that wait for their frozen pass until a batch is full, or too many samples wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from frostline.core.padding import size_of
 
-# Of samples that differ in size, so many batches wait in memory; then the longest-waiting group goes, full or not.
+# Of samples that differ in size, so many batches wait in memory; then the largest group is computed, full or not.
 _MOST_BATCHES = 32
 
 

@@ -1,4 +1,4 @@
-"""Public doors: what a caller's own model, loss, optimizer or data raise inside a call is told in four parts."""
+"""Public doors: an error that a caller's own model, loss, optimizer or data raise inside a call gets four parts."""
 
 from __future__ import annotations
 

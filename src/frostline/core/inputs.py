@@ -201,7 +201,7 @@ def check_map_style(dataset: Any) -> None:
 
 
 def read(dataset: Any, index: int) -> Any:
-    """`dataset[index]`; what it raises is told with the place.
+    """`dataset[index]`; an error of the dataset becomes one that names the index.
 
     Raises:
         DataError: If the item cannot be read.

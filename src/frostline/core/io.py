@@ -225,7 +225,7 @@ def lock(descriptor: int, *, is_exclusive: bool, is_waiting: bool = False) -> bo
         False if somebody holds it.
 
     Raises:
-        OSError: If this disk knows no locks: then nothing is known of who holds it.
+        OSError: If this disk has no locks: then it cannot be found out whether the lock is held.
     """
     import fcntl  # not on every system; where it is missing, so is everything that is opened here
 

@@ -38,7 +38,7 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
     """Inside, an error of the model over the dtype or the axes of these inputs becomes one that names the remedy.
 
     Args:
-        model: Its weights have one floating dtype, or nothing is told.
+        model: Where its weights have several floating dtypes, the error stays as it is.
         inputs: What it was called with.
     """
     try:

@@ -31,7 +31,7 @@ def grouped_by_length(
     if shuffle:
         generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch + 1) % 2**63)
         full = batches if len(batches[-1]) == batch_size else batches[:-1]  # a batch that is not full stays the last
-        full = [full[at] for at in torch.randperm(len(full), generator=generator).tolist()]
+        full = [full[at] for at in torch.randperm(len(full), generator=generator, device="cpu").tolist()]
         batches = [*full, *batches[len(full) :]]
     return torch.cat(batches)
 

@@ -28,6 +28,19 @@ def generator_states() -> GeneratorStates:
     return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda
 
 
+def drawn_generator(before: GeneratorStates) -> str | None:
+    """The library whose global generator is not in this state any more: python, numpy or torch; None without one."""
+    now = generator_states()
+    if before[0] != now[0]:
+        return "python"
+    numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, now)]
+    if numpy[0] != numpy[1]:
+        return "numpy"
+    if not torch.equal(before[2], now[2]) or not all(map(torch.equal, before[3], now[3])):
+        return "torch"
+    return None
+
+
 def set_generator_states(states: GeneratorStates) -> None:
     """Put the global generators back to `states`."""
     python, numpy, cpu, cuda = states

@@ -100,7 +100,7 @@ def ranking_text(ranking: ModelRanking) -> str:
     rows = [
         (one.name, f"{one.score:.3f}", f"{one.low:.3f} to {one.high:.3f}", one.line or "(inputs)",
          f"{one.behind[0]:.3f} ({one.behind[1]:.3f} to {one.behind[2]:.3f})" if at else "",
-         "cannot be told apart" if at and one.is_tied else "")
+         "cannot be separated" if at and one.is_tied else "")
         for at, one in enumerate(ranking.table)
     ]  # fmt: skip
     header = ("model", ranking.metric, "95% interval", "best line", "behind the first", "")

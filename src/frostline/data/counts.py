@@ -11,7 +11,7 @@ from frostline.data.labels import labels_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LISTED = 12  # classes that are told one by one; of more, the fewest and the most samples
+_LISTED = 12  # classes that are listed one by one; of more, the fewest and the most samples
 _NAMED = 5  # classes without samples
 
 

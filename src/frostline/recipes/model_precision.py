@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.caching import FollowsLengths
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor, nn
 
+    from frostline.core.records import FrontierTensor
     from frostline.selection import Taps
     from frostline.splitting import Split
 
@@ -26,8 +30,22 @@ class InPrecision:
 
     def __init__(self, part: Split | Taps, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
-        self.recipe, self.frontier, self.is_steered = part.recipe, part.frontier, part.is_steered
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
+
+    @property
+    def recipe(self) -> Mapping[str, str]:
+        """As of the part itself, which is another one when it follows lengths."""
+        return self._part.recipe
+
+    @property
+    def frontier(self) -> tuple[FrontierTensor, ...]:
+        """As of the part itself."""
+        return self._part.frontier
+
+    @property
+    def is_steered(self) -> bool:
+        """As of the part itself."""
+        return self._part.is_steered
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself."""
@@ -36,3 +54,20 @@ class InPrecision:
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """As the part itself."""
         self._part.prove(in_dtype(inputs, self._dtype), features)
+
+    def follow_lengths(self, shorter: Any, longer: Any) -> None:
+        """As the part itself."""
+        assert isinstance(self._part, FollowsLengths)
+        self._part.follow_lengths(in_dtype(shorter, self._dtype), in_dtype(longer, self._dtype))
+
+    def prove_padded(
+        self,
+        inputs: Any,
+        features: tuple[Tensor, ...],
+        sizes: Mapping[str, Sequence[tuple[int, ...]]],
+        *,
+        is_left: bool,
+    ) -> None:
+        """As the part itself."""
+        assert isinstance(self._part, FollowsLengths)
+        self._part.prove_padded(in_dtype(inputs, self._dtype), features, sizes, is_left=is_left)

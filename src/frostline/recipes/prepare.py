@@ -199,7 +199,8 @@ def _uncached(setup: TrainingSetup) -> Ready:
     around = ExitStack()
     with setup.fabric.autocast():
         first, shown = _shown(setup)
-        few = batches.rows(first, slice(0, FEW))
+        # a batch is padded to its own longest sample, and its targets with it
+        few = batches.rows(first, slice(0, FEW)) if setup.collate_fn is None else setup.few_inputs()
         with told_mismatch(setup.model, first):
             output = first_outputs(setup.model, few)
         setup.first.check_output(output, batches.batch_size(few), setup.plain, setup.plain_val)
@@ -258,7 +259,8 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         more = partial(setup.first.inputs, plain, max(size, SHOWN)) if setup.example is None else None
         made = remembered_split(setup.model, shown, proofs, more)
     real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
-    samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)  # the split becomes one of every length
+    part = _in_precision(made, setup.model)
+    samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)  # the split becomes one of every length
     modes = ("train",) if setup.val is None else ("train", "eval")
     frozen_s = verify_once(made, real, modes=modes, memory=proofs)
     readers = setup.first.readers()
@@ -267,7 +269,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         made.check_loss(reader, real, targets, training=is_loss)
     if padding is not None:
         check_padded_loss(setup.model, made, samples, padding, setup.loss)
-    features = made.example_features
+    features = made.example_features if padding is None else made.extract(setup.few_inputs())
     setup.first.check_output(first_outputs(made.head, features), _num_rows(features, made), plain, setup.plain_val)
     return made, real, read_s + frozen_s
 
@@ -277,13 +279,12 @@ def _filled(
     num_epochs: int, row_s: float, earlier: StoredLine | None,
 ) -> StoredLine:  # fmt: skip
     """The features of all datasets; before the training data is run, a warning is printed if a cache saves no time."""
-    dtype = precision_of(setup.model)
-    part = made if dtype is None else InPrecision(made, dtype)
+    part = _in_precision(made, setup.model)
     frozen = frozenset(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
     is_climbing = earlier is not None and earlier.frozen < frozen  # rows cost the layers between two lines, no item
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
-        samples, padding = of_any_length(made, plain.dataset, setup.collate_fn)
+        samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
         lower = earlier if padding is None else None  # rows of differing length are computed from their items
         warns = setup.progress and plain is setup.plain and not is_climbing
         with nullcontext() if plain is setup.plain else steady_validation():
@@ -293,6 +294,12 @@ def _filled(
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None,
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
+
+
+def _in_precision(part: Split, model: nn.Module) -> Split | InPrecision:
+    """The split of a model, which takes the inputs of the dataset as they are."""
+    dtype = precision_of(model)
+    return part if dtype is None else InPrecision(part, dtype)
 
 
 def _num_rows(features: tuple[Tensor, ...], part: Split) -> int:

@@ -51,7 +51,7 @@ def rank_models(
         progress: Show progress bars on standard error.
 
     Returns:
-        The models in order, with 95% intervals; `best` is None where the first two cannot be told apart.
+        The models in order, with 95% intervals; `best` is None where the first two cannot be separated.
 
     Raises:
         DataError: As `choose_depth`, and for fewer than two models.
@@ -120,7 +120,7 @@ def _advice(table: Sequence[RankedModel], tied: Sequence[str]) -> str:
     start = f"{first.name} ({first.score:.3f}, {first.low:.3f} to {first.high:.3f}, at {first.line!r})"
     if tied:
         return (
-            f"{start} scores best, but cannot be told apart from {', '.join(tied)} by these samples: the 95% interval "
+            f"{start} scores best, but cannot be separated from {', '.join(tied)} by these samples: the 95% interval "
             f"of the difference holds 0. Take the cheapest of them, or pass more samples."
         )
     second = table[1]

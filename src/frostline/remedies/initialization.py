@@ -56,7 +56,7 @@ def initialize(
             and for none. Or `he`, `glorot`, `lecun`, `orthogonal`. The gain goes by the activation, too.
         layers: Names or globs; a name stands for what is inside. Frozen layers are only drawn when named themselves.
         batch: One batch, to find the activations by running the model; None goes by the order of registration, which
-            knows no functions.
+            leaves out activations that are functions.
         optimizer: Forgets its state of the weights that were drawn.
         include_pretrained: With `layers=None`: all trainable layers, whatever they have learnt.
         seed: Of a generator of its own; the global ones are left alone.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from frostline.splitting.proof.verification import Verification
 
 
+Following = tuple[int, tuple[tuple[str, int], ...]]  # (axis of an output, (name of an input, axis of its samples) ...)
 _LEAST_GRADIENT = 0.01  # of the largest: the bias of keys in attention has a gradient of zero, but for rounding
 
 
@@ -35,11 +36,11 @@ class LengthCandidate(Candidate):
     """A candidate that takes batches of any length.
 
     Attributes:
-        following: For each output that varies with the length: its axes, and the input and axis that each follows.
+        following: For each output that varies with the length: its axes, and inputs with the axes that each may follow.
         left_out: Outputs that frozen layers alone make: keys and values that a model keeps for generation.
     """
 
-    following: Mapping[str, tuple[tuple[int, str, int], ...]]
+    following: Mapping[str, tuple[Following, ...]]
     left_out: frozenset[str] = frozenset()
 
     def reference(self, inputs: Any) -> Any:
@@ -96,10 +97,14 @@ class LengthCandidate(Candidate):
         self, output: Tensor, path: str, sizes: Mapping[str, Sequence[tuple[int, ...]]], is_left: bool
     ) -> Tensor:
         """The output with zeros at padded places."""
-        for axis, name, of_input in self.following.get(path, ()):
-            own_B = torch.tensor([shape[of_input] for shape in sizes[name]], device=output.device)
-            if axis >= output.dim() or len(own_B) != len(output):
+        for axis, inputs in self.following.get(path, ()):
+            if axis >= output.dim():
                 continue
+            lengths = [[shape[of_input] for shape in sizes[name]] for name, of_input in inputs]
+            lengths = [own for own in lengths if max(own) == output.shape[axis] and len(own) == len(output)]
+            if not lengths:
+                continue
+            own_B = torch.tensor(lengths, device=output.device).amin(0)
             places = torch.arange(output.shape[axis], device=output.device)
             places = places.flip(0) if is_left else places
             is_own = (places[None] < own_B[:, None]).view(
@@ -151,8 +156,11 @@ def length_candidate(model: nn.Module, shorter: Any, longer: Any) -> tuple[Lengt
     return candidate, candidate.explained(figures)
 
 
-def _following(candidate: LengthCandidate, shorter: Any, longer: Any) -> dict[str, tuple[tuple[int, str, int], ...]]:
-    """Which input's axis each varying axis of an output has the size of, at both lengths."""
+def _following(candidate: LengthCandidate, shorter: Any, longer: Any) -> dict[str, tuple[Following, ...]]:
+    """The axes of inputs that each varying axis of an output has the size of, at both lengths.
+
+    All inputs have one length in the recordings, so that several may fit: the padded sizes of a batch choose.
+    """
     model, shapes = candidate.model, list[dict[str, tuple[int, ...]]]()
     for batch in (shorter, longer):
         with (
@@ -166,15 +174,15 @@ def _following(candidate: LengthCandidate, shorter: Any, longer: Any) -> dict[st
             outputs = _by_path(candidate.reference(batch))
         shapes.append({path: tuple(own.shape) for path, own in outputs.items()})
     of_inputs = [{name: tuple(own.shape) for name, own in batches.leaves(batch).items()} for batch in (shorter, longer)]
-    axes = {
-        (a, b): (name, axis - 1)
-        for name in reversed(of_inputs[0])
-        for axis, (a, b) in enumerate(zip(of_inputs[0][name], of_inputs[1][name], strict=True)) if a != b
-    }  # fmt: skip
-    found: dict[str, tuple[tuple[int, str, int], ...]] = {}
+    axes: dict[tuple[int, int], list[tuple[str, int]]] = {}
+    for name, sizes in of_inputs[0].items():
+        for axis, pair in enumerate(zip(sizes, of_inputs[1][name], strict=True)):
+            if pair[0] != pair[1]:
+                axes.setdefault(pair, []).append((name, axis - 1))
+    found: dict[str, tuple[Following, ...]] = {}
     for path, own in shapes[0].items():
         other = shapes[1].get(path, ())
         if len(own) == len(other):
             pairs = enumerate(zip(own, other, strict=True))
-            found[path] = tuple((at, *axes[pair]) for at, pair in pairs if at and pair[0] != pair[1] and pair in axes)
+            found[path] = tuple((at, tuple(axes[pair])) for at, pair in pairs if at and pair in axes)
     return found

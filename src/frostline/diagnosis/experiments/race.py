@@ -95,7 +95,7 @@ class Race:
         for mark in self.schedule.marks:
             self.untreated.bring(mark)
             if self.seen.certain_cause is not None:
-                return None  # a line of the loop, the data or the model is wrong: no treatment mends that
+                return None  # a line of the loop, the data or the model is wrong: no treatment corrects that
             winner = self._bring_all(mark) or self._enter(mark)
             if winner is not None:
                 return winner

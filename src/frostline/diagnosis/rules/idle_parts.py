@@ -91,9 +91,9 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     by_reason: dict[str, list[str]] = {}
     for name, why in idle or [(name, UNHELD) for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
-    told = "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
+    listing = "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
     steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
-    why = f"these trainable parameters have not moved{f' in {steps} steps' if steps else ''}: {told}."
+    why = f"these trainable parameters have not moved{f' in {steps} steps' if steps else ''}: {listing}."
     (layer, *others) = [name for names in by_reason.values() for name in names]
     layer = None if others else layer
     if one_value and NO_SLOPE in by_reason:

@@ -26,5 +26,5 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_judged("names of layers were not compared (run `checkup`)."),)
     if not evidence.shared:
         return (ABOUT.passed("no layer and no parameter has several names."),)
-    told = "; ".join(f"{listed(names)} are the same {what}" for names, what in evidence.shared[:_MOST])
-    return (ABOUT.tip(f"{told}.", float(len(evidence.shared)), 0.0),)
+    listing = "; ".join(f"{listed(names)} are the same {what}" for names, what in evidence.shared[:_MOST])
+    return (ABOUT.tip(f"{listing}.", float(len(evidence.shared)), 0.0),)

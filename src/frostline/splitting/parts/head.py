@@ -87,7 +87,7 @@ class Head(nn.Module):
         return self._binding.model
 
     def adopt(self, other: Head) -> None:
-        """Become another head of the same model, which holds for more batches; who has this one keeps it."""
+        """Become another head of the same model, which holds for more batches; references to this one stay valid."""
         own = dict(vars(other))
         vars(self).clear()
         vars(self).update(own)

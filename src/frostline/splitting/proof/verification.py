@@ -166,8 +166,8 @@ class _Proof:
                 self._run(self.model, mode, lambda: self.reference(self.between), is_learning)
             set_generator_states(states)
             found = self._run(self.head, mode, lambda: self.head.recorded(*features), is_learning)
-            told = mode if is_learning else "eval (without gradients)"
-            differences += compare_outcomes(expected, found, told, self.least_gradient)
+            named = mode if is_learning else "eval (without gradients)"
+            differences += compare_outcomes(expected, found, named, self.least_gradient)
         return differences
 
     def _run(self, module: nn.Module, mode: str, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
