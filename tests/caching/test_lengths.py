@@ -193,6 +193,11 @@ def test_batchnorm_before_a_padded_convolution_is_refused(tmp_path):
         fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad_sound, progress=False)
 
 
+def test_a_frozen_part_that_cannot_follow_lengths_is_refused(tmp_path):
+    with pytest.raises(fl.DataError, match="This frozen part takes samples of one length only"):
+        fl.FeatureCache(tmp_path).fill(Part(), sentences(8), collate_fn=pad)
+
+
 class Patches(nn.Module):
     """Pieces of 4 x 4 of an image, and a mean over the pieces that lie in it."""
 

@@ -175,6 +175,8 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
     )
 
 
+AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
+
 DOORS: list[Door] = [
     door(
         "fit",
@@ -210,6 +212,8 @@ DOORS: list[Door] = [
             "thaw_factor": LR_OR_NONE,
             "thaw_warmup": LR_OR_NONE,
             "keep_statistics": FLAG,
+            "views": PATIENCE,
+            "augment": AUGMENT,
             "json": FLAG,
         },
         5,

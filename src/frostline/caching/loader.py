@@ -92,7 +92,8 @@ class CachedLoader:
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
                 if self._mix is not None:
-                    yield self._mixed(*moved((next(rows), next(parts)), place), epoch, number)
+                    features, target = moved((next(rows), next(parts)), place)
+                    yield self._mixed(features, target, epoch, number)
                     continue
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)

@@ -42,7 +42,7 @@ from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import TrainingSetup, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.viewed_data import check_collate, viewed_data, without_views
+from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Progress,
     Settings,
@@ -182,8 +182,7 @@ def fit(
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    check_collate(collate_fn, train, views)
-    shown = viewed_data(train, views, epochs)
+    shown = viewed_data(train, views, epochs, collate_fn)
     val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
     _tell_data(shown, val, again, is_told=progress)
     import_fabric()

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-def viewed_data(train: Any, views: int | None, epochs: int) -> Any:
+def viewed_data(train: Any, views: int | None, epochs: int, collate_fn: Any = None) -> Any:
     """The training data as `fit` reads it: so many views of each sample, and no more than there are epochs.
 
     Args:
         train: A dataset, or cached features.
         views: As `fit` takes them; None leaves the data as they are.
+        collate_fn: As `fit` takes it; it is checked.
         epochs: Of the run. Each gives one view, so that further views would be stored for nothing.
 
     Raises:
         DataError: If the number is no number of views, or the data are features already.
     """
+    check_collate(collate_fn, train, views)
     if views is None:
         return train
     views = as_count("fit", "views", views)

@@ -5,7 +5,7 @@ Legend: B batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,8 +86,9 @@ class LengthCandidate(Candidate):
         def own_places(outputs: Any) -> Any:
             return {path[1:]: self._masked(own, path, sizes, is_left) for path, own in _by_path(outputs).items()}
 
+        head = cast("Head", _Masked(self.head, own_places))
         return verify_head(
-            self.model, _Masked(self.head, own_places), features, lambda given: own_places(self.reference(given)),
+            self.model, head, features, lambda given: own_places(self.reference(given)),
             inputs, ("train", "eval"), self.plan.moved, between=self.plan.between, least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
 

@@ -113,7 +113,9 @@ def record_lengths(model: nn.Module, shorter: Any, longer: Any) -> tuple[Plan, H
         places: list[Any] = [_place(place, order, axes, stored, needed, pair) for place in answer.places]
         return replace(answer, places=tuple(places))
 
-    forward = OwnForward(model, placed(own.inputs), {f: placed(answer) for f, answer in own.answers.items()}, stored)
+    forward = OwnForward(
+        model, placed(own.inputs), {f: placed(answer) for f, answer in own.answers.items()}, stored, True
+    )
     made = [replayed_recording(model, plan.frost_line, forward, training=training) for training in (False, True)]
     for recording in made:
         recording.sources = dict(enumerate(plan.sources))
