@@ -295,3 +295,13 @@ def test_samples_of_differing_length_are_told_of_the_collate_function(tmp_path):
     with pytest.raises(fl.DataError, match="do not fit together") as caught:
         fl.fit(made(), [({"ids": ids, "mask": ids > 0}, label) for ids, label in sentences()], cache=tmp_path, epochs=1)
     assert "collate_fn=" in caught.value.do
+
+
+def test_a_size_that_no_collated_sample_showed_is_refused(tmp_path):
+    data = [(torch.arange(1, 5), 0)] * 130
+    data[78] = (torch.arange(1, 8), 1)  # of 130 samples, 64 are looked at, and not this one
+    model = made()
+    split, cache = split_of(model, sentences()), fl.FeatureCache(tmp_path)
+    cache.fill(split, sentences(), collate_fn=pad, progress=False)
+    with pytest.raises(fl.DataError, match="their padding is unknown"):
+        cache.fill(split, data, collate_fn=pad, progress=False)
