@@ -301,3 +301,30 @@ def test_a_recurrent_layer_is_told_the_sizes_of_the_samples(tmp_path, line):
         run = fl.fit(model, sentences(), collate_fn=told, cache=cache, epochs=2, batch_size=7, monitor=False)
         results.append([epoch.train_loss for epoch in run.history])
     assert results[0] == pytest.approx(results[1], abs=1e-6)
+
+
+def test_features_are_padded_under_autocast_too(tmp_path):
+    results = []
+    for cache in (tmp_path, False):
+        run = fl.fit(
+            made(), sentences(), collate_fn=pad, cache=cache, epochs=2, batch_size=7, monitor=False,
+            precision="bf16-mixed",
+        )  # fmt: skip
+        results.append([epoch.train_loss for epoch in run.history])
+    assert results[0] == pytest.approx(results[1], rel=1e-2)
+
+
+def test_samples_of_differing_length_are_told_of_the_collate_function(tmp_path):
+    with pytest.raises(fl.DataError, match="do not fit together") as caught:
+        fl.fit(made(), [({"ids": ids, "mask": ids > 0}, label) for ids, label in sentences()], cache=tmp_path, epochs=1)
+    assert "collate_fn=" in caught.value.do
+
+
+def test_a_size_that_no_collated_sample_showed_is_refused(tmp_path):
+    data = [(torch.arange(1, 5), 0)] * 130
+    data[78] = (torch.arange(1, 8), 1)  # of 130 samples, 64 are looked at, and not this one
+    model = made()
+    split, cache = split_of(model, sentences()), fl.FeatureCache(tmp_path)
+    cache.fill(split, sentences(), collate_fn=pad, progress=False)
+    with pytest.raises(fl.DataError, match="their padding is unknown"):
+        cache.fill(split, data, collate_fn=pad, progress=False)

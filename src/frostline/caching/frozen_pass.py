@@ -16,7 +16,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
 from frostline.core.padding import groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
-from frostline.core.tolerances import batch_tolerance, relative_difference
+from frostline.core.tolerances import autocast_dtypes, batch_tolerance, relative_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,8 +172,14 @@ class Computer:
                 )
 
     def tolerance_of(self, tensor: Tensor) -> float:
-        """What two batch shapes may differ by in this dtype, where the frozen part runs."""
-        return batch_tolerance(tensor.dtype, is_on_gpu=self.device is not None and self.device.type == "cuda")
+        """What two batch shapes may differ by in this dtype, where the frozen part runs.
+
+        Beside a longer sample, sums are taken in another order, and what autocast rounds differs.
+        """
+        is_rounded = self.padding is not None and tensor.is_floating_point()
+        kinds = [tensor.dtype, *(autocast_dtypes() if is_rounded else [])]
+        is_on_gpu = self.device is not None and self.device.type == "cuda"
+        return max(batch_tolerance(kind, is_on_gpu=is_on_gpu) for kind in kinds)
 
 
 def _is_usable(tensor: Tensor) -> Tensor:

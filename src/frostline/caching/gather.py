@@ -19,7 +19,7 @@ from frostline.caching.buffers import fresh, is_worth_lending
 from frostline.caching.ragged import RaggedSpan
 from frostline.caching.shards import KEYS, Tensors
 from frostline.core import inputs as batches
-from frostline.core.errors import CacheError
+from frostline.core.errors import CacheError, DataError
 from frostline.core.padding import Padding
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ class Gatherer:
         varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
         if not varying:
             return "all rows have one size"
+        for name in varying:
+            _check_padding_known(name, self.ragged(name).shapes_N, self.padding or Padding({}))
         shapes_N = self.ragged(varying[-1]).shapes_N
         least, most = (tuple(own.tolist()) for own in (shapes_N.amin(0), shapes_N.amax(0)))
         share = float(shapes_N.prod(1).double().mean()) / max(1, int(shapes_N.amax(0).prod()))
@@ -230,3 +232,15 @@ class Span:
 def moved(values: Any, device: torch.device | None) -> Any:
     """The batch on the device of the head; where it is already there, as it is."""
     return values if device is None or device.type == "cpu" else batches.move(values, device)
+
+
+def _check_padding_known(name: str, shapes_N: Tensor, padding: Padding) -> None:
+    """Of a dataset some samples are looked at: of what has one size in them nobody knows how it is padded."""
+    own = name.removeprefix("input.")
+    is_known = own in padding.inputs if name != own else padding.is_varying
+    if not is_known and not bool((shapes_N == shapes_N[:1]).all()):
+        raise DataError(
+            what="Few samples differ in size, and none of those that were collated together: their padding is unknown.",
+            where=f"fill(collate_fn=...), {own}", received=f"rows of {len(shapes_N.unique(dim=0))} sizes",
+            do="pad these samples to one size in the dataset, or train with frostline.fit(..., cache=False).",
+        )  # fmt: skip

@@ -295,7 +295,8 @@ def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
         what="The samples of a batch do not fit together.",
         where=f"dataset[{indices[odd]}]",
         received=f"{describe(items[odd])}; dataset[{indices[0]}] is {describe(items[0])}",
-        do="make every item the same shape and type (resize, crop or pad in the dataset's transform).",
+        do="make every item the same shape and type (resize, crop or pad in the dataset's transform); samples of "
+        "differing length are padded by collate_fn=, as fit and fill take it.",
     ) from reason
 
 

@@ -23,6 +23,11 @@ def batch_tolerance(dtype: torch.dtype, *, is_on_gpu: bool) -> float:
     return _BY_DTYPE.get(torch.float16 if is_on_gpu and dtype == torch.float32 else dtype, 0.0)
 
 
+def autocast_dtypes() -> list[torch.dtype]:
+    """What autocast computes in now; empty without it."""
+    return [torch.get_autocast_dtype(kind) for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+
+
 def relative_difference(one: Tensor, other: Tensor) -> float:
     """The largest difference of two tensors, relative to the largest finite value of the second.
 

@@ -49,7 +49,7 @@ def test_outcomes_may_differ_by_what_kernels_do(theirs, ours, difference):
 def test_outcomes_that_differ_by_more_are_refused(theirs, ours, received):
     one = torch.ones(1)
     for expected, found, where in (
-        (outcome(theirs), outcome(ours), "output , in eval mode"),
+        (outcome(theirs), outcome(ours), "output, in eval mode"),
         (outcome(one, theirs), outcome(one, ours), "gradient w, in eval mode"),
     ):
         with pytest.raises(fl.SplitError, match="does not equal the model") as error:
@@ -127,17 +127,17 @@ def verified(model, run, *, moved=frozenset(), modes=("train", "eval"), **option
 
 
 WRONG = {
-    "weights of before": (lambda h, m, low: F.linear(low, h.weight, m.high.bias) + m.shift, "output , in train"),
+    "weights of before": (lambda h, m, low: F.linear(low, h.weight, m.high.bias) + m.shift, "output, in train"),
     "twice the gradient": (lambda h, m, low: right(h, m, low) * 2 - right(h, m, low).detach(), "gradient high.weight"),
     "no gradient of one weight": (lambda h, m, low: F.linear(low, m.high.weight.detach(), m.high.bias) + m.shift,
                                   "gradient high.weight"),
-    "another output in training": (lambda h, m, low: right(h, m, low) + int(h.training), "output , in train mode"),
-    "another output in evaluation": (lambda h, m, low: right(h, m, low) + int(not h.training), "output , in eval mode"),
+    "another output in training": (lambda h, m, low: right(h, m, low) + int(h.training), "output, in train mode"),
+    "another output in evaluation": (lambda h, m, low: right(h, m, low) + int(not h.training), "output, in eval mode"),
     "another output without gradients": (lambda h, m, low: right(h, m, low) + int(not torch.is_grad_enabled()),
                                          "in eval (without gradients) mode"),
     "another buffer": (lambda h, m, low: (right(h, m, low), m.seen.add_(1))[0], "buffer seen"),
-    "noise": (lambda h, m, low: right(h, m, low) + 1e-2 * torch.rand(()), "output , in train"),
-    "rows in another order": (lambda h, m, low: right(h, m, low).flip(0), "output , in train"),
+    "noise": (lambda h, m, low: right(h, m, low) + 1e-2 * torch.rand(()), "output, in train"),
+    "rows in another order": (lambda h, m, low: right(h, m, low).flip(0), "output, in train"),
 }  # fmt: skip
 
 

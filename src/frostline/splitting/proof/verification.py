@@ -27,6 +27,7 @@ from frostline.core.restore import (
     plain_kernels,
     set_generator_states,
 )
+from frostline.core.tolerances import autocast_dtypes
 from frostline.splitting.calls.containers import tensor_paths
 
 if TYPE_CHECKING:
@@ -263,6 +264,9 @@ def _noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 def _compare(expected: Outcome, found: Outcome, mode: str, least_gradient: float) -> list[float]:
     differences: list[float] = []
+    # Features of another batch were rounded in another way: under autocast, to its precision.
+    kinds = autocast_dtypes() if least_gradient else []
+    coarsest = max((_TOLERANCES.get(kind, 0.0) for kind in kinds), default=0.0)
     gradients = [own for own in expected.gradients.values() if own is not None and own.numel() and least_gradient]
     least = least_gradient * max((float(own.abs().max()) for own in gradients), default=0.0)
     for what in ("outputs", "gradients", "buffers"):
@@ -272,12 +276,12 @@ def _compare(expected: Outcome, found: Outcome, mode: str, least_gradient: float
         for name in ours:
             named = f"{what[:-1]} {name.lstrip('.')}".rstrip()
             scale = least if what == "gradients" else 0.0
-            differences.append(_difference(ours[name], theirs[name], mode, named, scale))
+            differences.append(_difference(ours[name], theirs[name], mode, named, scale, coarsest))
     return differences
 
 
 def _difference(
-    ours: Tensor | None, theirs: Tensor | None, mode: str, what: str, least_scale: float = 0.0
+    ours: Tensor | None, theirs: Tensor | None, mode: str, what: str, least_scale: float = 0.0, coarsest: float = 0.0
 ) -> float:  # fmt: skip
     if ours is None and theirs is None:
         return 0.0
@@ -286,7 +290,7 @@ def _difference(
         raise _differ(mode, what, f"{shapes[0]} from the head, {shapes[1]} from the model")
     if ours.numel() == 0 or torch.equal(_bits(ours), _bits(theirs)):
         return 0.0
-    tolerance = _TOLERANCES.get(ours.dtype, 0.0)
+    tolerance = max(_TOLERANCES[ours.dtype], coarsest) if ours.dtype in _TOLERANCES else 0.0
     wide = torch.complex128 if ours.is_complex() else torch.float64
     a, b = ours.to(wide), theirs.to(wide)
     is_special = ~(torch.isfinite(a) & torch.isfinite(b))
