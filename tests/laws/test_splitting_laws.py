@@ -135,6 +135,10 @@ class Fuse:
 BURNT_IN: list[set[str]] = []  # the functions that were running when a bomb went off
 
 
+class BurstError(Exception):
+    """An error of no kind that a recording or a head raises by itself, so that it is the model's own."""
+
+
 class Bomb(nn.Module):
     """Lets values through until the fuse has burnt down."""
 
@@ -220,7 +224,9 @@ def test_splitting_extracting_and_verifying_leave_the_model_as_it_was(plan, seed
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 @settings(max_examples=30)
-@given(networks, st.integers(0, 99), st.integers(1, 24), st.booleans(), st.sampled_from([KeyError, KeyboardInterrupt]))
+@given(
+    networks, st.integers(0, 99), st.integers(1, 24), st.booleans(), st.sampled_from([BurstError, KeyboardInterrupt])
+)
 def test_an_error_anywhere_in_a_split_leaves_the_model_as_it_was(plan, seed, fuse, is_low, kind):
     bomb = Bomb(kind("bang"))
     model = nn.Sequential(plan.build(), nn.Linear(2, 2))
@@ -237,11 +243,11 @@ def test_an_error_anywhere_in_a_split_leaves_the_model_as_it_was(plan, seed, fus
         assert bomb.fuse[0] == 0
     except fl.SplitError as error:
         assert isinstance(error.__cause__, kind)
-        assert "KeyError: 'bang'" in error.received
+        assert "BurstError: bang" in error.received
         assert bomb.fuse[0] < 1
     else:
         # an error at the extreme samples of the proof of company says nothing of the model
-        assert bomb.fuse[0] > 0 or (kind is KeyError and "_outcome" in BURNT_IN[0])
+        assert bomb.fuse[0] > 0 or (kind is BurstError and "_outcome" in BURNT_IN[0])
     bomb.fuse[0] = -1
     assert_untouched(model, before)
 
@@ -257,10 +263,11 @@ def test_an_error_in_a_later_call_leaves_the_model_as_it_was(plan, seed, fuse, m
     split = fl.split(model, plan.inputs(4))
     before = everything(model)
     bomb.fuse[0] = 1 if method == "extract" else fuse
-    with pytest.raises(fl.DataError, match="bang") as error:
+    with pytest.raises((fl.DataError, fl.SplitError), match="bang") as error:
         for _ in range(5):
             getattr(split, method)(plan.inputs(3))
-    assert isinstance(error.value.__cause__, KeyError)
+    if isinstance(error.value, fl.DataError):  # a proof compares the errors of the model and of the head
+        assert isinstance(error.value.__cause__, KeyError)
     assert_untouched(model, before)
 
 

@@ -340,12 +340,15 @@ def test_the_confusion_matrix_is_that_of_the_best_epoch(tmp_path):
     assert sum(int(cell) for row in rows for cell in row.split(",")[1:]) == 7
 
 
-def test_a_new_run_in_a_folder_cannot_be_mistaken_for_the_old_one(tmp_path):
+def test_a_new_run_that_fails_before_a_checkpoint_leaves_the_old_one(tmp_path):
     run(linear(), epochs=2, out=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     calls = iter([1.0, math.nan])
     with pytest.raises(fl.DataError, match="not a single finite number"):
         run(linear(), out=tmp_path, loss=lambda output, target: output.sum() * next(calls))
-    assert not (tmp_path / "checkpoint.json").exists()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    assert "checkpoint.json" in before
+    assert not list(tmp_path.glob("replaced*"))
 
 
 def test_without_a_metric_the_lowest_loss_of_validation_is_best():

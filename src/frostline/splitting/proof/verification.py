@@ -208,7 +208,7 @@ def run_once(
             return error
         except FrostlineError:
             raise
-        except Exception as error:
+        except (RuntimeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:
