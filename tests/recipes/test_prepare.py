@@ -1,4 +1,3 @@
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,20 +67,6 @@ def test_looking_at_the_first_outputs_moves_no_state_that_the_model_keeps_itself
         assert model.mean is not kept
         means.append(model.mean)
     assert torch.allclose(*means, atol=1e-6)
-
-
-def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    result = fit(mlp(), freeze="2", epochs=1)
-    assert Path(result.cache.path).parent == tmp_path / "frostline"
-    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
-    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
-
-
-@pytest.mark.parametrize("kind", [str, Path, fl.FeatureCache])
-def test_a_cache_may_be_a_path_or_a_cache(tmp_path, kind):
-    result = fit(mlp(), freeze="2", epochs=1, cache=kind(tmp_path / "mine"))
-    assert Path(result.cache.path).parent == tmp_path / "mine"
 
 
 def test_a_second_run_computes_nothing_and_says_how_long_the_frozen_part_takes(tmp_path):

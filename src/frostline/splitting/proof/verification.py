@@ -41,6 +41,13 @@ _TOLERANCES = {
     torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2,
     torch.complex128: 1e-9, torch.complex64: 2e-4,
 }  # fmt: skip
+_MODEL_FAILS = (RuntimeError, ValueError, IndexError)  # on too few samples; any other error is one of the caller's
+_HEAD_FAILS = (
+    *_MODEL_FAILS,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)  # what frozen layers leave behind is missing
 _MOVE = 0.05
 _PERIOD = 65_521  # drawn numbers by which a weight moves, again and again: a prime, so that no axis is in step with it
 
@@ -174,7 +181,10 @@ class _Proof:
     def _run(self, module: nn.Module, mode: str, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
         with kept_buffers(self.model), kept_attributes(self.model, numbers=True):  # both sides start alike
             module.train(mode == "train")
-            return run_once(self.model, forward, is_learning=is_learning, has_backward=self.has_backward)
+            outcomes = _HEAD_FAILS if module is self.head else _MODEL_FAILS
+            return run_once(
+                self.model, forward, is_learning=is_learning, has_backward=self.has_backward, outcomes=outcomes
+            )
 
 
 def compare_outcomes(
@@ -196,9 +206,10 @@ def compare_outcomes(
 
 
 def run_once(
-    model: nn.Module, forward: Callable[[], Any], *, is_learning: bool = True, has_backward: bool = True
-) -> Outcome | Exception:
-    """One forward pass, and a backward pass if it learns; what the model itself raises is an outcome, too."""
+    model: nn.Module, forward: Callable[[], Any], *, is_learning: bool = True, has_backward: bool = True,
+    outcomes: tuple[type[Exception], ...] = _MODEL_FAILS,
+) -> Outcome | Exception:  # fmt: skip
+    """One forward pass, and a backward pass if it learns; errors of these kinds are outcomes, too."""
     for parameter in model.parameters():
         parameter.grad = None
     with torch.set_grad_enabled(is_learning):
@@ -208,7 +219,7 @@ def run_once(
             return error
         except FrostlineError:
             raise
-        except (RuntimeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
+        except outcomes as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:
