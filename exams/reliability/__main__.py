@@ -114,6 +114,7 @@ def kills(count: int, seconds: float, chance: random.Random) -> int:
             done += sum(os.WIFSIGNALED(status) for status in map(wait, children))
             if chance.random() < 0.1:
                 bad += told(violations(root, numbers), f"after {done} kills")
+                sys.stderr.write(f"{done:,} of {count:,} kills, {bad} checks with violations\n")
                 stop += 2
             if stop > 60:
                 shutil.rmtree(root)

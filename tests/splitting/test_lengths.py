@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.core.padding import PaddedBatch
 from frostline.splitting.lengths import length_candidate
 from helpers_lengths import Sentences, pad, sentences
 from helpers_vision import import_torchvision
@@ -76,7 +77,7 @@ def test_outputs_are_masked_by_the_sizes_of_the_sequence_that_they_follow():
         own = inputs["source" if features[at].shape[:2] == inputs["source"].shape else "target"]
         if tensor.dtype.is_floating_point:
             features[at][own == 0] = 0
-    split.prove_padded(inputs, tuple(features), sizes, is_left=False)
+    split.prove_padded(PaddedBatch(inputs, sizes), tuple(features))
 
 
 def test_outputs_at_each_place_are_masked_by_the_sizes_of_the_samples():
@@ -86,10 +87,10 @@ def test_outputs_at_each_place_are_masked_by_the_sizes_of_the_samples():
     sizes = {name: [tuple(ids.shape) for ids, _ in data[:4]] for name in inputs}
     features = [own.clone() for own in split.extract(inputs)]
     features[2][inputs["mask"] == 0] = 0
-    split.prove_padded(inputs, tuple(features), sizes, is_left=False)
+    split.prove_padded(PaddedBatch(inputs, sizes), tuple(features))
     features[2][inputs["mask"] == 1] += 1
     with pytest.raises(fl.SplitError, match="does not equal the model"):
-        split.prove_padded(inputs, tuple(features), sizes, is_left=False)
+        split.prove_padded(PaddedBatch(inputs, sizes), tuple(features))
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers warns about its own configuration

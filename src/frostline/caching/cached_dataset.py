@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from frostline.caching.loader import CachedLoader
-from frostline.caching.mixing import needs_the_model
+from frostline.caching.mix import needs_the_model
 from frostline.caching.ragged import TargetSizes
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.caching.gather import Gatherer
-    from frostline.caching.mixing import Mixable
+    from frostline.caching.mix import Mixable
     from frostline.core.padding import Padding
     from frostline.core.records import CacheFigures, FrontierTensor
 

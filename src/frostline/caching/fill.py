@@ -19,15 +19,15 @@ from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
-from frostline.caching.mixing import Mixable
+from frostline.caching.mix import Mixable
 from frostline.caching.part import Provable
 from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
+from frostline.caching.sample_groups import SampleGroups
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
 from frostline.caching.view_cost import bytes_of_row, check_room, measured_cost
 from frostline.caching.views import Views
-from frostline.caching.waiting import Waiting
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
@@ -79,7 +79,7 @@ class Filling:
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
             check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
-        self.waiting = Waiting(batch_size, is_one_size=padding is None)
+        self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])

@@ -14,7 +14,7 @@ from torch import Tensor
 from frostline.caching.part import FollowsLengths, Provable
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
-from frostline.core.padding import groups_of_one_size, sizes_of
+from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
 from frostline.core.tolerances import autocast_dtypes, batch_tolerance, relative_difference
 
@@ -75,9 +75,9 @@ class Computer:
             SplitError: If it is not.
         """
         if self.padding is not None and isinstance(self.part, FollowsLengths):
-            batch, sizes = self.collate(inputs, indices), sizes_of(inputs)
+            batch = PaddedBatch(self.collate(inputs, indices), sizes_of(inputs), self.padding.is_left)
             try:
-                self.part.prove_padded(batch, features, sizes, is_left=self.padding.is_left)
+                self.part.prove_padded(batch, features)
             except SplitError as error:
                 raise SplitError(
                     what="The trainable part reads padded places, where nothing is stored.",

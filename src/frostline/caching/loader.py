@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frostline.caching.buffers import Buffers
 from frostline.caching.gather import Gatherer, moved
-from frostline.caching.mixing import Mix, mixed
+from frostline.caching.mix import Mix, mixed
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError

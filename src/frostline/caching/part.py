@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
+    from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
 
 
@@ -34,14 +35,7 @@ class FollowsLengths(Protocol):
         """Take batches of any length from now on; both batches hold the same samples at two lengths."""
         ...
 
-    def prove_padded(
-        self,
-        inputs: Any,
-        features: tuple[Tensor, ...],
-        sizes: Mapping[str, Sequence[tuple[int, ...]]],
-        *,
-        is_left: bool,
-    ) -> None:
+    def prove_padded(self, batch: PaddedBatch, features: tuple[Tensor, ...]) -> None:
         """Raise if what trains on these padded features is not the model, at the places of the samples."""
         ...
 

@@ -53,6 +53,21 @@ class Padding:
         return self.inputs.get(name.removeprefix("input."), 0) if name.startswith("input.") else 0
 
 
+@dataclass(frozen=True)
+class PaddedBatch:
+    """A batch of samples that differ in size, and which of its places are their own.
+
+    Attributes:
+        inputs: The batch, padded to the largest sample.
+        sizes: The shape of every sample by name of the input.
+        is_left: Padding comes before the sample.
+    """
+
+    inputs: Any
+    sizes: Mapping[str, Sequence[tuple[int, ...]]]
+    is_left: bool = False
+
+
 def pad_rows(rows: Sequence[Tensor], value: Number, *, is_left: bool = False) -> Tensor:
     """Tensors of one rank as one, (B, *largest shape).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,10 +11,11 @@ from frostline.caching import FollowsLengths
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor, nn
 
+    from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
     from frostline.selection import Taps
     from frostline.splitting import Split
@@ -60,14 +62,7 @@ class InPrecision:
         assert isinstance(self._part, FollowsLengths)
         self._part.follow_lengths(in_dtype(shorter, self._dtype), in_dtype(longer, self._dtype))
 
-    def prove_padded(
-        self,
-        inputs: Any,
-        features: tuple[Tensor, ...],
-        sizes: Mapping[str, Sequence[tuple[int, ...]]],
-        *,
-        is_left: bool,
-    ) -> None:
+    def prove_padded(self, batch: PaddedBatch, features: tuple[Tensor, ...]) -> None:
         """As the part itself."""
         assert isinstance(self._part, FollowsLengths)
-        self._part.prove_padded(in_dtype(inputs, self._dtype), features, sizes, is_left=is_left)
+        self._part.prove_padded(replace(batch, inputs=in_dtype(batch.inputs, self._dtype)), features)

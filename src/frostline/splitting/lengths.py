@@ -21,10 +21,12 @@ from frostline.splitting.python_state.kept_state import Traces
 from frostline.splitting.uncached import kept_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from frostline.core.padding import PaddedBatch
     from frostline.splitting.explanation import Explanation
     from frostline.splitting.parts.head import Head
+    from frostline.splitting.plan.graph_plan import Plan
     from frostline.splitting.proof.verification import Verification
 
 
@@ -40,8 +42,10 @@ class LengthCandidate(Candidate):
         left_out: Outputs that frozen layers alone make: keys and values that a model keeps for generation.
     """
 
-    following: Mapping[str, tuple[Following, ...]]
-    left_out: frozenset[str] = frozenset()
+    def __init__(self, model: nn.Module, plan: Plan, head: Head) -> None:
+        super().__init__(model, plan, head)
+        self.following: Mapping[str, tuple[Following, ...]] = {}
+        self.left_out: frozenset[str] = frozenset()
 
     def reference(self, inputs: Any) -> Any:
         """What the model returns, without what frozen layers alone put into it, such as their keys and values."""
@@ -67,46 +71,35 @@ class LengthCandidate(Candidate):
             made = _by_path(self.head.recorded(*features))
         self.left_out = frozenset(path for path, own in expected.items() if path not in made and not own.requires_grad)
 
-    def verify_padded(
-        self,
-        inputs: Any,
-        features: tuple[Tensor, ...],
-        sizes: Mapping[str, Sequence[tuple[int, ...]]],
-        *,
-        is_left: bool,
-    ) -> Verification:
+    def verify_padded(self, batch: PaddedBatch, features: tuple[Tensor, ...]) -> Verification:
         """As `verify`, of a padded batch: outputs are compared at the places of the samples themselves.
 
         Args:
-            inputs: The batch.
+            batch: The inputs, and the sizes of their samples.
             features: Padded as a loader pads them.
-            sizes: The shape of every sample by name of the input.
-            is_left: Padding comes before the sample.
         """
 
         def own_places(outputs: Any) -> Any:
-            return {path[1:]: self._masked(own, path, sizes, is_left) for path, own in _by_path(outputs).items()}
+            return {path[1:]: self._masked(own, path, batch) for path, own in _by_path(outputs).items()}
 
         head = cast("Head", _Masked(self.head, own_places))
         return verify_head(
             self.model, head, features, lambda given: own_places(self.reference(given)),
-            inputs, ("train", "eval"), self.plan.moved, between=self.plan.between, least_gradient=_LEAST_GRADIENT,
+            batch.inputs, ("train", "eval"), self.plan.moved, between=self.plan.between, least_gradient=_LEAST_GRADIENT,
         )  # fmt: skip
 
-    def _masked(
-        self, output: Tensor, path: str, sizes: Mapping[str, Sequence[tuple[int, ...]]], is_left: bool
-    ) -> Tensor:
+    def _masked(self, output: Tensor, path: str, batch: PaddedBatch) -> Tensor:
         """The output with zeros at padded places."""
         for axis, inputs in self.following.get(path, ()):
             if axis >= output.dim():
                 continue
-            lengths = [[shape[of_input] for shape in sizes[name]] for name, of_input in inputs]
+            lengths = [[shape[of_input] for shape in batch.sizes[name]] for name, of_input in inputs]
             lengths = [own for own in lengths if max(own) == output.shape[axis] and len(own) == len(output)]
             if not lengths:
                 continue
             own_B = torch.tensor(lengths, device=output.device).amin(0)
             places = torch.arange(output.shape[axis], device=output.device)
-            places = places.flip(0) if is_left else places
+            places = places.flip(0) if batch.is_left else places
             is_own = (places[None] < own_B[:, None]).view(
                 len(own_B), *(1,) * (axis - 1), -1, *(1,) * (output.dim() - axis - 1)
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -28,6 +28,7 @@ from frostline.splitting.recording.call_log import calls_digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.explanation import Explanation
@@ -199,29 +200,20 @@ class Split:
         self._sums = {name: checksum(tensor) for name, tensor in candidate.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
 
-    def prove_padded(
-        self,
-        inputs: Any,
-        features: tuple[Tensor, ...],
-        sizes: Mapping[str, Sequence[tuple[int, ...]]],
-        *,
-        is_left: bool,
-    ) -> None:
+    def prove_padded(self, batch: PaddedBatch, features: tuple[Tensor, ...]) -> None:
         """Prove outputs, buffers and gradients on a padded batch, at the places of the samples themselves.
 
         Args:
-            inputs: The batch.
+            batch: The inputs, and the sizes of their samples.
             features: Of the batch, padded as a loader pads them.
-            sizes: The shape of every sample by name of the input.
-            is_left: Padding comes before the sample.
 
         Raises:
             SplitError: If the head is not the model on this batch.
         """
         assert self._lengths is not None
         device = self._proven.device
-        inputs, features = batches.move(inputs, device), batches.move(features, device)
-        self._lengths.verify_padded(inputs, features, sizes, is_left=is_left)
+        batch = replace(batch, inputs=batches.move(batch.inputs, device))
+        self._lengths.verify_padded(batch, batches.move(features, device))
 
     def check_padded_loss(
         self, function: Any, inputs: Any, targets: Any, features: tuple[Tensor, ...]

@@ -10,7 +10,7 @@ from frostline.core.padding import size_of
 _MOST_BATCHES = 32
 
 
-class Waiting:
+class SampleGroups:
     """Groups of samples that are computed together.
 
     Args:
