@@ -1,6 +1,5 @@
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -13,10 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from frostline.recipes.schedules import thaw_schedule
-from helpers_caching import fill
 from helpers_commands import MODEL, run
 from helpers_processes import run_command
 
@@ -129,32 +126,6 @@ def test_inspect_prints_the_frost_line(arrays):
     assert report["explanation"]["frontier"][0]["name"] == "body.3"
 
 
-def test_cache_commands(tmp_path, arrays):
-    run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "o")
-    cache = tmp_path / "o" / "cache"
-    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout)["entries"][0]["rows"] == 40
-    assert "Every shard" in run("cache", "verify", "--cache", cache).stdout
-    shard = max(cache.glob("*/shards/*"), key=lambda path: path.stat().st_size)
-    shard.write_bytes(b"x")
-    assert "1 bytes" in run("cache", "verify", "--cache", cache, code=1).stdout
-    assert "freed" in run("cache", "purge", "--cache", cache, "--yes").stdout
-    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout) == {"entries": []}
-
-
-def test_a_cache_that_is_not_there_or_holds_nothing_says_so(tmp_path):
-    for command in ("ls", "verify", "purge"):
-        assert "There is no cache at this path" in run("cache", command, "--cache", tmp_path / "x", code=1).stderr
-    assert run("cache", "ls", "--cache", tmp_path).stdout == f"No features are stored in {tmp_path}.\n"
-
-
-def test_features_are_not_deleted_unasked_without_a_terminal(tmp_path):
-    fill(tmp_path)
-    error = run("cache", "purge", "--cache", tmp_path, code=1).stderr
-    assert "Deleting stored features needs a confirmation" in error
-    assert "add --yes" in error
-    assert len(FeatureCache(tmp_path).entries()) == 1
-
-
 def test_the_version():
     assert run("--version").stdout.startswith("frostline ")
 
@@ -243,6 +214,9 @@ def test_views_of_images_are_kept_and_listed(tmp_path):
     assert one == pytest.approx(other, rel=1e-5)
     listed = run_command("cache", "ls", "--cache", "cached/cache", cwd=tmp_path).stdout
     assert [row.split()[1:3] for row in listed.splitlines() if "MB" in row] == [["18", "2"]]
+    forget = ("cache", "forget", "photos", "--model", "views_net:net", "--size", 8, "--cache", "cached/cache", "--yes")
+    deleted = [run_command(*forget, *given, "--json", cwd=tmp_path).stdout for given in (("--views", 2), ())]
+    assert [json.loads(text)["deleted_rows"] for text in deleted] == [16, 2]  # those of the validation are no views
     refused = run_command(*words, "--augment", "flip", "--out", "other", cwd=tmp_path)
     assert refused.returncode == 1
     assert "--views 4" in refused.stderr
@@ -297,22 +271,6 @@ def test_a_model_of_ones_own_gets_images_of_its_size(tmp_path):
     assert json.loads(done.stdout)["reused"] == "the layers as mine:net makes them (no --weights)"
     assert "random" not in done.stderr
     assert run_command("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
-
-
-@pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
-def test_a_person_is_asked_before_features_are_deleted(tmp_path, answer, code, num_left):
-    """At a terminal; a script is not asked."""
-    fill(tmp_path)
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "frostline", "cache", "purge", "--cache", str(tmp_path)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    os.write(ours, f"{answer}\n".encode())
-    out, _ = process.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
-    assert "Delete the stored features" in out
-    assert process.returncode == code
-    assert len(FeatureCache(tmp_path).entries()) == num_left
 
 
 ERRORS = {

@@ -196,3 +196,10 @@ def test_eighty_letters_of_an_argument_are_shown():
 def test_a_name_is_a_text(value):
     error = refused(arguments.as_name, "freeze", "through", value)
     assert (error.what, error.where) == ("through is not a name.", "freeze(through=...)")
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "", "5 PB", "1e9"])
+def test_a_size_that_is_none_is_refused(text):
+    assert arguments.as_bytes("--max-bytes", "500") == 500
+    assert arguments.as_bytes("--max-bytes", "0.5mb") == 500_000
+    assert "takes a number of bytes" in refused(arguments.as_bytes, "--max-bytes", text).what

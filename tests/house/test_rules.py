@@ -57,7 +57,7 @@ OPTIONS = {
                      "--picture", "--size", "--mean", "--std", "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
-    "cache": {"ls", "verify", "purge"},
+    "cache": {"ls", "verify", "purge", "prune", "forget"},
 }  # fmt: skip
 
 HEAVY = (

@@ -107,6 +107,7 @@ def test_a_builder_may_be_killed_at_any_call_that_changes_something(folder):
         "close",
         "fsync",
         "fstat",
+        "utime",
         "stat",
         "lstat",
         "listdir",

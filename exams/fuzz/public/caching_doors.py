@@ -185,6 +185,21 @@ DOORS: list[Door] = [
     ),
     method("FeatureCache.entries", fl.FeatureCache.entries, {"root": ROOTS}, _cache, owner="caching"),
     method("FeatureCache.verify", fl.FeatureCache.verify, {"root": ROOTS}, _cache, owner="caching"),
+    method(
+        "FeatureCache.prune",
+        fl.FeatureCache.prune,
+        {"root": ROOTS, "max_bytes": s.COUNTS.optional(), "unused_days": s.RATES.optional()},
+        _cache,
+        owner="caching",
+    ),
+    method(
+        "FeatureCache.forget",
+        fl.FeatureCache.forget,
+        {"root": ROOTS, "dataset": DATASETS, "views": s.VIEWS, "collate_fn": COLLATES},
+        _cache,
+        owner="caching",
+        moves=GENERATORS,
+    ),
     method("FeatureCache.purge", fl.FeatureCache.purge, {"root": ROOTS, "recipe": RECIPES}, _cache, owner="caching"),
     method(
         "CachedDataset.loader",

@@ -175,6 +175,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
     )
 
 
+BYTES = _texts(**{UNSET: "", "plenty": "1TB", "none": "0", "much": "much", "minus": "-1", "1.5 GB": "1.5 GB"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [
@@ -298,6 +299,21 @@ DOORS: list[Door] = [
     door("export", {"RUN": _as_texts(RUNS), "out": _as_texts(EXPORTS), "data": DATA.optional(), "json": FLAG}, 5),
     door("cache ls", {"cache": ROOT, "json": FLAG}),
     door("cache verify", {"cache": ROOT, "json": FLAG}),
+    door("cache prune", {"cache": ROOT, "max_bytes": BYTES, "unused_days": LR.optional(), "yes": FLAG, "json": FLAG}),
+    door(
+        "cache forget",
+        {
+            "DATA": DATA,
+            "model": MODEL,
+            "cache": ROOT,
+            "views": PATIENCE,
+            "augment": AUGMENT,
+            "yes": FLAG,
+            **PICTURES,
+            "json": FLAG,
+        },
+        2,
+    ),
     door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),
     door(
         "demo",

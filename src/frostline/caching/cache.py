@@ -1,15 +1,18 @@
-"""The folder of a cache: fill it, list it, verify it, purge it."""
+"""The folder of a cache: fill it, list it, verify it, and delete what is in it."""
 
 from __future__ import annotations
 
 import re
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.caching.eviction import evict
 from frostline.caching.fill import Filling, progress_bar
+from frostline.caching.forgotten import Forgotten
 from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
@@ -17,12 +20,13 @@ from frostline.caching.opening import open_folder
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.use import USE_LOCK, in_use, last_used
 from frostline.caching.views import viewed
 from frostline.core import io
-from frostline.core.arguments import as_count, as_name, as_path, check_flag
+from frostline.core.arguments import as_count, as_name, as_number, as_path, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
-from frostline.core.inputs import describe
+from frostline.core.inputs import check_map_style, describe
 from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
     from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.earlier import Earlier
+    from frostline.caching.eviction import Eviction
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
@@ -51,6 +56,7 @@ class CacheEntry:
         tensors: Names of the frontier tensors.
         written_by: Versions and time of the newest manifest.
         views: The most views of one sample among the rows.
+        used: When its rows were last used, in seconds since 1970.
     """
 
     recipe: str
@@ -59,14 +65,15 @@ class CacheEntry:
     tensors: tuple[str, ...]
     written_by: str
     views: int = 1
+    used: float = 0.0
 
     def cells(self) -> tuple[str, ...]:
         """The entry as a row of a table, under `CELLS`."""
-        size = f"{self.bytes / 1e6:.1f} MB"
-        return self.recipe[:12], str(self.rows), str(self.views), size, ", ".join(self.tensors)
+        size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
+        return self.recipe[:12], str(self.rows), str(self.views), size, used, ", ".join(self.tensors)
 
 
-CELLS = ("recipe", "rows", "views", "size", "tensors")
+CELLS = ("recipe", "rows", "views", "size", "last used", "tensors")
 
 
 class FeatureCache:
@@ -174,10 +181,9 @@ class FeatureCache:
         found: list[CacheEntry] = []
         for folder in self._folders():
             _, manifest, _ = read_newest(folder / "manifests")
-            with disk_errors("read", folder):
-                size = sum(_size_of(path) for path in folder.rglob("*"))
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by, manifest.views))
+            found.append(CacheEntry(folder.name, sum(manifest.rows), _bytes_of(folder), names, manifest.written_by,
+                                    manifest.views, last_used(folder)))  # fmt: skip
         return tuple(found)
 
     def verify(self) -> tuple[str, ...]:
@@ -222,6 +228,56 @@ class FeatureCache:
             )
         return sum(_delete(folder) for folder in chosen)
 
+    @public("prune")
+    def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
+        """Delete the recipes that were used longest ago, whole; a cache serves what is left as before.
+
+        A recipe that another process fills, or has mapped, stays. Where a disk has no locks, nothing is deleted.
+
+        Args:
+            max_bytes: Delete until the cache takes so many bytes or fewer; None sets no limit.
+            unused_days: Delete what no fill has used for so many days; None keeps it.
+
+        Returns:
+            What was deleted, and what should have been and is in use.
+
+        Raises:
+            DataError: If neither limit is given.
+            CacheError: If the folder cannot be read, or a file not deleted.
+        """
+        max_bytes = None if max_bytes is None else as_count("prune", "max_bytes", max_bytes, least=0)
+        unused_days = None if unused_days is None else as_number("prune", "unused_days", unused_days, least=0.0)
+        if max_bytes is None and unused_days is None:
+            raise DataError(
+                what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
+                received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
+            )  # fmt: skip
+        return evict(self._folders(*_FOLDERS), _bytes_of, _delete, max_bytes, unused_days)
+
+    @public("forget")
+    def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
+        """Delete the stored rows of some samples for good, under every recipe.
+
+        Files that hold one of their rows are written anew without it, and the old files are deleted at once. A process
+        that has one mapped keeps it until it closes it; what a disk does with deleted blocks is up to the disk.
+
+        Args:
+            dataset: Holds the samples, as they were filled: the same items, transform and keys. A subset will do.
+            views: As they were filled; rows of views that are not asked for stay.
+            collate_fn: As they were filled.
+
+        Returns:
+            How many rows were deleted; 0 if none was stored.
+
+        Raises:
+            DataError: If an item cannot be read.
+            CacheError: If a file cannot be written or deleted.
+        """
+        check_map_style(dataset)
+        samples = Forgotten(dataset, views, collate_fn)
+        with kept_generators():
+            return sum(samples.rows_in(folder) for folder in self._folders())
+
     def _folders(self, *kinds: str) -> list[Path]:
         """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
         with disk_errors("list", self.root):
@@ -251,7 +307,7 @@ def fill_as_planned(
             higher line are computed from those of the lower one.
         padding: How samples of differing size become a batch, as `of_any_length` finds it.
     """
-    with kept_generators():
+    with in_use(cache.root / recipe_key(split)), kept_generators():
         opened = cache._opened(split)
         before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier, padding)
         plan = filling.plan()
@@ -266,6 +322,12 @@ def fill_as_planned(
 def _is_folder(path: Path) -> bool:
     found = status(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _bytes_of(folder: Path) -> int:
+    """Bytes of all files of a recipe."""
+    with disk_errors("read", folder):
+        return sum(_size_of(path) for path in folder.rglob("*"))
 
 
 def _size_of(path: Path) -> int:
@@ -296,8 +358,9 @@ def _delete(folder: Path) -> int:
                 else:
                     is_gone = names.fullmatch(path.name) is not None and not _is_folder(path) and remove(path)
                 freed += size if is_gone else 0
-    with disk_errors("delete", folder / MERGE_LOCK):
-        remove(folder / MERGE_LOCK)
+    for name in (MERGE_LOCK, USE_LOCK):
+        with disk_errors("delete", folder / name):
+            remove(folder / name)
     for empty in (*(folder / kind for kind in _FOLDERS), folder):
         with suppress(OSError):  # somebody else's files are in it, or it is not there
             io.call(empty.rmdir)

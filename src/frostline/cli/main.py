@@ -6,39 +6,32 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from frostline.cli.cache import cache_app
+from frostline.cli.options import (
+    CertificateFile,
+    Data,
+    FirstLine,
+    Freeze,
+    Json,
+    Mean,
+    Model,
+    Size,
+    Std,
+    Weights,
+    Workers,
+    loaded,
+)
 from frostline.cli.output import csv_text, errors_in_four_parts, show, table
-from frostline.core.arguments import as_path, as_seed
+from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.restore import seed_generators
-from frostline.recipes.models import as_transform, build_model, load_data
-
-if TYPE_CHECKING:
-    from frostline.caching import FeatureCache
+from frostline.recipes.models import build_model
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-cache_app = typer.Typer(no_args_is_help=True, help="List, verify or delete cached features.")
 app.add_typer(cache_app, name="cache")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
-Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
-Weights = Annotated[str | None, typer.Option(help="A file of weights, of any framework.")]
-CertificateFile = Annotated[
-    str | None, typer.Option("--certificate", help="Save the certificate here if the weights are ported.")
-]
-Size = Annotated[int | None, typer.Option(help="Images: resize and cut to squares of so many pixels.")]
-Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
-Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
-Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
-FirstLine = Annotated[
-    str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
-]
-Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
-CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
 
 def _stop(*_: Any) -> None:
@@ -117,7 +110,7 @@ def fit(
     from frostline.recipes.schedules import thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, val_data = _loaded(model, data, val, pixels=(size, mean, std), seed=seed)
+        built, dataset, val_data = loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         if val is not None and val_share is not None:
             raise DataError(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
@@ -134,16 +127,6 @@ def fit(
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
-
-
-def _loaded(
-    model: str, data: str, val: str | None = None, *, pixels: tuple[int | None, str | None, str | None], seed: int = 0
-) -> tuple[Any, Any, Any]:
-    """(the model, its data, its validation data or None) that the options name; `pixels` are size, mean and std."""
-    seed_generators(as_seed("frostline", "--seed", seed))  # random layers are the same in a run that is resumed
-    built, transform = build_model(model), as_transform(*pixels)
-    dataset = load_data(data, built, transform)
-    return built, dataset, load_data(val, built, transform) if val is not None else None
 
 
 def _outside(out: Path, data: str) -> Path:
@@ -217,7 +200,7 @@ def sweep(
 
     with errors_in_four_parts(as_json=as_json):
         settings = settings_of(lr=lr, weight_decay=weight_decay, dropout=dropout, width=width, optimizer=optimizer)
-        built, dataset, val_data = _loaded(model, data, val, pixels=(size, mean, std), seed=seed)
+        built, dataset, val_data = loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         folder = _outside(as_path("frostline sweep", "--out", out), data)
         result = sweep_command(
             built, dataset, val_data, name=model, settings=settings, weights=weights, freeze=freeze,
@@ -236,7 +219,7 @@ def inspect(
     from frostline.recipes.commands import inspect_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std))
+        built, dataset, _ = loaded(model, data, pixels=(size, mean, std))
         result = inspect_command(built, dataset, name=model, weights=weights, freeze=freeze, certificate=certificate)
         rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
         text = table(rows, ("layer", "type", "state", "parameters"))
@@ -258,7 +241,7 @@ def choose_depth(
     from frostline.recipes.commands import choose_depth_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std), seed=seed)
+        built, dataset, _ = loaded(model, data, pixels=(size, mean, std), seed=seed)
         report = choose_depth_command(
             built, dataset, name=model, weights=weights, certificate=certificate, samples=samples, epochs=epochs,
             seed=seed, num_workers=workers, cache=cache,
@@ -280,7 +263,7 @@ def checkup(
     from frostline.recipes.commands import checkup_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = _loaded(model, data, pixels=(size, mean, std), seed=seed)
+        built, dataset, _ = loaded(model, data, pixels=(size, mean, std), seed=seed)
         result = checkup_command(
             built, dataset, name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
             seed=seed, certificate=certificate, budget=budget,
@@ -341,60 +324,3 @@ def port(
             key=key,
         )  # fmt: skip
         show(report, report.text(), as_json=as_json)
-
-
-def _existing(cache: str) -> FeatureCache:
-    """The cache in a folder that exists.
-
-    Raises:
-        DataError: If there is no such folder.
-    """
-    from frostline.caching import FeatureCache
-
-    if not as_path("frostline cache", "--cache", cache).is_dir():
-        raise DataError(
-            what="There is no cache at this path.", where="frostline cache", received=f"{cache}, which is no folder",
-            do="pass the folder of fit(cache=...), or the cache in the folder of --out, such as frostline-out/cache.",
-        )  # fmt: skip
-    return FeatureCache(cache)
-
-
-@cache_app.command("ls")
-def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
-    """List what a cache holds."""
-    from frostline.caching.cache import CELLS
-
-    with errors_in_four_parts(as_json=as_json):
-        entries = _existing(cache).entries()
-        text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
-        show({"entries": entries}, text, as_json=as_json)
-
-
-@cache_app.command()
-def verify(cache: CacheFolder, as_json: Json = False) -> None:
-    """Check every shard against its digest; exit code 1 if something is wrong."""
-    with errors_in_four_parts(as_json=as_json):
-        problems = _existing(cache).verify()
-        show({"problems": problems}, "\n".join(problems) or "Every shard has the digest in its name.", as_json=as_json)
-        if problems:
-            raise typer.Exit(1)
-
-
-@cache_app.command()
-def purge(
-    cache: CacheFolder,
-    recipe: Annotated[str | None, typer.Option(help="Only this recipe (its first letters).")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Delete stored features; they can be computed again."""
-    with errors_in_four_parts(as_json=as_json):
-        found = _existing(cache)
-        if not yes and not sys.stdin.isatty():
-            raise DataError(
-                what="Deleting stored features needs a confirmation.", where="frostline cache purge",
-                received="no terminal for a confirmation, and no --yes", do="add --yes to the command.",
-            )  # fmt: skip
-        if not yes:
-            typer.confirm(f"Delete the stored features in {cache}?", abort=True)
-        freed = found.purge(recipe)
-        show({"freed_bytes": freed}, f"{freed / 1e6:.1f} MB freed.", as_json=as_json)

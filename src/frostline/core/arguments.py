@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -277,6 +278,28 @@ def as_numbers(option: str, text: str, example: str = "0.485,0.456,0.406") -> li
             what=f"{option} takes numbers with commas between them.", where=option, received=repr(text),
             do=f"write them like {option} {example}.",
         ) from error  # fmt: skip
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def as_bytes(option: str, text: str) -> int:
+    """A size as people write it.
+
+    Raises:
+        DataError: If it is none.
+
+    Example:
+        >>> as_bytes("--max-bytes", "1.5 GB")
+        1500000000
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?B|)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise DataError(
+            what=f"{option} takes a number of bytes.", where=option, received=repr(text),
+            do=f"write it like {option} 500MB or {option} 20GB.",
+        )  # fmt: skip
+    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _wrong(what: str, call: str, name: str, value: Any, do: str) -> DataError:
