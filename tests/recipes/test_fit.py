@@ -109,7 +109,7 @@ sys.path[:0] = [{tests!r}, {helpers!r}]
 import torch
 torch.set_num_threads(1)  # as here: sums are rounded by thread
 import test_fit as t
-from frostline.training import loop
+from frostline.training import stepper as loop
 real, calls = loop.check_scalar, 0
 def counting(*args, **options):
     global calls

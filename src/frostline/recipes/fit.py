@@ -46,6 +46,7 @@ from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Progress,
     Settings,
+    StepOptions,
     Watch,
     begin_training,
     check_closure,
@@ -71,6 +72,7 @@ from frostline.training import (
     num_counted,
     run_training,
     settle,
+    step_options,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -105,6 +107,7 @@ def fit(
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
+    accumulation: int = 1,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -160,6 +163,8 @@ def fit(
             deterministic.
         collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
             training it may only pad. None stacks items of one size.
+        accumulation: Batches of one step: their gradients are added up as those of one batch of all their samples. The
+            last step of an epoch takes the batches that are left; BatchNorm sees one batch at a time.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -173,6 +178,7 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
                    has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
                    init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
+    steps = step_options(accumulation=accumulation)
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -201,21 +207,32 @@ def fit(
             healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
                          **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
-                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described,
+                         **steps.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
-                                 described, watching.around if watching else None)  # fmt: skip
-            check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
+                                 described, watching.around if watching else None, steps)  # fmt: skip
+            check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None,
+                          has_groups=steps.accumulation > 1)  # fmt: skip
             schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
-            for phase in line.phases(done):
-                with course.of(phase, done, partial(prepare, setup)) as ready:
-                    start_solved(init_head, ready, setup, run=done)
-                    own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
-                    run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
-                                 done)  # fmt: skip
+            _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
     return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _train_phases(
+    line: MovingLine, course: RunCourse, setup: TrainingSetup, settings: Settings, optimizer: Optimizer,
+    schedule: Any, done: Progress, init_head: str | None,
+) -> None:  # fmt: skip
+    """Split, fill and train at each frost line in turn; one, unless a schedule moves it."""
+    for phase in line.phases(done):
+        with course.of(phase, done, partial(prepare, setup)) as ready:
+            start_solved(init_head, ready, setup, run=done)
+            steps = settings.steps.per_epoch(len(ready.train))
+            own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))
+            run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,
+                         done)  # fmt: skip
 
 
 def _result(
@@ -261,7 +278,7 @@ def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
 
 def _settings(
     setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
-    described: dict[str, Any], watch: Watch | None,
+    described: dict[str, Any], watch: Watch | None, steps: StepOptions,
 ) -> Settings:  # fmt: skip
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
@@ -271,7 +288,7 @@ def _settings(
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
-                    class_names(train))  # fmt: skip
+                    class_names(train), steps=steps)  # fmt: skip
 
 
 def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:

@@ -16,8 +16,6 @@ from frostline.training.first_outputs import check_classes as check_classes
 from frostline.training.first_outputs import check_loss_and_metrics as check_loss_and_metrics
 from frostline.training.first_outputs import first_outputs as first_outputs
 from frostline.training.joint_losses import make_joint_loss as make_joint_loss
-from frostline.training.loop import Settings as Settings
-from frostline.training.loop import Watch as Watch
 from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
@@ -44,6 +42,9 @@ from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
 from frostline.training.run_files import has_checkpoint as has_checkpoint
 from frostline.training.run_files import settle as settle
+from frostline.training.settings import Settings as Settings
+from frostline.training.settings import StepOptions as StepOptions
+from frostline.training.settings import Watch as Watch
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_data as describe_data
@@ -52,3 +53,4 @@ from frostline.training.settings import describe_line as describe_line
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless
+from frostline.training.settings import step_options as step_options

@@ -198,7 +198,9 @@ def needs_closure(optimizer: Any) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def check_closure(optimizer: Optimizer, *, precision: str, has_clip: bool, has_out: bool) -> None:
+def check_closure(
+    optimizer: Optimizer, *, precision: str, has_clip: bool, has_out: bool, has_groups: bool = False
+) -> None:
     """Raise if an optimizer that needs a closure is used with what it cannot be combined with.
 
     Raises:
@@ -206,7 +208,8 @@ def check_closure(optimizer: Optimizer, *, precision: str, has_clip: bool, has_o
     """
     if not needs_closure(optimizer):
         return
-    given = "clip" if has_clip else "out" if has_out else "precision" if precision == "16-mixed" else None
+    scaled = "precision" if precision == "16-mixed" else None
+    given = "clip" if has_clip else "out" if has_out else "accumulation" if has_groups else scaled
     if given is not None:
         raise DataError(
             what=f"An optimizer that needs a closure cannot be used with {given}=.", where=f"fit({given}=...)",

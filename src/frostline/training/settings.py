@@ -1,22 +1,137 @@
-"""Checks the settings of a training run before anything is done."""
+"""The settings of a training run, checked before anything is done."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
+from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
-from frostline.training.losses import CrossEntropy
-from frostline.training.optimizers import check_names
+from frostline.training.losses import CrossEntropy, Loss
+from frostline.training.optimizers import Clip, check_names
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
+
+    from frostline.training.checkpoints import Progress
+    from frostline.training.metrics import Metric
 
 _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How steps of the optimizer are made: the same in all phases of a run.
+
+    Attributes:
+        accumulation: Batches of one step, whose gradients are added up as those of one batch with all their samples.
+    """
+
+    accumulation: int = 1
+
+    def per_epoch(self, num_batches: int) -> int:
+        """Steps of an epoch: the last one takes the batches that are left."""
+        return math.ceil(num_batches / self.accumulation)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a resumed run must have as well; a run without these options is described as before there were any."""
+        return {"accumulation": self.accumulation} if self.accumulation != 1 else {}
+
+
+def step_options(*, accumulation: Any) -> StepOptions:
+    """The options, checked.
+
+    Raises:
+        DataError: It names the argument and the remedy.
+    """
+    return StepOptions(as_count("fit", "accumulation", accumulation))
+
+
+class Batches(Protocol):
+    """A re-iterable of `(inputs, target)` that counts its epochs."""
+
+    epoch: int
+
+    def __iter__(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+
+class Observer(Protocol):
+    """Gets the loss of every step."""
+
+    def step(self, loss: Tensor) -> None:
+        """Take the loss of the step that was just done."""
+        ...
+
+
+Watch: TypeAlias = Callable[[nn.Module, Optimizer, int], AbstractContextManager[Observer]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run is made of, beside the module and the data.
+
+    Attributes:
+        loss: callable(output, target) -> scalar; it gets the module's whole output.
+        metrics: By name, each computed once over the validation set, higher is better; the first chooses the best
+            epoch. With none the validation loss does.
+        epochs: Passes over the training data.
+        clip: callable(parameters), after backward; a result with a true `skipped` leaves the step out.
+        patience: Epochs without a better validation before the run stops; None: never.
+        out: Folder of checkpoints and logs, or None.
+        resume: Folder of a checkpoint to go on from, or None.
+        described: The settings as JSON: a resumed run must have the same.
+        progress: Show one line per epoch and a bar, on standard error.
+        watch: callable(module, optimizer, steps before) -> a context in which the epochs run, or None; not called where
+            a resumed run has none left.
+        counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
+        ignored: The label that metrics by name leave out; None: torch's own, -100.
+        confused: The targets are classes: the confusion matrix of the best epoch is written to `out/confusion.csv`.
+        classes: Names of the classes in that file; None takes their numbers.
+        before_epoch: Called at the start of every epoch; it raises if something has changed that must not.
+        after_epoch: Called with the progress after every epoch, before it is saved: a schedule measures there.
+        trains: Names of the parameters that train in some phase of the run; None: those that train now.
+        first_epoch: Of the phase: patience counts from there.
+        is_over: callable(progress) -> True where the phase ends and the frost line moves; None: never.
+        has_next: Another phase may follow: patience does not end the run.
+        pace: callable(epoch, step from 0) -> a context in which that step is taken, such as a warm-up.
+        steps: How steps of the optimizer are made.
+    """
+
+    loss: Loss
+    metrics: Mapping[str, str | Metric]
+    epochs: int
+    clip: Clip | None
+    patience: int | None
+    out: Path | None
+    resume: Path | None
+    described: dict[str, Any]
+    progress: bool
+    watch: Watch | None = None
+    counted: Callable[[Any], int] = batches.batch_size
+    ignored: int | None = None
+    confused: bool = False
+    classes: Sequence[str] | None = None
+    before_epoch: Callable[[], None] | None = None
+    after_epoch: Callable[[Progress], None] | None = None
+    trains: frozenset[str] | None = None
+    first_epoch: int = 1
+    is_over: Callable[[Progress], bool] | None = None
+    has_next: bool = False
+    pace: Callable[[int, int], AbstractContextManager[None]] = lambda epoch, step: nullcontext()
+    steps: StepOptions = StepOptions()
 
 
 def check_settings(
