@@ -11,6 +11,7 @@ from frostline.training.settings import (
     describe_frozen,
     describe_model,
     describe_optimizer,
+    step_options,
 )
 
 GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision": "32-true", "devices": 1,
@@ -43,6 +44,30 @@ def test_what_makes_no_sense_is_refused_by_its_name(name, changed):
     with pytest.raises(fl.DataError, match=f"{name} is not (usable|a)") as error:
         check_settings(**{**GOOD, **changed})
     assert error.value.where == f"fit({name}=...)"
+
+
+STEPS = {"epochs": 3, "accumulation": 1, "warmup": 0.0, "scheduler_interval": "epoch"}
+
+
+def test_options_of_steps_are_described_where_they_are_given():
+    assert step_options(**STEPS).described == {}
+    assert step_options(**{**STEPS, "warmup": 0.5}).described == {"warmup": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("accumulation", 0), ("accumulation", 1.5), ("warmup", -1), ("warmup", "long"), ("scheduler_interval", "batch")],
+)
+def test_options_of_steps_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(fl.DataError, match=f"{name} is not (usable|a)") as error:
+        step_options(**{**STEPS, name: value})
+    assert error.value.where == f"fit({name}=...)"
+
+
+def test_a_warm_up_of_the_whole_run_is_refused():
+    with pytest.raises(fl.DataError, match="The warm-up of the learning rate is as long as the run") as error:
+        step_options(**{**STEPS, "warmup": 3})
+    assert error.value.received == "warmup=3 in a run of 3 epochs"
 
 
 def test_callables_are_described_by_where_they_are_defined():

@@ -17,14 +17,18 @@ def data(count: int = N) -> TensorDataset:
     return TensorDataset(torch.randn(count, 3, generator=generator), torch.arange(count) % 2)
 
 
-def run(batch_size: int, *, dataset=None, loss="cross_entropy", epochs: int = 2, counted=None, watch=None, **options):
+def run(batch_size: int, *, dataset=None, loss="cross_entropy", epochs: int = 2, counted=None, watch=None,
+        scheduler=None, before_step=None, **options):  # fmt: skip
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    if before_step is not None:
+        optimizer.register_step_pre_hook(before_step)
+    schedule = scheduler(optimizer) if scheduler is not None else None
     more = {"counted": counted} if counted else {}
     settings = Settings(make_loss(loss), {}, epochs, options.pop("clip", None), None, None, None, {}, False,
                         watch=watch, steps=StepOptions(**options), **more)  # fmt: skip
-    done = run_training(make_fabric("32-true", 1, None), model, model, optimizer, None,
+    done = run_training(make_fabric("32-true", 1, None), model, model, optimizer, schedule,
                         DatasetBatches(dataset or data(), batch_size, shuffle=True), None, settings)  # fmt: skip
     return model, done
 
@@ -89,3 +93,54 @@ def test_an_error_names_the_batch_of_a_group():
     with pytest.raises(fl.DataError) as error:
         run(4, dataset=TensorDataset(inputs, labels), accumulation=3)
     assert error.value.where == "epoch 1, step 1, batch 1 of 3"
+
+
+def rates_of(**options):
+    """The learning rates of all steps."""
+    rates = []
+    _, done = run(4, before_step=lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]), **options)
+    return rates, done
+
+
+def test_the_rate_rises_before_the_schedule_begins():
+    def halved(optimizer):
+        return torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+
+    rates, done = rates_of(epochs=2, warmup=0.5, scheduler_interval="step", scheduler=halved)  # 6 steps an epoch
+    assert rates == pytest.approx([0.125, 0.25, 0.375, *(0.5 * 0.5**at for at in range(9))])
+    assert [epoch.lr for epoch in done.history] == pytest.approx([0.125, 0.5 * 0.5**3])
+
+
+def test_a_warm_up_scales_a_schedule_per_epoch():
+    rates, _ = rates_of(epochs=2, warmup=1.5, scheduler=lambda one: torch.optim.lr_scheduler.ExponentialLR(one, 0.5))
+    assert rates == pytest.approx([*(0.05 * at for at in range(1, 7)), *(0.025 * at for at in (7, 8, 9)), *[0.25] * 3])
+
+
+def test_a_schedule_by_name_ends_with_the_run():
+    options = StepOptions(accumulation=2, warmup=0.5, scheduler_interval="step")
+    assert options.length(4, options.per_epoch(7)) == 14  # 4 steps in each of 4 epochs, and 2 of the warm-up
+    assert StepOptions().length(4, 7) == 4
+
+
+def test_a_schedule_per_step_waits_where_a_step_is_left_out():
+    skipped = []
+
+    def clip(parameters):
+        skipped.append(len(skipped) in (0, 3))
+        for parameter in parameters if skipped[-1] else ():
+            parameter.grad = None
+        return type("Clipped", (), {"skipped": skipped[-1]})
+
+    rates, _ = rates_of(epochs=1, clip=clip, scheduler_interval="step",
+                        scheduler=lambda one: torch.optim.lr_scheduler.ExponentialLR(one, 0.5))  # fmt: skip
+    assert len(skipped) == 6
+    assert rates == [0.5, 0.25, 0.125, 0.0625]
+
+
+def test_no_hook_stays_on_the_optimizer():
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    settings = Settings(make_loss("cross_entropy"), {}, 1, None, None, None, None, {}, False)
+    run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), 4), None,
+                 settings)  # fmt: skip
+    assert not optimizer._optimizer_step_post_hooks

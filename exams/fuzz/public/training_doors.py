@@ -205,6 +205,11 @@ _FIT: dict[str, Pool] = {
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
     "views": s.VIEWS,
     "accumulation": s.COUNTS.optional(),
+    "warmup": s.NUMBERS.optional(),
+    "scheduler_interval": Pool(
+        constants({"-": "epoch", "step": "step"}),
+        constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
+    ),
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),
@@ -274,6 +279,11 @@ DOORS: list[Door] = [
             "steps": s.COUNTS.optional(),
             "epochs": s.COUNTS.optional(),
             "accumulation": s.COUNTS.optional(),
+            "warmup": s.NUMBERS.optional(),
+            "scheduler_interval": Pool(
+                constants({"-": "epoch", "step": "step"}),
+                constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
+            ),
             "scaler": SCALERS.optional(),
             "budget": s.NUMBERS.optional(),
             "progress": s.FLAGS,

@@ -12,6 +12,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ def fit(
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
-    accumulation: int = 1,
+    accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -126,7 +127,8 @@ def fit(
         lr: Learning rate of an optimizer that is given by name.
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, callable(parameters), or an optimizer over the model's parameters,
             such as one that `frostline.heal` has changed.
-        scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
+        scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch, or as
+            `scheduler_interval` asks.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first; `"auto"` takes the line that `frostline.choose_depth` finds best for
             `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
@@ -165,6 +167,9 @@ def fit(
             training it may only pad. None stacks items of one size.
         accumulation: Batches of one step: their gradients are added up as those of one batch of all their samples. The
             last step of an epoch takes the batches that are left; BatchNorm sees one batch at a time.
+        warmup: Epochs in which the learning rate rises in a straight line to its full size, such as 0.5.
+        scheduler_interval: `epoch`, or `step`: the scheduler is stepped after every step that follows the warm-up; one
+            by name then ends with the run.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -178,7 +183,7 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
                    has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
                    init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
-    steps = step_options(accumulation=accumulation)
+    steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval)
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -213,7 +218,8 @@ def fit(
                                  described, watching.around if watching else None, steps)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None,
                           has_groups=steps.accumulation > 1)  # fmt: skip
-            schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
+            length = steps.length(epochs, steps.per_epoch(ceil(len(without_views(shown)) / batch_size)))
+            schedule = make_scheduler(scheduler, line.joined(healed.optimizer), length, is_per_epoch=steps.is_per_epoch)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)

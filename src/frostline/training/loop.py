@@ -60,7 +60,7 @@ def run_training(
         model: The user's model; its trainable parameters and buffers are what checkpoints hold.
         module: What is called on a batch: the head, or the model itself.
         optimizer: Over the module's trainable parameters.
-        scheduler: Stepped once per epoch, or None.
+        scheduler: Stepped as the settings ask, or None.
         train_batches: Training data.
         val_batches: Validation data, or None: then the last weights stay.
         settings: The rest.
@@ -75,20 +75,21 @@ def run_training(
     with (
         replacing(replaced),
         _watched(module, optimizer, len(progress.history) * steps, progress, settings) as observer,
+        Stepper(fabric, wrapped, optimizer, wrapped_optimizer, scheduler, steps, settings, observer) as stepper,
     ):
-        stepper = Stepper(fabric, wrapped, optimizer, wrapped_optimizer, settings, observer)
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
             if settings.before_epoch is not None:
                 settings.before_epoch()
-            started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
+            started, lr = time.perf_counter(), stepper.lr(epoch)
             train_batches.epoch = epoch - 1
             train_loss = stepper.epoch(train_batches, epoch)
             confusion = Confusion(settings.ignored) if settings.confused and settings.out is not None else None
             val_loss, scores = (
                 _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
             )
-            step_scheduler(scheduler, train_loss, val_loss)
+            if settings.steps.is_per_epoch:
+                step_scheduler(scheduler, train_loss, val_loss)
             progress.history.append(
                 Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr,
                       time.perf_counter() - started, scores or None)

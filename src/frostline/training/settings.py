@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from frostline.training.metrics import Metric
 
 _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
+_INTERVALS = ("epoch", "step")
 
 
 @dataclass(frozen=True)
@@ -34,28 +35,57 @@ class StepOptions:
     """How steps of the optimizer are made: the same in all phases of a run.
 
     Attributes:
-        accumulation: Batches of one step, whose gradients are added up as those of one batch with all their samples.
+        accumulation: Batches of one step, whose gradients are added up as those of one batch of all their samples.
+        warmup: Epochs in which the learning rate rises to that of the optimizer; a part of one may be given.
+        scheduler_interval: When the scheduler is stepped: at the end of every `epoch`, or after every `step` that
+            follows the warm-up.
     """
 
     accumulation: int = 1
+    warmup: float = 0.0
+    scheduler_interval: str = "epoch"
 
     def per_epoch(self, num_batches: int) -> int:
         """Steps of an epoch: the last one takes the batches that are left."""
         return math.ceil(num_batches / self.accumulation)
 
+    def share(self, step: int, per_epoch: int) -> float:
+        """The share of its learning rate that a step trains with, counted from the beginning of the run."""
+        length = round(self.warmup * per_epoch)
+        return 1.0 if step >= length else (step + 1) / (length + 1)
+
+    def length(self, epochs: int, per_epoch: int) -> int:
+        """How often the scheduler is stepped in the whole run."""
+        return epochs if self.is_per_epoch else epochs * per_epoch - round(self.warmup * per_epoch)
+
+    @property
+    def is_per_epoch(self) -> bool:
+        """True if the scheduler is stepped at the end of every epoch."""
+        return self.scheduler_interval == "epoch"
+
     @property
     def described(self) -> dict[str, Any]:
         """What a resumed run must have as well; a run without these options is described as before there were any."""
-        return {"accumulation": self.accumulation} if self.accumulation != 1 else {}
+        plain = StepOptions()
+        return {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
 
 
-def step_options(*, accumulation: Any) -> StepOptions:
+def step_options(*, epochs: int, accumulation: Any, warmup: Any, scheduler_interval: Any) -> StepOptions:
     """The options, checked.
 
     Raises:
         DataError: It names the argument and the remedy.
     """
-    return StepOptions(as_count("fit", "accumulation", accumulation))
+    warmup = as_number("fit", "warmup", warmup, least=0)
+    if warmup >= epochs:
+        raise DataError(
+            what="The warm-up of the learning rate is as long as the run.", where="fit(warmup=...)",
+            received=f"warmup={warmup:g} in a run of {epochs} epoch{'s' * (epochs != 1)}",
+            do="pass the warm-up in epochs, fewer than the run has: warmup=0.5 is half an epoch.",
+        )  # fmt: skip
+    if as_name("fit", "scheduler_interval", scheduler_interval) not in _INTERVALS:
+        raise _wrong("scheduler_interval", scheduler_interval, "use 'epoch' or 'step'.")
+    return StepOptions(as_count("fit", "accumulation", accumulation), warmup, scheduler_interval)
 
 
 class Batches(Protocol):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.losses import check_scalar
-from frostline.training.optimizers import needs_closure
+from frostline.training.optimizers import at_share, needs_closure
 from frostline.training.outputs import loss_of
 
 if TYPE_CHECKING:
@@ -59,17 +60,33 @@ class Stepper:
         module: What is called on a batch, as Fabric wraps it.
         optimizer: The caller's own.
         wrapped: The same, as Fabric wraps it.
+        scheduler: Of the learning rate, or None.
+        per_epoch: Steps of an epoch.
         settings: Of the run.
         observer: Gets the loss of every step, or None.
     """
 
     def __init__(
-        self, fabric: Any, module: Any, optimizer: Optimizer, wrapped: Any, settings: Settings,
-        observer: Observer | None,
+        self, fabric: Any, module: Any, optimizer: Optimizer, wrapped: Any, scheduler: Any, per_epoch: int,
+        settings: Settings, observer: Observer | None,
     ) -> None:  # fmt: skip
         self._fabric, self._module, self._optimizer, self._wrapped = fabric, module, optimizer, wrapped
         self._settings, self._observer = settings, observer
-        self._needs_closure = needs_closure(wrapped)
+        self._scheduler, self._per_epoch = scheduler, per_epoch
+        self._needs_closure, self._has_moved = needs_closure(wrapped), False
+        self._handle: Any = None
+
+    def __enter__(self) -> Stepper:
+        self._handle = self._optimizer.register_step_post_hook(self._moved)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def lr(self, epoch: int) -> float:
+        """The learning rate of the first group at the first step of an epoch."""
+        share = self._settings.steps.share((epoch - 1) * self._per_epoch, self._per_epoch)
+        return float(self._optimizer.param_groups[0]["lr"]) * share
 
     def epoch(self, data: Batches, epoch: int) -> float:
         """One pass over the data; its mean loss."""
@@ -121,12 +138,38 @@ class Stepper:
 
     def _close(self, group: _Group) -> None:
         """Take the step of a group whose gradients are there."""
-        with self._settings.pace(group.epoch, group.step):
-            if not self._needs_closure:
+        if not self._needs_closure:
+            with self._paced(group):
                 self._move(group)
         self._wrapped.zero_grad()
+        self._follow(group)
         if self._observer is not None and group.loss is not None:
             self._observer.step(group.loss if group.planned == 1 else group.loss / group.size)
+
+    @contextmanager
+    def _paced(self, group: _Group) -> Generator[None]:
+        """Inside, the groups of the optimizer have the rates of this step."""
+        self._has_moved = False
+        share = self._settings.steps.share(self._number(group), self._per_epoch)
+        with self._settings.pace(group.epoch, group.step), ExitStack() as stack:
+            for number in range(len(self._optimizer.param_groups)) if share < 1 else ():
+                stack.enter_context(at_share(self._optimizer, number, share))
+            yield
+
+    def _number(self, group: _Group) -> int:
+        return (group.epoch - 1) * self._per_epoch + group.step
+
+    def _moved(self, *_: object) -> None:
+        self._has_moved = True
+
+    # A step is left out where its gradients are not finite: by a clip, or by the scaler of float16.
+    def _follow(self, group: _Group) -> None:
+        """What comes after a step that was not left out."""
+        steps, number = self._settings.steps, self._number(group)
+        if not self._has_moved:
+            return
+        if self._scheduler is not None and not steps.is_per_epoch and steps.share(number, self._per_epoch) == 1:
+            self._scheduler.step()
 
     def _move(self, group: _Group) -> None:
         parameters = [p for entry in self._optimizer.param_groups for p in entry["params"]]
@@ -149,7 +192,7 @@ class Stepper:
             group.size = size
             return loss
 
-        with self._settings.pace(group.epoch, group.step):
+        with self._paced(group):
             self._wrapped.step(closure)
         group.loss = losses[0].detach()
         return group.loss
