@@ -11,6 +11,7 @@ OPTIONS = {
     "accumulation": lambda: {"accumulation": 3, "clip": fl.remedies.clip_by_percentile(50, warmup=2)},
     "warmup": lambda: {"warmup": 1.5},
     "schedule per step": lambda: {"scheduler": "cosine", "scheduler_interval": "step", "warmup": 0.5},
+    "ema": lambda: {"ema": 0.8},
     "scheduler of the caller": lambda: {
         "scheduler": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
         "scheduler_interval": "step",

@@ -46,7 +46,7 @@ def test_what_makes_no_sense_is_refused_by_its_name(name, changed):
     assert error.value.where == f"fit({name}=...)"
 
 
-STEPS = {"epochs": 3, "accumulation": 1, "warmup": 0.0, "scheduler_interval": "epoch"}
+STEPS = {"epochs": 3, "accumulation": 1, "warmup": 0.0, "scheduler_interval": "epoch", "ema": None}
 
 
 def test_options_of_steps_are_described_where_they_are_given():
@@ -56,12 +56,29 @@ def test_options_of_steps_are_described_where_they_are_given():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("accumulation", 0), ("accumulation", 1.5), ("warmup", -1), ("warmup", "long"), ("scheduler_interval", "batch")],
+    [
+        ("accumulation", 0),
+        ("accumulation", 1.5),
+        ("warmup", -1),
+        ("warmup", "long"),
+        ("scheduler_interval", "batch"),
+        ("ema", 1.0),
+        ("ema", 0),
+        ("ema", "0.9"),
+    ],
 )
 def test_options_of_steps_that_make_no_sense_are_refused(name, value):
     with pytest.raises(fl.DataError, match=f"{name} is not (usable|a)") as error:
         step_options(**{**STEPS, name: value})
     assert error.value.where == f"fit({name}=...)"
+
+
+def test_an_average_of_the_first_steps_is_told():
+    assert step_options(**STEPS).note(10) is None
+    assert step_options(**{**STEPS, "ema": 0.9}).note(100) is None
+    assert step_options(**{**STEPS, "ema": 0.999}).note(100) == (
+        "After 100 steps, 90% of the averaged weights are still those of the first step; ema=0.955 leaves 1%."
+    )
 
 
 def test_a_warm_up_of_the_whole_run_is_refused():

@@ -206,6 +206,7 @@ _FIT: dict[str, Pool] = {
     "views": s.VIEWS,
     "accumulation": s.COUNTS.optional(),
     "warmup": s.NUMBERS.optional(),
+    "ema": s.NUMBERS.optional(),
     "scheduler_interval": Pool(
         constants({"-": "epoch", "step": "step"}),
         constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),

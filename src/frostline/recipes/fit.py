@@ -109,6 +109,7 @@ def fit(
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
+    ema: float | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -170,6 +171,8 @@ def fit(
         warmup: Epochs in which the learning rate rises in a straight line to its full size, such as 0.5.
         scheduler_interval: `epoch`, or `step`: the scheduler is stepped after every step that follows the warm-up; one
             by name then ends with the run.
+        ema: Keep an exponential moving average of the weights that train (and of running statistics), of which every
+            step keeps this share, such as 0.99. Validation, the best weights and the trained model are of the average.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -183,7 +186,8 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
                    has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
                    init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
-    steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval)
+    steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, ema=ema,
+                         scheduler_interval=scheduler_interval)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -205,6 +209,7 @@ def fit(
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
         line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
+        line.check_average(ema)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
         with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
@@ -218,13 +223,20 @@ def fit(
                                  described, watching.around if watching else None, steps)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None,
                           has_groups=steps.accumulation > 1)  # fmt: skip
-            length = steps.length(epochs, steps.per_epoch(ceil(len(without_views(shown)) / batch_size)))
-            schedule = make_scheduler(scheduler, line.joined(healed.optimizer), length, is_per_epoch=steps.is_per_epoch)
+            schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
             seed_generators(seed)
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
             _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
     return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
+    """The schedule of the learning rate over the whole run; a note on an average over too few steps is printed."""
+    per_epoch = steps.per_epoch(ceil(len(without_views(setup.train)) / setup.batch_size))
+    if setup.progress and (note := steps.note(epochs * per_epoch)) is not None:
+        sys.stderr.write(f"ema: {note}\n")
+    return make_scheduler(scheduler, optimizer, steps.length(epochs, per_epoch), is_per_epoch=steps.is_per_epoch)
 
 
 def _train_phases(

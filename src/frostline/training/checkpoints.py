@@ -48,6 +48,7 @@ class Progress:
         moves: (epoch, number of moves): the frost line was moved before this epoch, so many times by then.
         measured: What a schedule has measured, one number per epoch, by name.
         folder: Of its last checkpoint.
+        average: Of the weights that train, by name in the model; empty where none is kept.
     """
 
     history: list[Epoch]
@@ -58,6 +59,12 @@ class Progress:
     moves: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     measured: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     folder: Path | None = None
+    average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def final(self) -> dict[str, Tensor]:
+        """What the model gets at the end of the run: the best weights, else their average; empty: those it has."""
+        return self.best or self.average
 
 
 # Frozen weights are not written in every epoch: they are the largest part and do not change. The checkpoint names
@@ -99,6 +106,7 @@ def save_checkpoint(
     make_folder(folder)
     tensors = {f"model.{name}": tensor for name, tensor in trained_state(model, trains).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     optimizer_tensors, optimizer_json = _taken_apart(optimizer.state_dict())
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
     python, numpy, cpu, cuda = generator_states()
@@ -164,7 +172,8 @@ def load_checkpoint(
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
     moves = [(int(epoch), int(count)) for epoch, count in index.get("moves", ())]
     measured = index.get("measured", {})
-    return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder)
+    return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder,
+                    _part(tensors, "average."))  # fmt: skip
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:

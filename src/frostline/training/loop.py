@@ -28,6 +28,7 @@ from frostline.training.optimizers import step_scheduler
 from frostline.training.outputs import loss_of
 from frostline.training.run_files import has_checkpoint, replacing
 from frostline.training.stepper import Stepper, called
+from frostline.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,10 +73,13 @@ def run_training(
     if progress is None:
         progress = begin_training(model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
+    average = WeightAverage(model, settings.steps.ema, progress.average) if settings.steps.ema is not None else None
     with (
         replacing(replaced),
         _watched(module, optimizer, len(progress.history) * steps, progress, settings) as observer,
-        Stepper(fabric, wrapped, optimizer, wrapped_optimizer, scheduler, steps, settings, observer) as stepper,
+        Stepper(
+            fabric, wrapped, optimizer, wrapped_optimizer, scheduler, steps, settings, average, observer
+        ) as stepper,
     ):
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
@@ -85,16 +89,17 @@ def run_training(
             train_batches.epoch = epoch - 1
             train_loss = stepper.epoch(train_batches, epoch)
             confusion = Confusion(settings.ignored) if settings.confused and settings.out is not None else None
-            val_loss, scores = (
-                _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
-            )
-            if settings.steps.is_per_epoch:
-                step_scheduler(scheduler, train_loss, val_loss)
-            progress.history.append(
-                Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr,
-                      time.perf_counter() - started, scores or None)
-            )  # fmt: skip
-            _note_best(model, progress, settings)
+            with average.in_place() if average is not None else nullcontext():
+                val_loss, scores = (
+                    _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
+                )
+                if settings.steps.is_per_epoch:
+                    step_scheduler(scheduler, train_loss, val_loss)
+                elapsed_s = time.perf_counter() - started
+                progress.history.append(
+                    Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr, elapsed_s, scores or None)
+                )
+                _note_best(model, progress, settings)
             if settings.after_epoch is not None:
                 settings.after_epoch(progress)
             _tell(fabric, progress.history[-1], len(progress.history) * steps, settings)
@@ -105,8 +110,8 @@ def run_training(
                                 settings.trains)  # fmt: skip
     if val_batches is not None and not progress.best and _is_done(progress, settings):
         raise _no_best(progress.history, settings.out)
-    if is_whole and progress.best:
-        put_back(model, progress.best)
+    if is_whole:
+        put_back(model, progress.final)
     return progress
 
 

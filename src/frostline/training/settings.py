@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
 _INTERVALS = ("epoch", "step")
+_LEFT, _SETTLED = 0.1, 0.01  # of the first step in an average of weights: too much, and what is advised; chosen by us
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class StepOptions:
         warmup: Epochs in which the learning rate rises to that of the optimizer; a part of one may be given.
         scheduler_interval: When the scheduler is stepped: at the end of every `epoch`, or after every `step` that
             follows the warm-up.
+        ema: The share that every step keeps of an average of the weights, which is judged and saved; None: no average.
     """
 
     accumulation: int = 1
     warmup: float = 0.0
     scheduler_interval: str = "epoch"
+    ema: float | None = None
 
     def per_epoch(self, num_batches: int) -> int:
         """Steps of an epoch: the last one takes the batches that are left."""
@@ -63,6 +66,16 @@ class StepOptions:
         """True if the scheduler is stepped at the end of every epoch."""
         return self.scheduler_interval == "epoch"
 
+    def note(self, num_steps: int) -> str | None:
+        """What to know of an average over so many steps that is mostly made of the first ones."""
+        left = self.ema**num_steps if self.ema is not None else 0.0
+        if left <= _LEFT:
+            return None
+        return (
+            f"After {num_steps} steps, {left:.0%} of the averaged weights are still those of the first step; "
+            f"ema={_SETTLED ** (1 / num_steps):.3g} leaves {_SETTLED:.0%}."
+        )
+
     @property
     def described(self) -> dict[str, Any]:
         """What a resumed run must have as well; a run without these options is described as before there were any."""
@@ -70,7 +83,7 @@ class StepOptions:
         return {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
 
 
-def step_options(*, epochs: int, accumulation: Any, warmup: Any, scheduler_interval: Any) -> StepOptions:
+def step_options(*, epochs: int, accumulation: Any, warmup: Any, scheduler_interval: Any, ema: Any) -> StepOptions:
     """The options, checked.
 
     Raises:
@@ -85,7 +98,8 @@ def step_options(*, epochs: int, accumulation: Any, warmup: Any, scheduler_inter
         )  # fmt: skip
     if as_name("fit", "scheduler_interval", scheduler_interval) not in _INTERVALS:
         raise _wrong("scheduler_interval", scheduler_interval, "use 'epoch' or 'step'.")
-    return StepOptions(as_count("fit", "accumulation", accumulation), warmup, scheduler_interval)
+    decay = as_number("fit", "ema", ema, above=0, below=1) if ema is not None else None
+    return StepOptions(as_count("fit", "accumulation", accumulation), warmup, scheduler_interval, decay)
 
 
 class Batches(Protocol):

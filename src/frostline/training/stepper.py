@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.training.settings import Batches, Observer, Settings
+    from frostline.training.weight_average import WeightAverage
 
 
 @dataclass
@@ -63,16 +64,17 @@ class Stepper:
         scheduler: Of the learning rate, or None.
         per_epoch: Steps of an epoch.
         settings: Of the run.
+        average: Of the weights, or None.
         observer: Gets the loss of every step, or None.
     """
 
     def __init__(
         self, fabric: Any, module: Any, optimizer: Optimizer, wrapped: Any, scheduler: Any, per_epoch: int,
-        settings: Settings, observer: Observer | None,
+        settings: Settings, average: WeightAverage | None, observer: Observer | None,
     ) -> None:  # fmt: skip
         self._fabric, self._module, self._optimizer, self._wrapped = fabric, module, optimizer, wrapped
         self._settings, self._observer = settings, observer
-        self._scheduler, self._per_epoch = scheduler, per_epoch
+        self._scheduler, self._per_epoch, self._average = scheduler, per_epoch, average
         self._needs_closure, self._has_moved = needs_closure(wrapped), False
         self._handle: Any = None
 
@@ -168,6 +170,8 @@ class Stepper:
         steps, number = self._settings.steps, self._number(group)
         if not self._has_moved:
             return
+        if self._average is not None:
+            self._average.follow()
         if self._scheduler is not None and not steps.is_per_epoch and steps.share(number, self._per_epoch) == 1:
             self._scheduler.step()
 
