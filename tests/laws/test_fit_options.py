@@ -12,6 +12,7 @@ OPTIONS = {
     "warmup": lambda: {"warmup": 1.5},
     "schedule per step": lambda: {"scheduler": "cosine", "scheduler_interval": "step", "warmup": 0.5},
     "ema": lambda: {"ema": 0.8},
+    "smoothing and weights": lambda: {"label_smoothing": 0.1, "class_weights": "balanced"},
     "scheduler of the caller": lambda: {
         "scheduler": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
         "scheduler_interval": "step",

@@ -207,6 +207,18 @@ _FIT: dict[str, Pool] = {
     "accumulation": s.COUNTS.optional(),
     "warmup": s.NUMBERS.optional(),
     "ema": s.NUMBERS.optional(),
+    "label_smoothing": s.NUMBERS.optional(),
+    "class_weights": Pool(
+        constants({"-": None, "balanced": "balanced", "three": [1.0, 2.0, 0.5]}),
+        {
+            **constants({"two": [1.0, 2.0], "minus": [1.0, -1.0, 1.0], "none": [], "text": "even", "number": 2.0}),
+            **constants({"nan": [float("nan")] * 3, "texts": ["a", "b", "c"], "nested": [[1.0], [1.0], [1.0]]}),
+            "tensor": lambda _: torch.ones(3),
+            "matrix": lambda _: torch.ones(3, 1),
+            "scalar": lambda _: torch.tensor(2.0),
+            "complex": lambda _: torch.ones(3) * 1j,
+        },
+    ),
     "scheduler_interval": Pool(
         constants({"-": "epoch", "step": "step"}),
         constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),

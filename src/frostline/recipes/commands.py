@@ -98,7 +98,7 @@ def fit_command(
     if views is not None or augment is not None:
         augmented = augmented_images(dataset, model, augment if augment is not None else "crop,flip")
         train = augmented if val_share is None else Part(augmented, train.indices)
-    loss = weighted_loss(train, class_weights, label_smoothing)
+    loss = weighted_loss(train, class_weights, label_smoothing, is_command=True)
     _check_metrics(metric, loss, len(classes), has_val=has_val)
     is_chosen = freeze in MOVED_BY_FIT
     reused = set_up(model, dataset, name, weights, None if is_chosen else freeze, certificate, head,

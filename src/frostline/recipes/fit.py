@@ -36,6 +36,7 @@ from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
 from frostline.data.counts import sample_counts
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
+from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
@@ -81,7 +82,7 @@ from frostline.transfer import freeze as freeze_layers
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
@@ -109,7 +110,7 @@ def fit(
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
-    ema: float | None = None,
+    ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -173,6 +174,8 @@ def fit(
             by name then ends with the run.
         ema: Keep an exponential moving average of the weights that train (and of running statistics), of which every
             step keeps this share, such as 0.99. Validation, the best weights and the trained model are of the average.
+        label_smoothing: Of cross entropy: the share of probability that is spread over all classes, such as 0.1.
+        class_weights: Of cross entropy: `balanced` by the counts of the training labels, or a number for each class.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -196,6 +199,7 @@ def fit(
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     _check_clip(clip)
     model = _inside(model, is_told=progress)
+    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     shown = viewed_data(train, views, epochs, collate_fn)
     val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
