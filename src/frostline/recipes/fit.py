@@ -46,6 +46,7 @@ from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
+    Callbacks,
     Progress,
     Settings,
     StepOptions,
@@ -111,6 +112,7 @@ def fit(
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -176,6 +178,9 @@ def fit(
             step keeps this share, such as 0.99. Validation, the best weights and the trained model are of the average.
         label_smoothing: Of cross entropy: the share of probability that is spread over all classes, such as 0.1.
         class_weights: Of cross entropy: `balanced` by the counts of the training labels, or a number for each class.
+        callbacks: Objects with any of `on_train_start`, `on_train_epoch_start`, `on_train_batch_end` (after each step),
+            `on_train_epoch_end` and `on_train_end`, called with the run: `run.model`, `.optimizer`, `.epoch`, `.step`,
+            `.loss` and `.history`. `run.log({...})` tells the loggers, `run.stop()` ends the run after the epoch.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -199,6 +204,7 @@ def fit(
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     _check_clip(clip)
     model = _inside(model, is_told=progress)
+    called = Callbacks(callbacks)
     loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     shown = viewed_data(train, views, epochs, collate_fn)
@@ -224,12 +230,12 @@ def fit(
                          **({CHOSEN: through} if given_line == "auto" else {}), **line.described,
                          **steps.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
-                                 described, watching.around if watching else None, steps)  # fmt: skip
+                                 described, watching.around if watching else None, steps, called)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None,
                           has_groups=steps.accumulation > 1)  # fmt: skip
             schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
             seed_generators(seed)
-            done = begin_training(model, healed.optimizer, schedule, settings)
+            done = begin_training(fabric, model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
             _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
     return _result(done, course, healed, folder, started, is_told=progress)
@@ -255,6 +261,7 @@ def _train_phases(
             own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))
             run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,
                          done)  # fmt: skip
+    settings.callbacks.call("on_train_end")
 
 
 def _result(
@@ -301,6 +308,7 @@ def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
 def _settings(
     setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
     described: dict[str, Any], watch: Watch | None, steps: StepOptions,
+    callbacks: Callbacks,
 ) -> Settings:  # fmt: skip
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
@@ -310,7 +318,7 @@ def _settings(
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
-                    class_names(train), steps=steps)  # fmt: skip
+                    class_names(train), steps=steps, callbacks=callbacks)  # fmt: skip
 
 
 def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:

@@ -5,6 +5,7 @@ from frostline.training.batches import check_metric_targets as check_metric_targ
 from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import first_targets as first_targets
 from frostline.training.batches import in_dtype as in_dtype
+from frostline.training.callbacks import Callbacks as Callbacks
 from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings

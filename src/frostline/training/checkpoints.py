@@ -21,7 +21,7 @@ from frostline.core.restore import generator_states, set_generator_states
 from frostline.training.run_files import INDEX, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from torch.optim import Optimizer
 
@@ -96,12 +96,13 @@ def save_checkpoint(
     scheduler: Any,
     progress: Progress,
     settings: dict[str, Any],
-    clip: Any = None,
+    stateful: Mapping[str, Any] | None = None,
     trains: Collection[str] | None = None,
 ) -> None:
     """Publish a checkpoint; until the last write the one before is the one that counts.
 
-    A clip that remembers norms is kept through its `state_dict`. `trains` is that of `trained_state`.
+    What is stateful, such as a clip that remembers norms, is kept by name through its `state_dict`. `trains` is that of
+    `trained_state`.
     """
     make_folder(folder)
     tensors = {f"model.{name}": tensor for name, tensor in trained_state(model, trains).items()}
@@ -119,7 +120,8 @@ def save_checkpoint(
         "best_epoch": progress.best_epoch, **_told({"best_score": progress.best_score}),
         "stopped_early": progress.stopped_early, "moves": progress.moves, "measured": progress.measured,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
-        "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
+        "stateful": {key: _as_json(one.state_dict()) for key, one in (stateful or {}).items()
+                     if hasattr(one, "state_dict")},
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
     write_json(folder / INDEX, index)
@@ -132,7 +134,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: dict[str, Any], clip: Any = None
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: Any,
+    settings: dict[str, Any],
+    stateful: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Put model, optimizer, scheduler and generators back to the last checkpoint.
 
@@ -162,8 +169,10 @@ def load_checkpoint(
     optimizer.load_state_dict(_put_together(_part(tensors, "optimizer."), index["optimizer"]))
     if scheduler is not None:
         scheduler.load_state_dict(index["scheduler"])
-    if hasattr(clip, "load_state_dict") and index.get("clip") is not None:
-        clip.load_state_dict(index["clip"])
+    states = index.get("stateful", {"clip": index.get("clip")})  # an earlier version knew of a clip only
+    for key, one in (stateful or {}).items():
+        if hasattr(one, "load_state_dict") and states.get(key):
+            one.load_state_dict(states[key])
     cuda = tuple(_part(tensors, "generator.cuda.").values())
     python = (index["python"][0], tuple(index["python"][1]), index["python"][2])
     set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))

@@ -40,11 +40,17 @@ if TYPE_CHECKING:
     from frostline.training.settings import Batches, Observer, Settings
 
 
-def begin_training(model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: Settings) -> Progress:
+def begin_training(fabric: Any, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: Settings) -> Progress:
     """A run before its first epoch, or as its checkpoint has it; then model, optimizer and generators are as there."""
     if settings.resume is not None and has_checkpoint(settings.resume):
-        return load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
+        return load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described,
+                               _stateful(fabric, settings))  # fmt: skip
     return Progress([], 0, None, {})
+
+
+def _stateful(fabric: Any, settings: Settings) -> dict[str, Any]:
+    """What else a checkpoint holds the state of: a clip, the scaler of float16, callbacks."""
+    return {"clip": settings.clip, "precision": fabric.strategy.precision, **settings.callbacks.stateful}
 
 
 def run_training(
@@ -71,7 +77,7 @@ def run_training(
     steps = settings.steps.per_epoch(len(train_batches))
     is_whole = progress is None
     if progress is None:
-        progress = begin_training(model, optimizer, scheduler, settings)
+        progress = begin_training(fabric, model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
     average = WeightAverage(model, settings.steps.ema, progress.average) if settings.steps.ema is not None else None
     with (
@@ -81,8 +87,10 @@ def run_training(
             fabric, wrapped, optimizer, wrapped_optimizer, scheduler, steps, settings, average, observer
         ) as stepper,
     ):
+        settings.callbacks.begin(model, module, optimizer, fabric, progress, steps)
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
+            settings.callbacks.call("on_train_epoch_start", epoch=epoch)
             if settings.before_epoch is not None:
                 settings.before_epoch()
             started, lr = time.perf_counter(), stepper.lr(epoch)
@@ -102,12 +110,14 @@ def run_training(
                 _note_best(model, progress, settings)
             if settings.after_epoch is not None:
                 settings.after_epoch(progress)
+            settings.callbacks.call("on_train_epoch_end", history=tuple(progress.history))
+            progress.stopped_early = progress.stopped_early or settings.callbacks.is_stopped
             _tell(fabric, progress.history[-1], len(progress.history) * steps, settings)
             if settings.out is not None:
                 if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
                     write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
-                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip,
-                                settings.trains)  # fmt: skip
+                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described,
+                                _stateful(fabric, settings), settings.trains)  # fmt: skip
     if val_batches is not None and not progress.best and _is_done(progress, settings):
         raise _no_best(progress.history, settings.out)
     if is_whole:

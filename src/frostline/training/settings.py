@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
+from frostline.training.callbacks import Callbacks
 from frostline.training.losses import CrossEntropy, Loss
 from frostline.training.optimizers import Clip, check_names
 
@@ -152,6 +153,7 @@ class Settings:
         has_next: Another phase may follow: patience does not end the run.
         pace: callable(epoch, step from 0) -> a context in which that step is taken, such as a warm-up.
         steps: How steps of the optimizer are made.
+        callbacks: Called while the run trains.
     """
 
     loss: Loss
@@ -176,6 +178,7 @@ class Settings:
     has_next: bool = False
     pace: Callable[[int, int], AbstractContextManager[None]] = lambda epoch, step: nullcontext()
     steps: StepOptions = StepOptions()
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
 
 def check_settings(

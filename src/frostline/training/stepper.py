@@ -145,8 +145,11 @@ class Stepper:
                 self._move(group)
         self._wrapped.zero_grad()
         self._follow(group)
-        if self._observer is not None and group.loss is not None:
-            self._observer.step(group.loss if group.planned == 1 else group.loss / group.size)
+        if group.loss is not None:
+            loss = group.loss if group.planned == 1 else group.loss / group.size
+            if self._observer is not None:
+                self._observer.step(loss)
+            self._settings.callbacks.call("on_train_batch_end", step=self._number(group) + 1, loss=loss)
 
     @contextmanager
     def _paced(self, group: _Group) -> Generator[None]:
