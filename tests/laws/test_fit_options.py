@@ -33,6 +33,7 @@ OPTIONS = {
     "ema": lambda: {"ema": 0.8},
     "smoothing and weights": lambda: {"label_smoothing": 0.1, "class_weights": "balanced"},
     "callback": lambda: {"callbacks": [Halving()]},
+    "float16 and a clip": lambda: {"precision": "16-mixed", "clip": fl.remedies.clip_by_norm(0.1)},
     "scheduler of the caller": lambda: {
         "scheduler": lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
         "scheduler_interval": "step",

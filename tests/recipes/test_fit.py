@@ -246,7 +246,6 @@ WRONG = {
     "patience": ({"patience": 3}, "patience is not usable"),
     "precision": ({"precision": "8"}, "precision is not usable"),
     "devices": ({"devices": 2}, "devices is not usable"),
-    "clip": ({"precision": "16-mixed", "clip": clip_by_norm(1.0)}, "clip is not usable"),
     "optimizer": ({"optimizer": "adamm"}, "no optimizer named 'adamm'"),
     "scheduler": ({"scheduler": "cosin"}, "no scheduler named 'cosin'"),
     "loss": ({"loss": "cross"}, "no loss named 'cross'"),

@@ -4,9 +4,10 @@ import os
 import warnings
 
 import pytest
+import torch
 
 import frostline as fl
-from frostline.training.fabric import import_fabric, log_figures, make_fabric
+from frostline.training.fabric import has_scale, import_fabric, log_figures, make_fabric, unscale
 
 
 def test_fabric_is_a_guest_that_leaves_no_trace(tmp_path):
@@ -26,6 +27,24 @@ def test_logs_go_where_the_run_goes(tmp_path):
     assert [str(logger.log_dir) for logger in fabric.loggers] == [str(tmp_path / "logs" / "version_0")]
     assert make_fabric("32-true", 1, None).loggers == []
     assert fabric.world_size == 1
+
+
+def test_float16_is_float16_on_a_cpu_too():
+    fabric = make_fabric("16-mixed", 1, None)
+    assert fabric.strategy.precision.precision == "16-mixed"
+    assert has_scale(fabric)
+    assert not has_scale(make_fabric("bf16-mixed", 1, None))
+    with fabric.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float16
+
+
+def test_an_optimizer_that_unscales_by_itself_is_refused():
+    fabric = make_fabric("16-mixed", 1, None)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))], fused=True)
+    with pytest.raises(fl.DataError, match="unscales gradients inside of its step") as error:
+        unscale(fabric, optimizer)
+    assert (error.value.received, "fused=True" in error.value.do) == ("AdamW", True)
+    unscale(make_fabric("32-true", 1, None), optimizer)
 
 
 def test_figures_are_written_at_once(tmp_path):

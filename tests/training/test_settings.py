@@ -15,7 +15,7 @@ from frostline.training.settings import (
 )
 
 GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision": "32-true", "devices": 1,
-        "has_val": False, "has_clip": False}  # fmt: skip
+        "has_val": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision":
     [
         {},
         {"patience": 1, "has_val": True},
-        {"precision": "bf16-mixed", "has_clip": True},
+        {"precision": "bf16-mixed"},
         {"precision": "16-mixed"},
         {"monitor": "heal"},
         {"monitor": False},
@@ -37,7 +37,7 @@ def test_what_makes_sense_passes(changed):
     ("name", "changed"),
     [("epochs", {"epochs": 0}), ("batch_size", {"batch_size": -1}), ("lr", {"lr": 0.0}), ("lr", {"lr": float("nan")}),
      ("patience", {"patience": 0, "has_val": True}), ("patience", {"patience": 2}), ("precision", {"precision": "8"}),
-     ("clip", {"precision": "16-mixed", "has_clip": True}), ("devices", {"devices": 2}),
+     ("devices", {"devices": 2}),
      ("monitor", {"monitor": "all"}), ("monitor", {"monitor": "heal", "precision": "bf16-mixed"})],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_name(name, changed):

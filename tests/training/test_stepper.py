@@ -144,3 +144,35 @@ def test_no_hook_stays_on_the_optimizer():
     run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), 4), None,
                  settings)  # fmt: skip
     assert not optimizer._optimizer_step_post_hooks
+
+
+class Spikes(nn.Module):
+    """Gradients of its first batch are beyond float16, once they are scaled."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.calls = nn.Linear(3, 2), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x) * (1e4 if self.calls == 1 else 1.0)
+
+
+def test_a_clip_sees_gradients_without_the_scale_and_the_scale_falls_where_they_overflow(tmp_path):
+    torch.manual_seed(0)
+    model, norms = Spikes(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def clip(parameters):
+        found = fl.remedies.clip_by_norm(0.5)(parameters)
+        norms.append((float(found), found.skipped))
+        return found
+
+    fabric = make_fabric("16-mixed", 1, None)
+    settings = Settings(make_loss("cross_entropy"), {}, 1, clip, None, None, None, {}, False)
+    scaler = fabric.strategy.precision.scaler
+    before = scaler.get_scale()
+    run_training(fabric, model, model, optimizer, None, DatasetBatches(data(), 4), None, settings)
+    assert [skipped for _, skipped in norms] == [True, *[False] * 5]
+    assert all(0.01 < norm < 10 for norm, _ in norms[1:])  # times 65,536 they would be far above
+    assert scaler.get_scale() == before / 2

@@ -90,7 +90,7 @@ def fit_command(
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
-                   has_val=has_val, has_clip=False, num_workers=num_workers, optimizer=optimizer,
+                   has_val=has_val, num_workers=num_workers, optimizer=optimizer,
                    scheduler=scheduler)  # fmt: skip
     _check_folder(out, resume=resume, overwrite=overwrite)
     classes = classes_of(dataset)

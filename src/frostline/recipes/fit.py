@@ -192,7 +192,7 @@ def fit(
     """
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
-                   has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
+                   has_val=val is not None, monitor=monitor, num_workers=num_workers,
                    init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
     steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, ema=ema,
                          scheduler_interval=scheduler_interval)  # fmt: skip

@@ -10,11 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.core.errors import CacheError
+import torch
+
+from frostline.core.errors import CacheError, DataError
 from frostline.core.io import disk_errors, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from torch.optim import Optimizer
 
 _NAME = "lightning_fabric"
 
@@ -30,10 +34,36 @@ def make_fabric(precision: str, devices: int, out: Path | None) -> Any:
     with _as_guest():
         from lightning_fabric import Fabric
         from lightning_fabric.loggers.csv_logs import CSVLogger
+        from lightning_fabric.plugins import MixedPrecision
 
         loggers = [CSVLogger(out, name="logs")] if out is not None else []
         logging.getLogger(_NAME).setLevel(logging.ERROR)
+        if precision == "16-mixed" and not torch.accelerator.is_available():
+            # by name, Fabric takes bfloat16 on a CPU, although torch has autocast and a scaler for float16 there
+            mixed = MixedPrecision("16-mixed", device="cpu")
+            return Fabric(accelerator="cpu", devices=devices, plugins=mixed, loggers=loggers)  # type: ignore[arg-type]
         return Fabric(accelerator="auto", devices=devices, precision=precision, loggers=loggers)  # type: ignore[arg-type]
+
+
+def unscale(fabric: Any, optimizer: Optimizer) -> None:
+    """Divide gradients by the scale of the loss, where there is one, so that a clip sees them as they are.
+
+    Raises:
+        DataError: If the optimizer divides them itself, inside of its step.
+    """
+    try:
+        fabric.strategy.precision.unscale_gradients(optimizer)
+    except NotImplementedError as error:
+        raise DataError(
+            what="This optimizer unscales gradients inside of its step, so that they cannot be clipped before.",
+            where="fit(optimizer=..., clip=..., precision='16-mixed')", received=type(optimizer).__name__,
+            do="make it without fused=True, or use precision='bf16-mixed', whose gradients are not scaled.",
+        ) from error  # fmt: skip
+
+
+def has_scale(fabric: Any) -> bool:
+    """True if the loss is scaled: then it is the scaler that leaves out steps, and that lowers the scale by them."""
+    return getattr(fabric.strategy.precision, "scaler", None) is not None
 
 
 @contextmanager

@@ -183,7 +183,7 @@ class Settings:
 
 def check_settings(
     *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
-    has_clip: bool, monitor: bool | str = True, num_workers: int = 0, init_head: Any = None, optimizer: Any = "adamw",
+    monitor: bool | str = True, num_workers: int = 0, init_head: Any = None, optimizer: Any = "adamw",
     scheduler: Any = None,
 ) -> None:  # fmt: skip
     """Raise if a number or a combination makes no sense.
@@ -200,8 +200,6 @@ def check_settings(
         raise _wrong("patience", patience, "pass validation data to judge by: val=..., or --val-share 0.2.")
     if as_name("fit", "precision", precision) not in _PRECISIONS:
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
-    if precision == "16-mixed" and has_clip:
-        raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
     if not isinstance(monitor, bool) and (not isinstance(monitor, str) or monitor != "heal"):  # pyright: ignore
         raise _wrong(
             "monitor", monitor, "use monitor=True to measure and report, monitor='heal' to treat, or monitor=False."

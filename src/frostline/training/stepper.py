@@ -14,6 +14,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.core.steps import check_loss, take_step
+from frostline.training.fabric import has_scale, unscale
 from frostline.training.losses import check_scalar
 from frostline.training.optimizers import at_share, needs_closure
 from frostline.training.outputs import loss_of
@@ -183,8 +184,11 @@ class Stepper:
         nominal = group.unit * group.planned
         if group.planned > 1 and group.size != nominal:
             _scale(parameters, nominal / group.size)
-        clipped = self._settings.clip(parameters) if self._settings.clip is not None else None
-        if not getattr(clipped, "skipped", False):
+        clipped = None
+        if self._settings.clip is not None:
+            unscale(self._fabric, self._optimizer)
+            clipped = self._settings.clip(parameters)
+        if not getattr(clipped, "skipped", False) or has_scale(self._fabric):
             take_step(self._wrapped)
 
     def _stepped(self, group: _Group, batch: tuple[Any, Any], size: int) -> Tensor:
