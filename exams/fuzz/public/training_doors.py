@@ -194,6 +194,21 @@ CALLBACKS = Pool(
     },
 )
 
+
+class _Logger:
+    def log_metrics(self, figures: dict[str, float], step: int) -> None:
+        pass
+
+
+LOGGERS = Pool(
+    {"-": lambda _: None, "own": lambda _: _Logger(), "two": lambda _: [_Logger(), _Logger()]},
+    {
+        **constants({"True": True, "unknown": "wandb", "number": 3, "class": _Logger, "list": [3], "empty": []}),
+        "tensorboard": lambda _: "tensorboard",
+        "function": lambda _: print,
+    },
+)
+
 _FIT: dict[str, Pool] = {
     "model": MODELS,
     "train": DATASETS,
@@ -230,6 +245,7 @@ _FIT: dict[str, Pool] = {
     "warmup": s.NUMBERS.optional(),
     "ema": s.NUMBERS.optional(),
     "callbacks": CALLBACKS,
+    "logger": LOGGERS,
     "label_smoothing": s.NUMBERS.optional(),
     "class_weights": Pool(
         constants({"-": None, "balanced": "balanced", "three": [1.0, 2.0, 0.5]}),

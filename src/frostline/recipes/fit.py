@@ -51,6 +51,7 @@ from frostline.training import (
     Settings,
     StepOptions,
     Watch,
+    as_loggers,
     begin_training,
     check_closure,
     check_metric_targets,
@@ -112,7 +113,7 @@ def fit(
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Sequence[Any] = (), logger: Any = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -181,6 +182,8 @@ def fit(
         callbacks: Objects with any of `on_train_start`, `on_train_epoch_start`, `on_train_batch_end` (after each step),
             `on_train_epoch_end` and `on_train_end`, called with the run: `run.model`, `.optimizer`, `.epoch`, `.step`,
             `.loss` and `.history`. `run.log({...})` tells the loggers, `run.stop()` ends the run after the epoch.
+        logger: Where figures go beside `out/logs`: a logger of Fabric or Lightning, or several; `tensorboard` writes to
+            `out/tensorboard`. Losses, metrics and rates of epochs, gradients by layer, and what callbacks log.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -204,7 +207,7 @@ def fit(
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     _check_clip(clip)
     model = _inside(model, is_told=progress)
-    called = Callbacks(callbacks)
+    called, loggers = Callbacks(callbacks), as_loggers(logger)
     loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     shown = viewed_data(train, views, epochs, collate_fn)
@@ -212,7 +215,8 @@ def fit(
     _tell_data(shown, val, again, is_told=progress)
     import_fabric()
     started = time.perf_counter()
-    (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
+    (given_line, moves) = as_schedule(freeze, thaw, train, monitor)
+    fabric = make_fabric(precision, devices, folder, loggers)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
                           num_workers, collate_fn=collate_fn)  # fmt: skip
     model.to(fabric.device)

@@ -10,6 +10,7 @@ from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings
 from frostline.training.checkpoints import trained_state as trained_state
+from frostline.training.fabric import as_loggers as as_loggers
 from frostline.training.fabric import import_fabric as import_fabric
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric

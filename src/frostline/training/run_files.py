@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 INDEX = "checkpoint.json"
-_RUN = (INDEX, "state-*.safetensors", "confusion.csv", "health.jsonl", "health-[0-9]*.jsonl", "logs", "model.json",
-        "model.safetensors")  # fmt: skip
+_RUN = (INDEX, "state-*.safetensors", "confusion.csv", "health.jsonl", "health-[0-9]*.jsonl", "logs", "tensorboard",
+        "model.json", "model.safetensors")  # fmt: skip
 _ASIDE, _MOVING = "replaced", "replaced.part"
 
 
