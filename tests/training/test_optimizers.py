@@ -152,12 +152,12 @@ def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
 
 @pytest.mark.parametrize(
     ("options", "given"),
-    [({"has_clip": True}, "clip"), ({"has_out": True}, "out"), ({"precision": "16-mixed"}, "precision"),
+    [({"has_clip": True}, "clip"), ({"has_out": True}, "out"), ({"is_scaled": True}, "precision"),
      ({"has_clip": True, "has_out": True}, "clip"), ({"has_groups": True}, "accumulation"),
-     ({}, None), ({"precision": "bf16-mixed"}, None)],
+     ({}, None)],
 )  # fmt: skip
 def test_what_a_closure_cannot_be_combined_with_is_named(options, given):
-    options = {"precision": "32-true", "has_clip": False, "has_out": False, **options}
+    options = {"is_scaled": False, "has_clip": False, "has_out": False, **options}
     check_closure(make_optimizer("sgd", layers().parameters(), 0.1), **options)
     optimizer = torch.optim.LBFGS(layers()[1].parameters())
     if given is None:

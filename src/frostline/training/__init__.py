@@ -11,6 +11,7 @@ from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.fabric import as_loggers as as_loggers
+from frostline.training.fabric import has_scale as has_scale
 from frostline.training.fabric import import_fabric as import_fabric
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
@@ -43,6 +44,7 @@ from frostline.training.optimizers import needs_closure as needs_closure
 from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
 from frostline.training.run_files import has_checkpoint as has_checkpoint
+from frostline.training.run_files import held as held
 from frostline.training.run_files import settle as settle
 from frostline.training.settings import Settings as Settings
 from frostline.training.settings import StepOptions as StepOptions

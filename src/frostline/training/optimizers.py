@@ -199,7 +199,7 @@ def needs_closure(optimizer: Any) -> bool:
 
 
 def check_closure(
-    optimizer: Optimizer, *, precision: str, has_clip: bool, has_out: bool, has_groups: bool = False
+    optimizer: Optimizer, *, is_scaled: bool, has_clip: bool, has_out: bool, has_groups: bool = False
 ) -> None:
     """Raise if an optimizer that needs a closure is used with what it cannot be combined with.
 
@@ -208,7 +208,7 @@ def check_closure(
     """
     if not needs_closure(optimizer):
         return
-    scaled = "precision" if precision == "16-mixed" else None
+    scaled = "precision" if is_scaled else None
     given = "clip" if has_clip else "out" if has_out else "accumulation" if has_groups else scaled
     if given is not None:
         raise DataError(
