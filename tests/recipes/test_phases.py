@@ -454,3 +454,9 @@ def test_the_cost_of_a_cache_is_that_of_the_epochs_of_its_phase(tmp_path, monkey
     asked.clear()
     fit(net(), **options(freeze={3: "blocks.0", 5: "blocks.1"}, thaw=None, cache=tmp_path / "b", progress=True))
     assert asked == [2]
+
+
+def test_weights_that_freeze_later_are_not_averaged():
+    with pytest.raises(fl.DataError, match="Weights that freeze while the model trains are not averaged") as error:
+        fl.fit(net(), data(), epochs=3, freeze={2: "stem"}, ema=0.9, progress=False)
+    assert error.value.where == "fit(freeze=..., ema=...)"

@@ -161,12 +161,12 @@ class Remembering:
 def test_a_clip_goes_on_with_what_it_remembers_and_may_come_or_go(tmp_path):
     run, again = Run(), Remembering()
     parts = (run.model, run.optimizer, run.scheduler)
-    save_checkpoint(tmp_path, *parts, run.progress, SETTINGS, Remembering(7))
-    load_checkpoint(tmp_path, *parts, SETTINGS, again)
+    save_checkpoint(tmp_path, *parts, run.progress, SETTINGS, {"clip": Remembering(7)})
+    load_checkpoint(tmp_path, *parts, SETTINGS, {"clip": again})
     assert again.seen == 7
-    load_checkpoint(tmp_path, *parts, SETTINGS, lambda parameters: None)
+    load_checkpoint(tmp_path, *parts, SETTINGS, {"clip": lambda parameters: None})
     run.save(tmp_path)
-    load_checkpoint(tmp_path, *parts, SETTINGS, again)
+    load_checkpoint(tmp_path, *parts, SETTINGS, {"clip": again})
     assert again.seen == 7
 
 

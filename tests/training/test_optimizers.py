@@ -152,11 +152,12 @@ def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
 
 @pytest.mark.parametrize(
     ("options", "given"),
-    [({"has_clip": True}, "clip"), ({"has_out": True}, "out"), ({"precision": "16-mixed"}, "precision"),
-     ({"has_clip": True, "has_out": True}, "clip"), ({}, None), ({"precision": "bf16-mixed"}, None)],
+    [({"has_clip": True}, "clip"), ({"has_out": True}, "out"), ({"is_scaled": True}, "precision"),
+     ({"has_clip": True, "has_out": True}, "clip"), ({"has_groups": True}, "accumulation"),
+     ({}, None)],
 )  # fmt: skip
 def test_what_a_closure_cannot_be_combined_with_is_named(options, given):
-    options = {"precision": "32-true", "has_clip": False, "has_out": False, **options}
+    options = {"is_scaled": False, "has_clip": False, "has_out": False, **options}
     check_closure(make_optimizer("sgd", layers().parameters(), 0.1), **options)
     optimizer = torch.optim.LBFGS(layers()[1].parameters())
     if given is None:
@@ -171,3 +172,10 @@ def test_a_model_without_parameters_is_not_told_to_thaw():
     with pytest.raises(fl.DataError, match="has no parameters") as error:
         make_optimizer("sgd", nn.ReLU().parameters(), 1.0)
     assert "thaw" not in error.value.do
+
+
+def test_a_scheduler_that_waits_for_a_plateau_is_not_stepped_after_each_step():
+    optimizer = make_optimizer("sgd", layers().parameters(), 0.1)
+    with pytest.raises(fl.DataError, match="waits for a plateau of the validation") as error:
+        make_scheduler(torch.optim.lr_scheduler.ReduceLROnPlateau, optimizer, 3, is_per_epoch=False)
+    assert error.value.received == "ReduceLROnPlateau"

@@ -11,10 +11,11 @@ from frostline.training.settings import (
     describe_frozen,
     describe_model,
     describe_optimizer,
+    step_options,
 )
 
 GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision": "32-true", "devices": 1,
-        "has_val": False, "has_clip": False}  # fmt: skip
+        "has_val": False}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision":
     [
         {},
         {"patience": 1, "has_val": True},
-        {"precision": "bf16-mixed", "has_clip": True},
+        {"precision": "bf16-mixed"},
         {"precision": "16-mixed"},
         {"monitor": "heal"},
         {"monitor": False},
@@ -36,13 +37,54 @@ def test_what_makes_sense_passes(changed):
     ("name", "changed"),
     [("epochs", {"epochs": 0}), ("batch_size", {"batch_size": -1}), ("lr", {"lr": 0.0}), ("lr", {"lr": float("nan")}),
      ("patience", {"patience": 0, "has_val": True}), ("patience", {"patience": 2}), ("precision", {"precision": "8"}),
-     ("clip", {"precision": "16-mixed", "has_clip": True}), ("devices", {"devices": 2}),
+     ("devices", {"devices": 2}),
      ("monitor", {"monitor": "all"}), ("monitor", {"monitor": "heal", "precision": "bf16-mixed"})],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_name(name, changed):
     with pytest.raises(fl.DataError, match=f"{name} is not (usable|a)") as error:
         check_settings(**{**GOOD, **changed})
     assert error.value.where == f"fit({name}=...)"
+
+
+STEPS = {"epochs": 3, "accumulation": 1, "warmup": 0.0, "scheduler_interval": "epoch", "ema": None}
+
+
+def test_options_of_steps_are_described_where_they_are_given():
+    assert step_options(**STEPS).described == {}
+    assert step_options(**{**STEPS, "warmup": 0.5}).described == {"warmup": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accumulation", 0),
+        ("accumulation", 1.5),
+        ("warmup", -1),
+        ("warmup", "long"),
+        ("scheduler_interval", "batch"),
+        ("ema", 1.0),
+        ("ema", 0),
+        ("ema", "0.9"),
+    ],
+)
+def test_options_of_steps_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(fl.DataError, match=f"{name} is not (usable|a)") as error:
+        step_options(**{**STEPS, name: value})
+    assert error.value.where == f"fit({name}=...)"
+
+
+def test_an_average_of_the_first_steps_is_told():
+    assert step_options(**STEPS).note(10) is None
+    assert step_options(**{**STEPS, "ema": 0.9}).note(100) is None
+    assert step_options(**{**STEPS, "ema": 0.999}).note(100) == (
+        "After 100 steps, 90% of the averaged weights are still those of the first step; ema=0.955 leaves 1%."
+    )
+
+
+def test_a_warm_up_of_the_whole_run_is_refused():
+    with pytest.raises(fl.DataError, match="The warm-up of the learning rate is as long as the run") as error:
+        step_options(**{**STEPS, "warmup": 3})
+    assert error.value.received == "warmup=3 in a run of 3 epochs"
 
 
 def test_callables_are_described_by_where_they_are_defined():

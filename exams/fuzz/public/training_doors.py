@@ -172,6 +172,43 @@ _SCHEDULES = {
     },
 }
 
+
+class _Told:
+    def on_train_epoch_end(self, run: Any) -> None:
+        run.log({"epochs": len(run.history)})
+
+
+class _Fails:
+    def on_train_start(self, run: Any) -> None:
+        raise UserFault("a callback that fails")
+
+
+CALLBACKS = Pool(
+    {"-": lambda _: (), "told": lambda _: [_Told()]},
+    {
+        **constants({"None": None, "text": "stop", "number": 3, "class": [_Told], "nothing": [object()], "odd": [3]}),
+        "one": lambda _: _Told(),
+        "fails": lambda _: [_Fails()],
+        "function": lambda _: [print],
+        "twice": lambda _: [_Told()] * 2,
+    },
+)
+
+
+class _Logger:
+    def log_metrics(self, figures: dict[str, float], step: int) -> None:
+        pass
+
+
+LOGGERS = Pool(
+    {"-": lambda _: None, "own": lambda _: _Logger(), "two": lambda _: [_Logger(), _Logger()]},
+    {
+        **constants({"True": True, "unknown": "wandb", "number": 3, "class": _Logger, "list": [3], "empty": []}),
+        "tensorboard": lambda _: "tensorboard",
+        "function": lambda _: print,
+    },
+)
+
 _FIT: dict[str, Pool] = {
     "model": MODELS,
     "train": DATASETS,
@@ -204,6 +241,27 @@ _FIT: dict[str, Pool] = {
     "collate_fn": COLLATES,
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
     "views": s.VIEWS,
+    "accumulation": s.COUNTS.optional(),
+    "warmup": s.NUMBERS.optional(),
+    "ema": s.NUMBERS.optional(),
+    "callbacks": CALLBACKS,
+    "logger": LOGGERS,
+    "label_smoothing": s.NUMBERS.optional(),
+    "class_weights": Pool(
+        constants({"-": None, "balanced": "balanced", "three": [1.0, 2.0, 0.5]}),
+        {
+            **constants({"two": [1.0, 2.0], "minus": [1.0, -1.0, 1.0], "none": [], "text": "even", "number": 2.0}),
+            **constants({"nan": [float("nan")] * 3, "texts": ["a", "b", "c"], "nested": [[1.0], [1.0], [1.0]]}),
+            "tensor": lambda _: torch.ones(3),
+            "matrix": lambda _: torch.ones(3, 1),
+            "scalar": lambda _: torch.tensor(2.0),
+            "complex": lambda _: torch.ones(3) * 1j,
+        },
+    ),
+    "scheduler_interval": Pool(
+        constants({"-": "epoch", "step": "step"}),
+        constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
+    ),
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),
@@ -273,6 +331,11 @@ DOORS: list[Door] = [
             "steps": s.COUNTS.optional(),
             "epochs": s.COUNTS.optional(),
             "accumulation": s.COUNTS.optional(),
+            "warmup": s.NUMBERS.optional(),
+            "scheduler_interval": Pool(
+                constants({"-": "epoch", "step": "step"}),
+                constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
+            ),
             "scaler": SCALERS.optional(),
             "budget": s.NUMBERS.optional(),
             "progress": s.FLAGS,

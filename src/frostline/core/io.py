@@ -249,12 +249,13 @@ def lock_file(path: Path, *, wait_s: float) -> Generator[bool]:
         yield True
         return
     try:
-        yield _is_free_within(descriptor, wait_s)
+        yield is_free_within(descriptor, wait_s)
     finally:
         os.close(descriptor)
 
 
-def _is_free_within(descriptor: int, wait_s: float) -> bool:
+def is_free_within(descriptor: int, wait_s: float) -> bool:
+    """Lock an open file for this process alone; False if another one holds it after so many seconds."""
     end = time.monotonic() + wait_s
     with suppress(OSError):
         while not lock(descriptor, is_exclusive=True):

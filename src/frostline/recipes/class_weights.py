@@ -1,4 +1,4 @@
-"""The loss of `frostline fit`: cross entropy with weights of the classes and label smoothing."""
+"""Cross entropy with weights of the classes and label smoothing, for `fit` and for its command."""
 
 from __future__ import annotations
 
@@ -8,48 +8,90 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frostline.core.arguments import as_number, as_numbers
+from frostline.core.arguments import as_items, as_number, as_numbers
 from frostline.core.errors import DataError
 from frostline.data import class_names, labels_of
+from frostline.recipes.viewed_data import without_views
 from frostline.training import CrossEntropy
 
 
-def weighted_loss(dataset: Any, class_weights: str | None, label_smoothing: float) -> str | CrossEntropy:
-    """Cross entropy, weighted and smoothed as the options say.
+def weighted_loss(
+    dataset: Any, class_weights: Any, label_smoothing: Any, *, loss: Any = "cross_entropy", is_command: bool = False
+) -> Any:
+    """Cross entropy, weighted and smoothed as the options say; without any the loss as it is.
+
+    Args:
+        dataset: The training data.
+        class_weights: None, `balanced`, or a number for each class: with commas in a command, else in a sequence.
+        label_smoothing: The share of probability that is spread over all classes.
+        loss: As `fit` takes it.
+        is_command: The options are those of `frostline fit`.
 
     Raises:
-        DataError: If there is not one positive weight per class, or the smoothing is not a share below 1.
+        DataError: If the loss is not cross entropy by name, there is not one positive weight for each class, or the
+            smoothing is not a share below 1.
     """
-    smoothing = as_number("frostline fit", "--label-smoothing", label_smoothing)
+    places = ("--class-weights", "--label-smoothing") if is_command else ("class_weights", "label_smoothing")
+    smoothing = as_number("frostline fit" if is_command else "fit", places[1], label_smoothing)
     if not 0 <= smoothing < 1:
         raise DataError(
-            what="Label smoothing is a share of probability.", where="--label-smoothing", received=f"{smoothing:g}",
+            what="Label smoothing is a share of probability.", where=_where(places[1]), received=f"{smoothing:g}",
             do="pass a number of 0 or more and below 1, such as 0.1.",
         )  # fmt: skip
-    if class_weights is None:
-        return CrossEntropy(None, smoothing) if smoothing else "cross_entropy"
-    return CrossEntropy(class_weights_of(dataset, class_weights), smoothing)
-
-
-def class_weights_of(dataset: Any, text: str) -> Tensor:
-    """(C,) float32 of mean 1 over the samples if balanced by their counts, else as given."""
-    classes, labels = tuple(class_names(dataset) or ()), labels_of(dataset)
-    if text == "balanced":
-        if labels is None:
-            raise DataError(
-                what="The labels of this dataset are not known before it is read.", where="--class-weights balanced",
-                received=type(dataset).__name__, do=f"give a number per class: --class-weights {_ones(classes)}.",
-            )  # fmt: skip
-        counts = torch.bincount(labels[labels >= 0], minlength=len(classes)).clamp(min=1)
-        return (len(labels) / (len(classes) * counts)).float()
-    weights = as_numbers("--class-weights", text, f"balanced, or {_ones(classes)}")
-    if len(weights) != len(classes) or not all(0 < weight < math.inf for weight in weights):
+    if class_weights is None and not smoothing:
+        return loss
+    if not isinstance(loss, str) or loss != "cross_entropy":
         raise DataError(
-            what="Every class needs one weight above 0.", where="--class-weights",
-            received=f"{text} for {len(classes)} classes: {', '.join(classes[:10])}",
-            do=f"give one for each, in this order: --class-weights {_ones(classes)}; or --class-weights balanced.",
+            what="Only cross entropy by name takes weights of classes and label smoothing.",
+            where=_where(places[0] if class_weights is not None else places[1]),
+            received=f"loss={loss!r}" if isinstance(loss, str) else f"loss=a {type(loss).__name__}",
+            do="pass loss='cross_entropy'; or give them to the loss itself: "
+            "loss=torch.nn.CrossEntropyLoss(weight, label_smoothing=0.1).",
+        )  # fmt: skip
+    weights = None if class_weights is None else class_weights_of(without_views(dataset), class_weights, places[0])
+    return CrossEntropy(weights, smoothing)
+
+
+def class_weights_of(dataset: Any, given: Any, place: str = "--class-weights") -> Tensor:
+    """(C,) float32 of mean 1 over the samples if balanced by their counts, else as given."""
+    classes = tuple(class_names(dataset) or ())
+    if isinstance(given, str) and given == "balanced":
+        return _balanced(dataset, classes, place)
+    is_command = place.startswith("--")
+    if is_command:
+        weights = as_numbers(place, given, f"balanced, or {_ones(classes)}")
+    else:
+        listed: Any = given.tolist() if isinstance(given, Tensor) and given.dim() == 1 else given
+        weights = [as_number("fit", place, weight) for weight in as_items("fit", place, listed)]
+    num_classes = len(classes) if is_command or classes else len(weights)
+    if not weights or len(weights) != num_classes or not all(0 < weight < math.inf for weight in weights):
+        example = _ones(classes) if is_command else "[1.0, 2.0, ...]"
+        raise DataError(
+            what="Every class needs one weight above 0.", where=_where(place),
+            received=f"{given if is_command else weights} for {num_classes} classes: {', '.join(classes[:10])}",
+            do=f"give one for each, in this order: {place}{' ' if is_command else '='}{example}; or "
+            f"{place}{' balanced' if is_command else '=' + repr('balanced')}.",
         )  # fmt: skip
     return torch.tensor(weights)
+
+
+def _balanced(dataset: Any, classes: tuple[str, ...], place: str) -> Tensor:
+    """Weights by which each class that has samples counts as much as another."""
+    labels = labels_of(dataset)
+    known = labels[labels >= 0] if labels is not None else None
+    if known is None or not len(known):
+        raise DataError(
+            what="The labels of this dataset are not known before it is read.", where=f"{_where(place)}, 'balanced'",
+            received=type(dataset).__name__,
+            do=f"give a number per class: {place}{' ' + _ones(classes) if place.startswith('--') else '=[1.0, 2.0]'}.",
+        )  # fmt: skip
+    num_classes = max(len(classes), int(known.max()) + 1)
+    counts = torch.bincount(known, minlength=num_classes).clamp(min=1)
+    return (len(known) / (num_classes * counts)).float()
+
+
+def _where(place: str) -> str:
+    return place if place.startswith("--") else f"fit({place}=...)"
 
 
 def _ones(classes: tuple[str, ...]) -> str:

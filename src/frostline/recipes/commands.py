@@ -90,7 +90,7 @@ def fit_command(
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
-                   has_val=has_val, has_clip=False, num_workers=num_workers, optimizer=optimizer,
+                   has_val=has_val, num_workers=num_workers, optimizer=optimizer,
                    scheduler=scheduler)  # fmt: skip
     _check_folder(out, resume=resume, overwrite=overwrite)
     classes = classes_of(dataset)
@@ -98,7 +98,7 @@ def fit_command(
     if views is not None or augment is not None:
         augmented = augmented_images(dataset, model, augment if augment is not None else "crop,flip")
         train = augmented if val_share is None else Part(augmented, train.indices)
-    loss = weighted_loss(train, class_weights, label_smoothing)
+    loss = weighted_loss(train, class_weights, label_smoothing, is_command=True)
     _check_metrics(metric, loss, len(classes), has_val=has_val)
     is_chosen = freeze in MOVED_BY_FIT
     reused = set_up(model, dataset, name, weights, None if is_chosen else freeze, certificate, head,

@@ -12,6 +12,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ import torch
 from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
-from frostline.core.errors import DataError
-from frostline.core.io import disk_errors
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult
 from frostline.core.restore import (
@@ -35,18 +34,23 @@ from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
 from frostline.data.counts import sample_counts
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
+from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import TrainingSetup, prepare
+from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
+    Callbacks,
     Progress,
     Settings,
+    StepOptions,
     Watch,
+    as_loggers,
     begin_training,
     check_closure,
     check_metric_targets,
@@ -59,6 +63,7 @@ from frostline.training import (
     describe_model,
     describe_optimizer,
     has_checkpoint,
+    has_scale,
     ignored_label,
     import_fabric,
     is_cross_entropy,
@@ -70,7 +75,7 @@ from frostline.training import (
     make_scheduler,
     num_counted,
     run_training,
-    settle,
+    step_options,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -78,7 +83,7 @@ from frostline.transfer import freeze as freeze_layers
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
@@ -105,6 +110,9 @@ def fit(
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
+    accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
+    ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
+    callbacks: Sequence[Any] = (), logger: Any = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -123,7 +131,8 @@ def fit(
         lr: Learning rate of an optimizer that is given by name.
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, callable(parameters), or an optimizer over the model's parameters,
             such as one that `frostline.heal` has changed.
-        scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
+        scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch, or as
+            `scheduler_interval` asks.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first; `"auto"` takes the line that `frostline.choose_depth` finds best for
             `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
@@ -160,6 +169,20 @@ def fit(
             deterministic.
         collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
             training it may only pad. None stacks items of one size.
+        accumulation: Batches of one step: their gradients are added up as those of one batch of all their samples. The
+            last step of an epoch takes the batches that are left; BatchNorm sees one batch at a time.
+        warmup: Epochs in which the learning rate rises in a straight line to its full size, such as 0.5.
+        scheduler_interval: `epoch`, or `step`: the scheduler is stepped after every step that follows the warm-up; one
+            by name then ends with the run.
+        ema: Keep an exponential moving average of the weights that train (and of running statistics), of which every
+            step keeps this share, such as 0.99. Validation, the best weights and the trained model are of the average.
+        label_smoothing: Of cross entropy: the share of probability that is spread over all classes, such as 0.1.
+        class_weights: Of cross entropy: `balanced` by the counts of the training labels, or a number for each class.
+        callbacks: Objects with any of `on_train_start`, `on_train_epoch_start`, `on_train_batch_end` (after each step),
+            `on_train_epoch_end` and `on_train_end`, called with the run: `run.model`, `.optimizer`, `.epoch`, `.step`,
+            `.loss` and `.history`. `run.log({...})` tells the loggers, `run.stop()` ends the run after the epoch.
+        logger: Where figures go beside `out/logs`: a logger of Fabric or Lightning, or several; `tensorboard` writes to
+            `out/tensorboard`. Losses, metrics and rates of epochs, gradients by layer, and what callbacks log.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -171,51 +194,75 @@ def fit(
     """
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision, devices=devices,
-                   has_val=val is not None, has_clip=clip is not None, monitor=monitor, num_workers=num_workers,
-                   init_head=init_head, optimizer=optimizer, scheduler=scheduler)  # fmt: skip
+                   has_val=val is not None, monitor=monitor, num_workers=num_workers, init_head=init_head,
+                   optimizer=optimizer, scheduler=scheduler)  # fmt: skip
+    steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, ema=ema,
+                         scheduler_interval=scheduler_interval)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
-    folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
+    overwrite = check_flag("fit", "overwrite", overwrite)
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     _check_clip(clip)
-    model = _inside(model, is_told=progress)
-    chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    shown = viewed_data(train, views, epochs, collate_fn)
-    val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
-    _tell_data(shown, val, again, is_told=progress)
-    import_fabric()
-    started = time.perf_counter()
-    (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
-    setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers, collate_fn=collate_fn)  # fmt: skip
-    model.to(fabric.device)
-    through, moves = chosen_line(given_line, moves, setup, again, epochs)
-    with _frozen(model, through, is_moving=moves is not None):
-        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
-        model.to(fabric.device, _DTYPES.get(precision))
-        watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-        with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
-            seed_generators(seed)
-            healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
-            described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
-                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
-                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
-            settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
-                                 described, watching.around if watching else None)  # fmt: skip
-            check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
-            schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
-            seed_generators(seed)
-            done = begin_training(model, healed.optimizer, schedule, settings)
-            course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
-            for phase in line.phases(done):
-                with course.of(phase, done, partial(prepare, setup)) as ready:
-                    start_solved(init_head, ready, setup, run=done)
-                    own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
-                    run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
-                                 done)  # fmt: skip
-    return _result(done, course, healed, folder, started, is_told=progress)
+    with run_folders(out, resume, overwrite=overwrite) as (folder, again):
+        model = _inside(model, is_told=progress)
+        called, loggers = Callbacks(callbacks), as_loggers(logger)
+        loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
+        chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+        shown = viewed_data(train, views, epochs, collate_fn)
+        val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
+        _tell_data(shown, val, again, is_told=progress)
+        import_fabric()
+        started = time.perf_counter()
+        given_line, moves = as_schedule(freeze, thaw, train, monitor)
+        fabric = make_fabric(precision, devices, folder, loggers)
+        setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
+                              metrics, num_workers, collate_fn=collate_fn)  # fmt: skip
+        model.to(fabric.device)
+        through, moves = chosen_line(given_line, moves, setup, again, epochs)
+        with _frozen(model, through, is_moving=moves is not None):
+            line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
+            line.check_average(ema)
+            model.to(fabric.device, _DTYPES.get(precision))
+            watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
+            with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
+                seed_generators(seed)
+                healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
+                described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
+                             **start_text(init_head, views), **line.described,
+                             **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
+                settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
+                                     described, watching.around if watching else None, steps, called)  # fmt: skip
+                schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
+                seed_generators(seed)
+                done = begin_training(fabric, model, healed.optimizer, schedule, settings)
+                course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
+                _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
+        return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
+    """The schedule of the learning rate over the whole run; a note on an average over too few steps is printed."""
+    per_epoch = steps.per_epoch(ceil(len(without_views(setup.train)) / setup.batch_size))
+    if setup.progress and (note := steps.note(epochs * per_epoch)) is not None:
+        sys.stderr.write(f"ema: {note}\n")
+    return make_scheduler(scheduler, optimizer, steps.length(epochs, per_epoch), is_per_epoch=steps.is_per_epoch)
+
+
+def _train_phases(
+    line: MovingLine, course: RunCourse, setup: TrainingSetup, settings: Settings, optimizer: Optimizer,
+    schedule: Any, done: Progress, init_head: str | None,
+) -> None:  # fmt: skip
+    """Split, fill and train at each frost line in turn; one, unless a schedule moves it."""
+    for phase in line.phases(done):
+        with course.of(phase, done, partial(prepare, setup)) as ready:
+            start_solved(init_head, ready, setup, run=done)
+            steps = settings.steps.per_epoch(len(ready.train))
+            own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))
+            run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,
+                         done)  # fmt: skip
+    settings.callbacks.call("on_train_end")
 
 
 def _result(
@@ -245,23 +292,36 @@ def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> No
 
 
 def _healed(
-    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, *, is_asked: bool
-) -> Healed:
+    setup: TrainingSetup, loss: Callable[..., Any], optimizer: Any, lr: float, clip: Any, steps: StepOptions, *,
+    is_asked: bool,
+) -> Healed:  # fmt: skip
     """The optimizer, after the model was healed if the caller wants it."""
     new_optimizer = partial(_new_optimizer, optimizer, setup.model, lr)
-    if not is_asked:
-        return Healed(new_optimizer())
-    return heal_first(setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size,
-                      seed=setup.seed, progress=setup.progress)  # fmt: skip
+    healed = heal_first(
+        setup.model, setup.train, loss, new_optimizer, clip, batch_size=setup.batch_size, seed=setup.seed,
+        progress=setup.progress,
+    ) if is_asked else Healed(new_optimizer())  # fmt: skip
+    check_closure(healed.optimizer, is_scaled=has_scale(setup.fabric), has_clip=clip is not None,
+                  has_out=setup.out is not None, has_groups=steps.accumulation > 1)  # fmt: skip
+    return healed
 
 
 def _new_optimizer(optimizer: Any, model: nn.Module, lr: float) -> Optimizer:
     return make_optimizer(optimizer, model.parameters(), lr)
 
 
+def _described(
+    lr: float, precision: str, epochs: int, scheduler: Any, optimizer: Any, healed: Healed
+) -> dict[str, Any]:  # fmt: skip
+    """What a resumed run must have as well, beside its data and its model."""
+    return {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
+            **describe_optimizer(optimizer, healed.optimizer)}  # fmt: skip
+
+
 def _settings(
     setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
-    described: dict[str, Any], watch: Watch | None,
+    described: dict[str, Any], watch: Watch | None, steps: StepOptions,
+    callbacks: Callbacks,
 ) -> Settings:  # fmt: skip
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out
@@ -271,39 +331,7 @@ def _settings(
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
                     partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
-                    class_names(train))  # fmt: skip
-
-
-def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:
-    """The two folders as absolute paths, once: reading items may move the process to another one.
-
-    Raises:
-        DataError: If `out` holds a run that would be replaced.
-    """
-    folder, again = _absolute("out", out), _absolute("resume", resume)
-    for path in (folder, again):
-        if path is not None:
-            settle(path)
-    if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
-        raise DataError(
-            what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),
-            do="go on with that run (resume=out, or --resume), pass another folder, or replace it (overwrite=True, or "
-            "--overwrite): its cached features stay.",
-        )  # fmt: skip
-    if overwrite and again is not None:
-        raise DataError(
-            what="A run is either resumed or overwritten.", where="fit(resume=..., overwrite=True)",
-            received=str(again), do="leave one of the two out (--resume or --overwrite on the command line).",
-        )  # fmt: skip
-    return folder, again
-
-
-def _absolute(name: str, value: Any) -> Path | None:
-    if value is None:
-        return None
-    path = as_path("fit", name, value)
-    with disk_errors("find", path):  # the current folder may be gone
-        return path.absolute()
+                    class_names(train), steps=steps, callbacks=callbacks)  # fmt: skip
 
 
 @contextmanager

@@ -122,6 +122,20 @@ class MovingLine:
             if MODE in vars(module):
                 module.training = False
 
+    def check_average(self, ema: float | None) -> None:
+        """Raise if weights are averaged that freeze later: features are stored of the weights, not of their average.
+
+        Raises:
+            DataError: It names the arguments.
+        """
+        if ema is not None and isinstance(self._schedule, FreezeSchedule):
+            raise DataError(
+                what="Weights that freeze while the model trains are not averaged.", where="fit(freeze=..., ema=...)",
+                received=f"{self._schedule} with ema={ema:g}",
+                do="leave out ema=, or freeze one layer for the whole run: freeze='LAYER'. A schedule that thaws "
+                "(thaw=) takes ema=.",
+            )  # fmt: skip
+
     def joined(self, optimizer: Optimizer) -> Optimizer:
         """The optimizer, with the parameters that thaw later, a group for each thaw."""
         if isinstance(self._schedule, FreezeSchedule) and needs_closure(optimizer):
@@ -163,7 +177,7 @@ class MovingLine:
             self._remember()
             yield self.plan[self._made]
             if len(progress.history) >= self._epochs or progress.stopped_early:
-                put_back(self.model, progress.best)
+                put_back(self.model, progress.final)
                 return
 
     def lines_below(self) -> Generator[None]:

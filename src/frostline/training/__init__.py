@@ -5,10 +5,13 @@ from frostline.training.batches import check_metric_targets as check_metric_targ
 from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import first_targets as first_targets
 from frostline.training.batches import in_dtype as in_dtype
+from frostline.training.callbacks import Callbacks as Callbacks
 from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import recorded_settings as recorded_settings
 from frostline.training.checkpoints import trained_state as trained_state
+from frostline.training.fabric import as_loggers as as_loggers
+from frostline.training.fabric import has_scale as has_scale
 from frostline.training.fabric import import_fabric as import_fabric
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
@@ -16,8 +19,6 @@ from frostline.training.first_outputs import check_classes as check_classes
 from frostline.training.first_outputs import check_loss_and_metrics as check_loss_and_metrics
 from frostline.training.first_outputs import first_outputs as first_outputs
 from frostline.training.joint_losses import make_joint_loss as make_joint_loss
-from frostline.training.loop import Settings as Settings
-from frostline.training.loop import Watch as Watch
 from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
@@ -43,7 +44,11 @@ from frostline.training.optimizers import needs_closure as needs_closure
 from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
 from frostline.training.run_files import has_checkpoint as has_checkpoint
+from frostline.training.run_files import held as held
 from frostline.training.run_files import settle as settle
+from frostline.training.settings import Settings as Settings
+from frostline.training.settings import StepOptions as StepOptions
+from frostline.training.settings import Watch as Watch
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_data as describe_data
@@ -52,3 +57,4 @@ from frostline.training.settings import describe_line as describe_line
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless
+from frostline.training.settings import step_options as step_options

@@ -21,7 +21,7 @@ from frostline.core.restore import generator_states, set_generator_states
 from frostline.training.run_files import INDEX, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from torch.optim import Optimizer
 
@@ -48,6 +48,7 @@ class Progress:
         moves: (epoch, number of moves): the frost line was moved before this epoch, so many times by then.
         measured: What a schedule has measured, one number per epoch, by name.
         folder: Of its last checkpoint.
+        average: Of the weights that train, by name in the model; empty where none is kept.
     """
 
     history: list[Epoch]
@@ -58,6 +59,12 @@ class Progress:
     moves: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     measured: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
     folder: Path | None = None
+    average: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def final(self) -> dict[str, Tensor]:
+        """What the model gets at the end of the run: the best weights, else their average; empty: those it has."""
+        return self.best or self.average
 
 
 # Frozen weights are not written in every epoch: they are the largest part and do not change. The checkpoint names
@@ -89,16 +96,18 @@ def save_checkpoint(
     scheduler: Any,
     progress: Progress,
     settings: dict[str, Any],
-    clip: Any = None,
+    stateful: Mapping[str, Any] | None = None,
     trains: Collection[str] | None = None,
 ) -> None:
     """Publish a checkpoint; until the last write the one before is the one that counts.
 
-    A clip that remembers norms is kept through its `state_dict`. `trains` is that of `trained_state`.
+    What is stateful, such as a clip that remembers norms, is kept by name through its `state_dict`. `trains` is that of
+    `trained_state`.
     """
     make_folder(folder)
     tensors = {f"model.{name}": tensor for name, tensor in trained_state(model, trains).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     optimizer_tensors, optimizer_json = _taken_apart(optimizer.state_dict())
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
     python, numpy, cpu, cuda = generator_states()
@@ -111,7 +120,8 @@ def save_checkpoint(
         "best_epoch": progress.best_epoch, **_told({"best_score": progress.best_score}),
         "stopped_early": progress.stopped_early, "moves": progress.moves, "measured": progress.measured,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
-        "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
+        "stateful": {key: _as_json(one.state_dict()) for key, one in (stateful or {}).items()
+                     if hasattr(one, "state_dict")},
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
     write_json(folder / INDEX, index)
@@ -124,7 +134,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: dict[str, Any], clip: Any = None
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: Any,
+    settings: dict[str, Any],
+    stateful: Mapping[str, Any] | None = None,
 ) -> Progress:
     """Put model, optimizer, scheduler and generators back to the last checkpoint.
 
@@ -154,8 +169,10 @@ def load_checkpoint(
     optimizer.load_state_dict(_put_together(_part(tensors, "optimizer."), index["optimizer"]))
     if scheduler is not None:
         scheduler.load_state_dict(index["scheduler"])
-    if hasattr(clip, "load_state_dict") and index.get("clip") is not None:
-        clip.load_state_dict(index["clip"])
+    states = index.get("stateful", {"clip": index.get("clip")})  # an earlier version knew of a clip only
+    for key, one in (stateful or {}).items():
+        if hasattr(one, "load_state_dict") and states.get(key):
+            one.load_state_dict(states[key])
     cuda = tuple(_part(tensors, "generator.cuda.").values())
     python = (index["python"][0], tuple(index["python"][1]), index["python"][2])
     set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))
@@ -164,7 +181,8 @@ def load_checkpoint(
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
     moves = [(int(epoch), int(count)) for epoch, count in index.get("moves", ())]
     measured = index.get("measured", {})
-    return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder)
+    return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder,
+                    _part(tensors, "average."))  # fmt: skip
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:

@@ -5,21 +5,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
-from frostline.core.mismatch import told_mismatch
 from frostline.core.records import Epoch
-from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
     Progress,
     load_checkpoint,
@@ -29,97 +22,35 @@ from frostline.training.checkpoints import (
 )
 from frostline.training.confusion import Confusion, write_confusion
 from frostline.training.fabric import log_figures
-from frostline.training.losses import Loss, check_scalar, check_validation_loss
-from frostline.training.metrics import Metric, make_collector
-from frostline.training.optimizers import needs_closure, step_scheduler
+from frostline.training.losses import check_validation_loss
+from frostline.training.metrics import make_collector
+from frostline.training.optimizers import step_scheduler
 from frostline.training.outputs import loss_of
 from frostline.training.run_files import has_checkpoint, replacing
+from frostline.training.stepper import Stepper, called
+from frostline.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from frostline.training.optimizers import Clip
+    from torch import nn
+    from torch.optim import Optimizer
 
-
-class Batches(Protocol):
-    """A re-iterable of `(inputs, target)` that counts its epochs."""
-
-    epoch: int
-
-    def __iter__(self) -> Any: ...
-
-    def __len__(self) -> int: ...
+    from frostline.training.settings import Batches, Observer, Settings
 
 
-class Observer(Protocol):
-    """Gets the loss of every step."""
-
-    def step(self, loss: Tensor) -> None:
-        """Take the loss of the step that was just done."""
-        ...
-
-
-Watch: TypeAlias = Callable[[nn.Module, Optimizer, int], AbstractContextManager[Observer]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything a run is made of, beside the module and the data.
-
-    Attributes:
-        loss: callable(output, target) -> scalar; it gets the module's whole output.
-        metrics: By name, each computed once over the validation set, higher is better; the first chooses the best
-            epoch. With none the validation loss does.
-        epochs: Passes over the training data.
-        clip: callable(parameters), after backward; a result with a true `skipped` leaves the step out.
-        patience: Epochs without a better validation before the run stops; None: never.
-        out: Folder of checkpoints and logs, or None.
-        resume: Folder of a checkpoint to go on from, or None.
-        described: The settings as JSON: a resumed run must have the same.
-        progress: Show one line per epoch and a bar, on standard error.
-        watch: callable(module, optimizer, steps before) -> a context in which the epochs run, or None; not called where
-            a resumed run has none left.
-        counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
-        ignored: The label that metrics by name leave out; None: torch's own, -100.
-        confused: The targets are classes: the confusion matrix of the best epoch is written to `out/confusion.csv`.
-        classes: Names of the classes in that file; None takes their numbers.
-        before_epoch: Called at the start of every epoch; it raises if something has changed that must not.
-        after_epoch: Called with the progress after every epoch, before it is saved: a schedule measures there.
-        trains: Names of the parameters that train in some phase of the run; None: those that train now.
-        first_epoch: Of the phase: patience counts from there.
-        is_over: callable(progress) -> True where the phase ends and the frost line moves; None: never.
-        has_next: Another phase may follow: patience does not end the run.
-        pace: callable(epoch, step from 0) -> a context in which that step is taken, such as a warm-up.
-    """
-
-    loss: Loss
-    metrics: Mapping[str, str | Metric]
-    epochs: int
-    clip: Clip | None
-    patience: int | None
-    out: Path | None
-    resume: Path | None
-    described: dict[str, Any]
-    progress: bool
-    watch: Watch | None = None
-    counted: Callable[[Any], int] = batches.batch_size
-    ignored: int | None = None
-    confused: bool = False
-    classes: Sequence[str] | None = None
-    before_epoch: Callable[[], None] | None = None
-    after_epoch: Callable[[Progress], None] | None = None
-    trains: frozenset[str] | None = None
-    first_epoch: int = 1
-    is_over: Callable[[Progress], bool] | None = None
-    has_next: bool = False
-    pace: Callable[[int, int], AbstractContextManager[None]] = lambda epoch, step: nullcontext()
-
-
-def begin_training(model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: Settings) -> Progress:
+def begin_training(fabric: Any, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: Settings) -> Progress:
     """A run before its first epoch, or as its checkpoint has it; then model, optimizer and generators are as there."""
     if settings.resume is not None and has_checkpoint(settings.resume):
-        return load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
+        return load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described,
+                               _stateful(fabric, settings))  # fmt: skip
     return Progress([], 0, None, {})
+
+
+def _stateful(fabric: Any, settings: Settings) -> dict[str, Any]:
+    """What else a checkpoint holds the state of: a clip, the scaler of float16, callbacks."""
+    return {"clip": settings.clip, "precision": fabric.strategy.precision, **settings.callbacks.stateful}
 
 
 def run_training(
@@ -136,50 +67,61 @@ def run_training(
         model: The user's model; its trainable parameters and buffers are what checkpoints hold.
         module: What is called on a batch: the head, or the model itself.
         optimizer: Over the module's trainable parameters.
-        scheduler: Stepped once per epoch, or None.
+        scheduler: Stepped as the settings ask, or None.
         train_batches: Training data.
         val_batches: Validation data, or None: then the last weights stay.
         settings: The rest.
         progress: How far the run has come; None begins it.
     """
-    wrapped, stepper = fabric.setup(module, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    steps = settings.steps.per_epoch(len(train_batches))
     is_whole = progress is None
     if progress is None:
-        progress = begin_training(model, optimizer, scheduler, settings)
+        progress = begin_training(fabric, model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
+    average = WeightAverage(model, settings.steps.ema, progress.average) if settings.steps.ema is not None else None
     with (
         replacing(replaced),
-        _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer,
+        _watched(module, optimizer, len(progress.history) * steps, progress, settings) as observer,
+        Stepper(
+            fabric, wrapped, optimizer, wrapped_optimizer, scheduler, steps, settings, average, observer
+        ) as stepper,
     ):
+        settings.callbacks.begin(model, module, optimizer, fabric, progress, steps)
         while not _ends(progress, settings):
             epoch = len(progress.history) + 1
+            settings.callbacks.call("on_train_epoch_start", epoch=epoch)
             if settings.before_epoch is not None:
                 settings.before_epoch()
-            started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
+            started, lr = time.perf_counter(), stepper.lr(epoch)
             train_batches.epoch = epoch - 1
-            train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)
+            train_loss = stepper.epoch(train_batches, epoch)
             confusion = Confusion(settings.ignored) if settings.confused and settings.out is not None else None
-            val_loss, scores = (
-                _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
-            )
-            step_scheduler(scheduler, train_loss, val_loss)
-            progress.history.append(
-                Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr,
-                      time.perf_counter() - started, scores or None)
-            )  # fmt: skip
-            _note_best(model, progress, settings)
+            with average.in_place() if average is not None else nullcontext():
+                val_loss, scores = (
+                    _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
+                )
+                if settings.steps.is_per_epoch:
+                    step_scheduler(scheduler, train_loss, val_loss)
+                elapsed_s = time.perf_counter() - started
+                progress.history.append(
+                    Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr, elapsed_s, scores or None)
+                )
+                _note_best(model, progress, settings)
             if settings.after_epoch is not None:
                 settings.after_epoch(progress)
-            _tell(fabric, progress.history[-1], len(progress.history) * len(train_batches), settings)
+            settings.callbacks.call("on_train_epoch_end", history=tuple(progress.history))
+            progress.stopped_early = progress.stopped_early or settings.callbacks.is_stopped
+            _tell(fabric, progress.history[-1], len(progress.history) * steps, settings)
             if settings.out is not None:
                 if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
                     write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
-                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip,
-                                settings.trains)  # fmt: skip
+                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described,
+                                _stateful(fabric, settings), settings.trains)  # fmt: skip
     if val_batches is not None and not progress.best and _is_done(progress, settings):
         raise _no_best(progress.history, settings.out)
-    if is_whole and progress.best:
-        put_back(model, progress.best)
+    if is_whole:
+        put_back(model, progress.final)
     return progress
 
 
@@ -221,83 +163,6 @@ def _ends(progress: Progress, settings: Settings) -> bool:
     return _is_done(progress, settings) or (settings.is_over is not None and settings.is_over(progress))
 
 
-def _train_epoch(
-    fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings,
-    observer: Observer | None,
-) -> float:  # fmt: skip
-    wrapped.train()
-    total = torch.zeros((), dtype=torch.float64)
-    count = 0
-    for step, (inputs, target) in enumerate(_shown(data, epoch, settings)):
-        size = settings.counted(target)
-        if size == 0:
-            continue  # every label of the batch is ignored: it has no loss
-        inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-        with settings.pace(epoch, step):
-            loss = _stepped(fabric, wrapped, optimizer, (inputs, target), (epoch, step), settings)
-        if observer is not None:
-            observer.step(loss)
-        total += loss.detach().double().cpu() * size
-        count += size
-    if not count:
-        raise DataError(
-            what="No sample of the training data has a label.", where=f"epoch {epoch}",
-            received=f"{len(data)} batches of ignored labels only",
-            do="check the labels: -100 stands for 'no label here'.",
-        )  # fmt: skip
-    return float(total) / count
-
-
-def _stepped(
-    fabric: Any, wrapped: Any, optimizer: Any, batch: tuple[Any, Any], at: tuple[int, int], settings: Settings
-) -> Tensor:  # fmt: skip
-    """One step of the optimizer; its loss. An optimizer that needs a closure may compute the loss several times."""
-    losses: list[Tensor] = []
-    place = f"epoch {at[0]}, step {at[1] + 1}"
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(settings.loss, _called(wrapped, batch[0]), batch[1], is_first=at[1] == 0)
-        is_first = at == (1, 0) and not losses
-        check_scalar(loss, place, batch[0], target=batch[1], module=wrapped, is_first=is_first)
-        check_loss(loss, place)
-        fabric.backward(loss)
-        losses.append(loss)
-        return loss
-
-    if needs_closure(optimizer):
-        optimizer.step(closure)
-    else:
-        closure()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        clipped = settings.clip(parameters) if settings.clip is not None else None
-        if not getattr(clipped, "skipped", False):
-            take_step(optimizer)
-    optimizer.zero_grad()
-    return losses[0]
-
-
-def _called(wrapped: Any, inputs: Any) -> Any:
-    try:
-        with told_mismatch(getattr(wrapped, "module", wrapped), inputs):  # Fabric's wrapper holds the model
-            return batches.call(wrapped, inputs)
-    except ValueError as error:
-        if "frozen dataclass" in str(error):
-            raise DataError(
-                what="The model returns a frozen dataclass, whose tensors cannot be converted.",
-                where="the model's output", received=str(error),
-                do="make it @dataclass without frozen=True, or return a mapping.",
-            ) from error  # fmt: skip
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise DataError(
-            what="A batch of one sample has no statistics to normalise with.",
-            where="a BatchNorm in the trainable part",
-            received=str(error),
-            do="choose a batch_size that leaves no single sample at the end, or freeze that layer.",
-        ) from error
-
-
 def _validate(
     fabric: Any, wrapped: Any, data: Batches, settings: Settings, confusion: Confusion | None
 ) -> tuple[float, dict[str, float]]:  # fmt: skip
@@ -312,7 +177,7 @@ def _validate(
             if size == 0:
                 continue
             inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-            output = _called(wrapped, inputs)
+            output = called(wrapped, inputs)
             loss = float(loss_of(settings.loss, output, target))
             check_validation_loss(loss, inputs, target, start)
             total_loss += loss * size
@@ -350,15 +215,6 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
 
 def _is_candidate(epoch: Epoch) -> bool:
     return all(figure is None or math.isfinite(figure) for figure in (epoch.val_loss, epoch.val_metric))
-
-
-def _shown(data: Batches, epoch: int, settings: Settings) -> Iterable[tuple[Any, Tensor]]:
-    if not settings.progress or not sys.stderr.isatty():
-        return data
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(data, f"Epoch {epoch}", total=len(data), console=Console(stderr=True), transient=True)
 
 
 def _tell(fabric: Any, epoch: Epoch, steps: int, settings: Settings) -> None:

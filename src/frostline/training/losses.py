@@ -72,13 +72,26 @@ class CrossEntropy:
     def __call__(self, output: Any, target: Any) -> Tensor:
         """The weighted mean over the labels that are not -100: a scalar."""
         logits = output_of(output)
-        weights = self.class_weights.to(logits) if self.class_weights is not None else None
+        weights = self._weights(logits)
         return F.cross_entropy(logits, as_labels(logits, target), weights, label_smoothing=self._smoothing)
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        if self.class_weights is None:
+            return None
+        classes = logits.shape[1] if logits.dim() > 1 else 1
+        if len(self.class_weights) != classes:
+            raise DataError(
+                what="The weights of the classes do not fit the outputs of the model.", where="fit(class_weights=...)",
+                received=f"{len(self.class_weights)} weights, {classes} outputs",
+                do="pass one number for each output: class_weights=[...]; 'balanced' knows the classes that have a "
+                "sample or a name.",
+            )  # fmt: skip
+        return self.class_weights.to(logits)
 
     def of_heads(self, logits_BCK: Tensor, target: Any) -> Tensor:
         """(K,) losses of K heads, whose logits (B, C, ..., K) are beside each other: each as of its head alone."""
         labels = as_labels(logits_BCK[..., 0], target)
-        weights = self.class_weights.to(logits_BCK) if self.class_weights is not None else None
+        weights = self._weights(logits_BCK)
         every = labels.unsqueeze(-1).expand(*labels.shape, logits_BCK.shape[-1])
         values_BK = F.cross_entropy(logits_BCK, every, weights, reduction="none", label_smoothing=self._smoothing)
         total_K = values_BK.flatten(0, -2).sum(0)

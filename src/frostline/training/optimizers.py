@@ -198,7 +198,9 @@ def needs_closure(optimizer: Any) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def check_closure(optimizer: Optimizer, *, precision: str, has_clip: bool, has_out: bool) -> None:
+def check_closure(
+    optimizer: Optimizer, *, is_scaled: bool, has_clip: bool, has_out: bool, has_groups: bool = False
+) -> None:
     """Raise if an optimizer that needs a closure is used with what it cannot be combined with.
 
     Raises:
@@ -206,7 +208,8 @@ def check_closure(optimizer: Optimizer, *, precision: str, has_clip: bool, has_o
     """
     if not needs_closure(optimizer):
         return
-    given = "clip" if has_clip else "out" if has_out else "precision" if precision == "16-mixed" else None
+    scaled = "precision" if is_scaled else None
+    given = "clip" if has_clip else "out" if has_out else "accumulation" if has_groups else scaled
     if given is not None:
         raise DataError(
             what=f"An optimizer that needs a closure cannot be used with {given}=.", where=f"fit({given}=...)",
@@ -236,16 +239,29 @@ def clipping_first(optimizer: Optimizer, clip: Clip | None) -> Generator[None]:
 
 
 def make_scheduler(
-    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, epochs: int
+    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, length: int, *, is_per_epoch: bool = True
 ) -> LRScheduler | None:
-    """A schedule of the learning rate, stepped once per epoch: `cosine`, `linear`, `step` (a tenth at two thirds).
+    """A schedule of the learning rate: `cosine`, `linear`, `step` (a tenth at two thirds).
+
+    Args:
+        scheduler: Its name, or callable(optimizer).
+        optimizer: Whose rates it sets.
+        length: How often it is stepped: once per epoch, or once per step.
+        is_per_epoch: Once per epoch, with the losses of the epoch at hand.
 
     Raises:
-        DataError: If there is none of this name, or it has one rate for all groups although these have their own.
+        DataError: If there is none of this name, it waits for a loss that a step does not have, or it has one rate for
+            all groups although these have their own.
     """
     check_names(None, scheduler)
     rates = [float(group["lr"]) for group in optimizer.param_groups]
-    made = _made_scheduler(scheduler, optimizer, epochs)
+    made = _made_scheduler(scheduler, optimizer, length)
+    if isinstance(made, ReduceLROnPlateau) and not is_per_epoch:
+        raise DataError(
+            what="This scheduler waits for a plateau of the validation, which is computed once per epoch.",
+            where="fit(scheduler_interval='step')", received=type(made).__name__,
+            do="leave out scheduler_interval, or pass a scheduler that counts steps.",
+        )  # fmt: skip
     if len(set(rates)) > 1 and len({float(group["lr"]) for group in optimizer.param_groups}) == 1:
         raise DataError(
             what="This scheduler sets one rate for all groups of the optimizer, which have rates of their own.",
@@ -257,7 +273,7 @@ def make_scheduler(
 
 
 def _made_scheduler(
-    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, epochs: int
+    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, length: int
 ) -> LRScheduler | None:
     if scheduler is None:
         return None
@@ -270,9 +286,9 @@ def _made_scheduler(
             )  # fmt: skip
         return made
     known: dict[str, Callable[[], LRScheduler]] = {
-        "cosine": lambda: CosineAnnealingLR(optimizer, T_max=epochs),
-        "linear": lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=epochs),
-        "step": lambda: StepLR(optimizer, step_size=max(1, 2 * epochs // 3), gamma=0.1),
+        "cosine": lambda: CosineAnnealingLR(optimizer, T_max=length),
+        "linear": lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=length),
+        "step": lambda: StepLR(optimizer, step_size=max(1, 2 * length // 3), gamma=0.1),
     }
     return known[scheduler]()
 
