@@ -25,6 +25,7 @@ MOST_TEST = 400
 _LINES = ("_bn0", "_blocks.2", "_blocks.6", "_blocks.10", "_blocks.13", "_bn1")  # about every third border, for time
 _STAMPS = ("animals", "plants", "food", "town", "vehicles", "household")
 _EMOJI = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects", "Smileys & Emotion")
+_OTHER_EMOJI = ("Flags", "People & Body", "Symbols", "Objects")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,10 @@ def _noisy(images: Tensor, seed: int) -> Tensor:
     return images + 1.5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
 
 
+def _grey_and_blurred(images: Tensor, seed: int) -> Tensor:
+    return F.avg_pool2d(images.mean(1, keepdim=True), 5, 1, 2, count_include_pad=False).expand(-1, 3, -1, -1).clone()
+
+
 def _permuted(images: Tensor, seed: int) -> Tensor:
     """The tiles of a grid in another order, the same one for all images."""
     side = SIDE // TILES
@@ -206,17 +211,30 @@ def _stamps(work: Path) -> tuple[Tensor, Tensor]:
     return torch.tensor(np.stack([_picture(path) for path, _ in found])), torch.tensor([at for _, at in found])
 
 
-def _emoji(work: Path) -> tuple[Tensor, Tensor]:
+def _emoji(work: Path, categories: tuple[str, ...] = _EMOJI) -> tuple[Tensor, Tensor]:
     root = work / "emoji-datasource-google" / "package"
     listed = json.loads((root / "emoji.json").read_text())
     paths: list[Path] = []
     labels: list[int] = []
-    for at, category in enumerate(_EMOJI):
+    for at, category in enumerate(categories):
         own = [root / "img" / "google" / "64" / one["image"] for one in listed if one["category"] == category]
         own = [path for path in own if path.is_file()][:120]
         paths += own
         labels += [at] * len(own)
     return torch.tensor(np.stack([_picture(path) for path in paths])), torch.tensor(labels)
+
+
+def _other_emoji(work: Path) -> tuple[Tensor, Tensor]:
+    return _emoji(work, _OTHER_EMOJI)
+
+
+def _scans(work: Path) -> tuple[Tensor, Tensor]:
+    """scikit-learn's digits, of 8 x 8 pixels, enlarged."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    images = F.interpolate(torch.tensor(found.images, dtype=torch.float32)[:, None] / 16, (SIDE, SIDE), mode="bilinear")
+    return ((images * 255 - 127) / 128).expand(-1, 3, -1, -1).contiguous(), torch.tensor(found.target)
 
 
 def _mnist(work: Path) -> tuple[Tensor, Tensor]:
@@ -235,4 +253,6 @@ _PHOTOS: dict[str, tuple[int, Callable[[Path], tuple[Tensor, Tensor]], Callable[
     "stamps, negative": (1, _stamps, _negative), "handwritten digits": (2, _mnist, _as_it_is),
     "handwritten digits, dark on light": (2, _mnist, _negative), "handwritten digits, noisy": (3, _mnist, _noisy),
     "emoji, tiles permuted": (3, _emoji, _permuted), "handwritten digits, tiles permuted": (4, _mnist, _permuted),
+    "emoji of other groups": (1, _other_emoji, _as_it_is), "stamps, grey and blurred": (1, _stamps, _grey_and_blurred),
+    "emoji, negative": (2, _emoji, _negative), "scans of digits": (2, _scans, _as_it_is),
 }  # fmt: skip

@@ -44,10 +44,12 @@ def test_json_holds_everything():
 
 def depth_report(**changes):
     rows = (
-        DepthRow(None, 0.41, 0.02, 0.4, -0.5, 1.0, 0.9, 12.0, 3_400_000, 0, 60.0, None, 600.0),
-        DepthRow("blocks.<1>", 0.71, 0.02, 0.7, -0.1, 2.0, 1.9, 30.0, 2_000_000, 98_304, 40.0, 20.0, 240.0, 1.2),
+        DepthRow(None, 0.41, 0.02, 0.4, -0.5, 1.0, 0.9, 12.0, 3_400_000, 0, 60.0, None, 600.0,
+                 reachable=0.62, reachable_error=0.01),
+        DepthRow("blocks.<1>", 0.71, 0.02, 0.7, -0.1, 2.0, 1.9, 30.0, 2_000_000, 98_304, 40.0, 20.0, 240.0, 1.2,
+                 reachable=0.65, reachable_error=0.0),
         DepthRow("fc.norm", 0.81, 0.01, 0.8, 0.1, 3.0, 2.9, 50.0, 7_686, 5_120, 20.0, 0.5, 25.0, 1.3, "runs again"),
-    )
+    )  # fmt: skip
     return DepthReport(**{"best": "blocks.<1>", "table": rows, "advice": "Freeze through it. " * 12,
                           "reason": "deepest", "metric": "accuracy", "baseline": 0.25, "samples": 300, "epochs": 10,
                           "notes": ("a note",), **changes})  # fmt: skip
@@ -56,7 +58,7 @@ def depth_report(**changes):
 def test_it_prints_a_table_with_the_choice_and_every_note_within_the_width():
     lines = str(depth_report()).splitlines()
     assert all(len(line) <= 110 for line in lines)
-    assert any(line.startswith("->  blocks.<1>") and "0.710 ± 0.020" in line for line in lines)
+    assert any(line.startswith("->  blocks.<1>") and "0.650 ± 0.000  0.710 ± 0.020" in line for line in lines)
     assert "(train everything)" in lines[2]
     assert "note: fc.norm: runs again" in lines
     assert "note: a note" in lines
@@ -82,7 +84,8 @@ def test_the_picture_is_xml_with_every_line():
     texts = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert "blocks.<1>" in texts
     assert "inputs" in texts
-    assert len([element for element in root.iter() if element.tag.endswith("circle")]) == 3
+    assert "fc.norm" not in texts  # it cannot be frozen
+    assert len([element for element in root.iter() if element.tag.endswith("circle")]) == 2
 
 
 def test_seconds_are_told_in_units_that_people_read():

@@ -47,8 +47,8 @@ def test_a_line_is_chosen_by_its_score_and_the_table_says_what_each_costs(model,
     report = choose(model, TensorDataset(*images(150)), tmp_path)
     assert [row.through for row in report.table] == [None, "bn", "blocks.0", "blocks.1", "blocks"]
     assert (report.metric, report.samples, report.baseline) == ("accuracy", 150, 1 / 3)
-    best = max(report.table, key=lambda row: row.probe)
-    within = [row.through for row in report.table if row.probe >= best.probe - best.probe_error]
+    best = max(report.table, key=lambda row: row.reachable)
+    within = [row.through for row in report.table if row.reachable >= best.reachable - row.reachable_error]
     assert report.best == within[-1]
     for row in report.table[1:]:
         assert row.epoch_s > 0
@@ -95,6 +95,7 @@ def test_a_second_call_computes_nothing_and_reads_the_example_only(model, tmp_pa
     second = choose(model, data, tmp_path)
     assert data.reads == 4 + 16  # the example, and the golden rows that every fill compares
     assert [row.probe for row in first.table] == [row.probe for row in second.table]
+    assert [row.reachable for row in first.table] == [row.reachable for row in second.table]
     assert first.best == second.best
     assert fl.FeatureCache(tmp_path).entries()[0].rows == 60
 

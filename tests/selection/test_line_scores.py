@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 import frostline as fl
 from frostline.core.selection_records import DepthRow
 from frostline.selection import StepTimes, Taps, find_lines, priced_lines, targets_from
-from frostline.selection.line_scores import scored_line, with_reach
+from frostline.selection.line_scores import features_at, scored_line, scored_lines
+from frostline.selection.scores import reaches
 from helpers_selection import ResNet, images
 
 
@@ -15,18 +18,20 @@ def test_a_line_has_all_scores_and_its_probe():
     fl.freeze(model, through="blocks")
     taps = Taps(model, fl.split(model, x[:4]), lines, x[:4])
     columns = dict(zip([t.name for t in taps.frontier], [f.numpy() for f in taps.extract(x)], strict=True))
-    row, found = scored_line(lines[1], taps, columns, targets_from(y))
+
+    def scored(line):
+        return scored_line(line, features_at(line, taps, columns), taps, columns, targets_from(y))
+
+    row, found = scored(lines[1])
     assert (row.through, row.probe) == ("bn", found.value)
     scores = (row.probe_error, row.knn, row.logme, row.hscore, row.regularized_hscore, row.effective_rank, row.energy)
     assert all(isinstance(score, float) for score in scores)
-    bottom, _ = scored_line(lines[0], taps, columns, targets_from(y))
+    bottom, _ = scored(lines[0])
     assert bottom.energy is None
     columns["bn"][:] = 1
-    assert (
-        scored_line(lines[1], taps, columns, targets_from(y))[0].why_not == "the features are the same for all samples"
-    )
+    assert scored(lines[1])[0].why_not == "the features are the same for all samples"
     columns.pop("bn")
-    assert scored_line(lines[1], taps, columns, targets_from(y)) == (DepthRow(
+    assert scored(lines[1]) == (DepthRow(
         "bn", num_trainable=lines[1].num_trainable, bytes_per_sample=lines[1].bytes_per_sample), None)  # fmt: skip
 
 
@@ -43,9 +48,21 @@ def test_prices_are_those_of_the_epochs():
     assert priced_lines(rows, "not measured", 0.002, 1000, 5, lambda row_s, size: 0.0) == rows
 
 
-def test_a_line_reaches_what_the_best_line_above_it_reaches():
-    scores = (0.4, 0.7, None, 0.9, 0.6, 0.99)
-    rows = [DepthRow(f"block{at}", probe=score) for at, score in enumerate(scores[:-1])]
-    rows.append(DepthRow("head", probe=scores[-1], why_not="runs again"))  # cannot be frozen: its probe does not count
-    assert [row.reachable for row in with_reach(rows)] == [0.9, 0.9, 0.9, 0.9, 0.6, None]
-    assert [row.probe for row in with_reach(rows)] == list(scores)
+def test_a_line_reaches_what_it_and_all_usable_lines_above_it_hold_together():
+    torch.manual_seed(0)
+    model, (x, y) = ResNet().eval(), images()
+    lines = find_lines(model, x[:4])
+    fl.freeze(model, through="blocks")
+    taps = Taps(model, fl.split(model, x[:4]), lines, x[:4])
+    columns = dict(zip([t.name for t in taps.frontier], [f.numpy() for f in taps.extract(x)], strict=True))
+    targets = targets_from(y)
+    rows, _ = scored_lines(lines, taps, columns, targets)
+    parts = [features_at(line, taps, columns) for line in lines]
+    assert [row.reachable for row in rows] == [reach.value for reach in reaches(parts, targets)]
+    peak = max(rows, key=lambda row: row.reachable)
+    assert peak.reachable_error == 0
+    assert all(row.reachable_error > 0 for row in rows if row is not peak)
+    marked = [replace(line, why_not="runs again") if line is lines[-1] else line for line in lines]
+    without, _ = scored_lines(marked, taps, columns, targets)
+    assert without[-1].reachable is None
+    assert [row.reachable for row in without[:-1]] == [r.value for r in reaches(parts[:-1], targets)]

@@ -37,9 +37,10 @@ class DepthRow:
         energy: Mean square of what the BatchNorm layers below this line are given, by their running statistics: 1 on
             the data of pretraining. None without such layers.
         why_not: Why the model cannot be frozen here; "" if it can.
-        reachable: The best probe of this line and of all above it: what training from here can reach at least, since
-            layers that train may stay as they are. It ranks lines more as fine-tuning does than `probe`. None without
-            any.
+        reachable: Share of the targets' variance (R2, the mean over columns; of classes, columns of zeros and ones)
+            that a linear model explains on samples it was not fitted on, from the features at this line and at all
+            above it together: what layers that train from here can reach. The line is chosen by it. None without any.
+        reachable_error: Standard error of its difference from the line that reaches most, on the same samples; 0 there.
     """
 
     through: str | None
@@ -58,6 +59,7 @@ class DepthRow:
     energy: float | None = None
     why_not: str = ""
     reachable: float | None = None
+    reachable_error: float | None = None
 
     @property
     def name(self) -> str:
@@ -70,8 +72,8 @@ class DepthReport:
     """How many layers to reuse, and what it rests on; `print` it.
 
     Attributes:
-        best: The layer to freeze through: the deepest line whose probe is within one standard error of the best one.
-            None where training everything is the better advice; `reason` explains it.
+        best: The layer to freeze through: the deepest line that reaches as much as any, within one standard error of
+            the difference. None where training everything is the better advice; `reason` explains it.
         table: One row per line, from the bottom (everything trains) to the top (only the output layer trains).
         advice: What to do, with the numbers it rests on, in one paragraph.
         reason: Why this line was chosen, or none.
@@ -97,7 +99,7 @@ class DepthReport:
         return as_json(self)
 
     def svg(self) -> str:
-        """The probe's score by line, with two standard errors, as an SVG picture."""
+        """What each line reaches, with two standard errors of its difference from the best, as an SVG picture."""
         return depth_picture(self)
 
     def __str__(self) -> str:

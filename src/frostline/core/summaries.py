@@ -87,7 +87,7 @@ def sweep_text(result: SweepResult) -> str:
 def depth_text(report: DepthReport) -> str:
     """The table of a depth report, its advice and its notes, within the width of a terminal."""
     rows = [_cells(row, report.best is not None and row.through == report.best) for row in report.table]
-    header = ("", "freeze through", report.metric, "reach", "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
+    header = ("", "freeze through", "reach", report.metric, "5-NN", "LogME", "H-score", "rank", "trainable", "stored",
               "epoch", "cached", f"{report.epochs} epochs")  # fmt: skip
     why = [f"{row.name}: {row.why_not}" for row in report.table if row.why_not]
     lines = [table(rows, header, width=_WIDTH), "", *_wrapped(report.advice)]
@@ -108,19 +108,19 @@ def ranking_text(ranking: ModelRanking) -> str:
 
 
 def depth_picture(report: DepthReport) -> str:
-    """The probe's score by line, with two standard errors, as an SVG picture."""
-    rows = [row for row in report.table if row.probe is not None]
-    errors = [row.probe_error or 0.0 for row in rows]
-    values = [row.probe or 0.0 for row in rows]
-    low = min([report.baseline, *(v - 2 * e for v, e in zip(values, errors, strict=True))])
-    high = max([report.baseline, *(v + 2 * e for v, e in zip(values, errors, strict=True))])
+    """What each line reaches, with two standard errors of its difference from the best, as an SVG picture."""
+    rows = [row for row in report.table if row.reachable is not None]
+    errors = [row.reachable_error or 0.0 for row in rows]
+    values = [row.reachable or 0.0 for row in rows]
+    low = min([0.0, *(v - 2 * e for v, e in zip(values, errors, strict=True))])
+    high = max([0.0, *(v + 2 * e for v, e in zip(values, errors, strict=True))])
     scale = _HEIGHT / ((high - low) or 1.0)
 
     def y(value: float) -> float:
         return round(_TOP + (high - value) * scale, 1)
 
     width = _LEFT + _STEP * max(1, len(rows)) + 20
-    right, base = width - 20, y(report.baseline)
+    right, base = width - 20, y(0.0)
     parts = [f'<line x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}" stroke="#999" stroke-dasharray="4 3"/>',
              f'<text x="{right}" y="{base - 4}" text-anchor="end">constant prediction</text>']  # fmt: skip
     parts += [f'<text x="{_LEFT - 8}" y="{y(value) + 4}" text-anchor="end">{value:.2f}</text>'
@@ -139,7 +139,7 @@ def depth_picture(report: DepthReport) -> str:
                      f'{escape("inputs" if row.through is None else row.name)}</text>')  # fmt: skip
     height = _TOP + _HEIGHT + 100
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
-            f'font-size="11"><text x="{_LEFT}" y="14">{escape(report.metric)} of a linear probe, by line</text>'
+            f'font-size="11"><text x="{_LEFT}" y="14">R2 from features at a line and above it</text>'
             f'{"".join(parts)}</svg>')  # fmt: skip
 
 
@@ -183,8 +183,9 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...], width: int |
 
 def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     probe = "" if row.probe is None else f"{row.probe:.3f} ± {row.probe_error or 0:.3f}"
+    reach = "" if row.reachable is None else f"{row.reachable:.3f} ± {row.reachable_error or 0:.3f}"
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
-    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
+    return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), reach, probe,
             _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
             _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
             seconds(row.total_s))  # fmt: skip

@@ -28,43 +28,58 @@ class Choice:
 
 
 def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int) -> Choice:
-    """Choose the deepest line whose probe is within one standard error of the best one.
+    """Choose the deepest line that reaches as much as any, within one standard error of the difference.
 
     Args:
-        rows: From the bottom to the top; the first stands for training everything, and has the score of the inputs:
-            where no line reaches it, frozen layers lose what the task needs.
-        metric: What was scored.
-        baseline: What a constant prediction scores.
+        rows: From the bottom to the top; the first stands for training everything, and has the scores of the inputs.
+        metric: What probes score.
+        baseline: What a constant prediction scores by it.
         samples: How many samples were scored.
     """
-    lines = [row for row in rows if row.probe is not None and not row.why_not]
-    peak = max(lines, key=lambda row: _score(row))
-    error = peak.probe_error or 0.0
-    limit = _score(peak) - error
-    best = [row for row in lines if _score(row) >= limit][-1]
-    scored = f"{metric} {_score(peak):.3f} ± {error:.3f} {_at(peak)}, of {samples:,} samples"
-    if _score(peak) <= baseline + _INFORMATIVE * error:
+    lines = [row for row in rows if row.probe is not None and row.reachable is not None and not row.why_not]
+    probed = max(lines, key=lambda row: row.probe or 0.0)
+    error = probed.probe_error or 0.0
+    if (probed.probe or 0.0) <= baseline + _INFORMATIVE * error:
+        scored = f"{metric} {probed.probe:.3f} ± {error:.3f} {_at(probed)}, of {samples:,} samples"
         return _nothing_learnt(scored, baseline, error)
+    peak = max(lines, key=_reach)
+    best = [row for row in lines if _is_tied(row, peak)][-1]
     if best.through is None:
-        top = max(lines[1:], key=lambda row: _score(row))
-        reason = (
-            f"a linear probe on the inputs themselves reaches {metric} {_score(best):.3f} ± {error:.3f}, and that at "
-            f"the best line, {top.name!r}, {_score(top):.3f}: pretrained layers lose more of what separates these "
-            f"samples than they add"
-        )
-        advice = (
-            f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
-            f"{reason}. The linear model on the inputs is the baseline to beat: where training everything stays below "
-            f"it, there are too few samples for this network, or it is the wrong one to start from.{_distance(top)}"
-        )
-        return Choice(None, reason, advice)
-    reason = f"it is the deepest line within one standard error of the best score ({scored})"
+        return _everything(lines, probed, metric, samples)
+    reason = (
+        f"it is the deepest line whose features, with those above, explain as much as any, within one standard error: "
+        f"R2 {_reach(best):.3f}, of {samples:,} samples"
+    )
     frozen = [row for row in lines if row.through is not None]
-    return Choice(best.through, reason, _advice(frozen, best, peak, metric, limit) + _distance(best))
+    return Choice(best.through, reason, _advice(frozen, best, peak, probed, metric) + _distance(best))
+
+
+def _is_tied(row: DepthRow, peak: DepthRow) -> bool:
+    return _reach(peak) - _reach(row) <= (row.reachable_error or 0.0)
 
 
 def _at(row: DepthRow) -> str:
     return "of the inputs" if row.through is None else f"at {row.name!r}"
+
+
+def _everything(lines: Sequence[DepthRow], probed: DepthRow, metric: str, samples: int) -> Choice:
+    bottom, top = lines[0], max(lines[1:], key=_reach)
+    reason = (
+        f"inputs and features together explain {_reach(bottom):.3f} of the targets' variance (R2), those from the best "
+        f"line on, {top.name!r}, {_reach(top):.3f} ({_behind(top, bottom)} less), of {samples:,} samples: layers that "
+        f"are frozen lose some of what the targets depend on"
+    )
+    advice = (
+        f"Train everything, from the pretrained weights on, at a lower learning rate than the new output layer: "
+        f"{reason}."
+    )
+    if probed is bottom:
+        advice += (
+            f" A linear model on the inputs has {metric} {bottom.probe:.3f}, more than on the features of any line: it "
+            f"is the baseline to beat. Where training everything stays below it, there are too few samples for this "
+            f"network, or it is the wrong one to start from."
+        )
+    return Choice(None, reason, advice + _distance(top, is_frozen=False))
 
 
 def _nothing_learnt(scored: str, baseline: float, error: float) -> Choice:
@@ -79,33 +94,45 @@ def _nothing_learnt(scored: str, baseline: float, error: float) -> Choice:
     )  # fmt: skip
 
 
-def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, metric: str, limit: float) -> str:
-    at, error = lines.index(best), peak.probe_error or 0.0
-    numbers = f"its probe has {metric} {_score(best):.3f}"
+def _advice(lines: Sequence[DepthRow], best: DepthRow, peak: DepthRow, probed: DepthRow, metric: str) -> str:
+    at, top = lines.index(best), lines[-1]
+    numbers = f"features from there on explain {_reach(best):.3f} of the targets' variance (R2)"
     if best is not peak:
-        numbers += f", within one standard error of the best ({_score(peak):.3f} ± {error:.3f} {_at(peak)})"
-    if best is lines[-1]:
+        numbers += f", within one standard error of the most ({_reach(peak):.3f} {_with(peak)})"
+    if best is top:
         text = f"Replace the output layer only, and freeze everything below it (through {best.name!r}): {numbers}."
     else:
-        drop = _score(best) - _score(lines[-1])
         text = (
             f"Freeze through {best.name!r} and train what is above it: {numbers}. Layers above are made for the data "
-            f"of the pretraining: at {lines[-1].name!r} the score is {drop:.3f} lower."
+            f"of the pretraining: their outputs alone explain less ({_reach(lines[at + 1]):.3f} at "
+            f"{lines[at + 1].name!r}"
         )
-    tied = [row for row in lines[:at] if _score(row) >= limit]
-    if len(tied) == at and at > 0:
-        which = "All lines" if best is lines[-1] else "This line and all below it"
-        text += f" {which} are within one standard error of each other: {error:.3f} is too coarse to separate them."
-    elif error > _ROUGH and tied:
-        text += f" Too few samples to separate this line from {', '.join(repr(row.name) for row in tied)}."
-    elif not tied and at > 0 and best is lines[-1]:
-        text += f" Features still improve up to there: {lines[-2].name!r} has {_score(lines[-2]):.3f}."
+        text += f", {_reach(top):.3f} with the output layer only)." if lines[at + 1] is not top else ")."
+    tied = [row for row in lines[:at] if _is_tied(row, peak)]
+    if len(tied) == at > 0:
+        which = "All lines" if best is top else "This line and all below it"
+        text += f" {which} are within one standard error of each other: these samples do not separate them."
+    elif not tied and at > 0 and best is top:
+        text += f" Features still add something up to there: {lines[-2].name!r} has {_reach(lines[-2]):.3f}."
     if tied:
         text += (
             f" If accuracy counts more than time, thaw further while it trains (thaw='plateau'), or compare with a "
-            f"freeze through {tied[0].name!r} only: a probe does not see what layers gain by training."
+            f"freeze through {tied[0].name!r} only."
+        )
+    if (probed.probe_error or 0.0) > _ROUGH:
+        text += (
+            f" These are few samples: a linear probe has {metric} {probed.probe:.3f} ± {probed.probe_error:.3f} "
+            f"{_at(probed)}, so that lines a few points apart cannot be separated."
         )
     return text + _cost(best)
+
+
+def _with(row: DepthRow) -> str:
+    return "with the inputs" if row.through is None else f"at {row.name!r}"
+
+
+def _behind(row: DepthRow, peak: DepthRow) -> str:
+    return f"{_reach(peak) - _reach(row):.3f} ± {row.reachable_error or 0.0:.3f}"
 
 
 def _cost(best: DepthRow) -> str:
@@ -114,23 +141,24 @@ def _cost(best: DepthRow) -> str:
     return f" An epoch takes about {best.epoch_s / best.cached_epoch_s:.1f} times as long without a cache as with one."
 
 
-def _distance(row: DepthRow) -> str:
-    """How far the data lie from those of the pretraining, measured at BatchNorm layers."""
+def _distance(row: DepthRow, *, is_frozen: bool = True) -> str:
+    """How far the data lie from those of the pretraining, measured at BatchNorm layers below a line."""
     if row.energy is None:
         return ""
     energy = row.energy
     energy_text = f"BatchNorm layers below get inputs of {energy:.2f} times the mean square of the pretraining data"
     if not math.isfinite(energy) or not 1 / _FAR <= energy <= _FAR:
+        lower = "compare with a lower line, and " if is_frozen else ""
         return (
-            f" These data are far from those of the pretraining ({energy_text}): compare with a lower line, and check "
-            f"that inputs are normalised as in the pretraining."
+            f" These data are far from those of the pretraining ({energy_text}): {lower}check that inputs are "
+            f"normalised as in the pretraining."
         )
     return (
-        f" Their statistics do not set these data apart from those of the pretraining ({energy_text}); other "
-        f"classes or a rotation do not show there."
+        f" By the statistics of BatchNorm, these data are not far from those of the pretraining ({energy_text}); "
+        f"other classes or a rotation do not show there."
     )
 
 
-def _score(row: DepthRow) -> float:
-    assert row.probe is not None
-    return row.probe
+def _reach(row: DepthRow) -> float:
+    assert row.reachable is not None
+    return row.reachable

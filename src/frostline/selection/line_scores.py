@@ -15,6 +15,7 @@ from frostline.selection.scores import (
     logme,
     neighbours,
     probe,
+    reaches,
     regularized_hscore,
 )
 from frostline.selection.taps import ENERGY, INPUTS
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from frostline.selection.candidates import Line
     from frostline.selection.costs import StepTimes
-    from frostline.selection.scores import Scored
+    from frostline.selection.scores import Reach, Scored
     from frostline.selection.taps import Taps
     from frostline.selection.targets import Targets
 
@@ -46,36 +47,44 @@ def scored_lines(
     """
     rows: list[DepthRow] = []
     probes: dict[str, Scored] = {}
+    usable: list[Features | None] = []
     for line in lines:
-        row, found = scored_line(line, taps, columns, targets)
+        features = features_at(line, taps, columns)
+        row, found = scored_line(line, features, taps, columns, targets)
         rows.append(row)
+        usable.append(features if found is not None and not row.why_not else None)
         if found is not None:
             probes[row.through or INPUTS] = found
-    return with_reach(rows), probes
+    return with_reach(rows, reaches(usable, targets)), probes
 
 
-def with_reach(rows: Sequence[DepthRow]) -> list[DepthRow]:
-    """The rows, from the bottom to the top, with the best probe of each line and of all above it.
+def features_at(line: Line, taps: Taps, columns: Mapping[str, NDArray[Any]]) -> Features | None:
+    """The features at a line; those at the bottom are the inputs."""
+    name = INPUTS if line.through is None else line.through
+    if name not in columns:
+        return None
+    return Features(columns[name], taps.num_mean.get(name) or columns[name].shape[1])
 
-    A probe at a low line is blind to what the layers above it do with its features. If they train, they may stay as
-    they are: a line is worth at least what the best line above it is worth.
-    """
-    found: list[DepthRow] = []
-    best: float | None = None
-    for row in reversed(rows):
-        if row.probe is not None and not row.why_not:
-            best = row.probe if best is None else max(best, row.probe)
-        found.append(replace(row, reachable=best))
-    return found[::-1]
+
+def with_reach(rows: Sequence[DepthRow], found: Sequence[Reach | None]) -> list[DepthRow]:
+    """The rows, with what they reach, and the standard error of the difference from the line that reaches most."""
+    best = max((reach for reach in found if reach is not None), key=lambda reach: reach.value, default=None)
+    if best is None:
+        return list(rows)
+    return [
+        row if reach is None else replace(row, reachable=reach.value, reachable_error=reach.behind(best)[1])
+        for row, reach in zip(rows, found, strict=True)
+    ]
 
 
 def scored_line(
-    line: Line, taps: Taps, columns: Mapping[str, NDArray[Any]], targets: Targets
+    line: Line, features: Features | None, taps: Taps, columns: Mapping[str, NDArray[Any]], targets: Targets
 ) -> tuple[DepthRow, Scored | None]:
     """The row of a line, and the probe it rests on.
 
     Args:
         line: The line; the one at the bottom is scored by the inputs.
+        features: Those at the line.
         taps: What the columns are.
         columns: (N, D) features by name of the tap.
         targets: Targets of the N samples.
@@ -83,10 +92,8 @@ def scored_line(
     row = DepthRow(
         line.through, num_trainable=line.num_trainable, bytes_per_sample=line.bytes_per_sample, why_not=line.why_not
     )
-    name = INPUTS if line.through is None else line.through
-    if name not in columns:
+    if features is None:
         return row, None
-    features = Features(columns[name], taps.num_mean.get(name) or columns[name].shape[1])
     if not features.varies:
         return replace(row, why_not=row.why_not or ("" if line.through is None else _SAME)), None
     found, score, regular = probe(features, targets), hscore(features, targets), regularized_hscore(features, targets)

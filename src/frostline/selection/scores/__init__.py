@@ -10,3 +10,5 @@ from frostline.selection.scores.hscore import regularized_hscore as regularized_
 from frostline.selection.scores.logme import logme as logme
 from frostline.selection.scores.neighbours import neighbours as neighbours
 from frostline.selection.scores.probe import probe as probe
+from frostline.selection.scores.reach import Reach as Reach
+from frostline.selection.scores.reach import reaches as reaches
