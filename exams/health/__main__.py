@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--judge", nargs="+", default=list(JUDGES), choices=list(JUDGES), help="who is examined")
     parser.add_argument("--part", default="all", choices=("tuning", "held_out", "all"), help="which cases")
     parser.add_argument("--seeds", nargs="+", type=int, help="only cases from these seeds; with --decide: to add")
+    parser.add_argument("--share", type=int, default=1, help="with --decide --seeds: one of so many groups, drawn")
     parser.add_argument("--only", help="one sickness (V1), family (vanishing), control (sparse_80), or healthy")
     parser.add_argument(
         "--small", action="store_true", help="a tenth of the cases, spread over families and severities"
@@ -39,7 +40,7 @@ def main() -> None:
     if options.decide and options.seeds:
         if sorted(options.seeds) != [*range(len(SEEDS), len(SEEDS) + len(options.seeds))]:
             parser.error(f"--decide adds the seeds that follow {SEEDS[-1]}, without a gap")
-        seeds.add(options.seeds, options.jobs, options.only, missing=options.missing)
+        seeds.add(options.seeds, options.jobs, options.only, missing=options.missing, share=options.share)
         return
     if options.decide:
         truth.update(options.jobs, options.only, missing=options.missing)

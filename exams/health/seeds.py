@@ -6,6 +6,7 @@ capped by the group's, as for the seeds that decide. What fails is left out, and
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def add(
     only: str | None = None,
     *,
     missing: bool = False,
+    share: int = 1,
     path: Path = truth_module.TRUTH_FILE,
 ) -> None:
     """Train these seeds of what is kept, four minutes of one core a seed; the file is written every half minute.
@@ -44,12 +46,14 @@ def add(
         jobs: Processes.
         only: One sickness, family or control, or `controls`.
         missing: True leaves alone the seeds that are on file.
+        share: Of how many groups and controls one is taken, drawn by a digest of its name.
         path: The file of decisions.
     """
     truth = truth_module.read(path)
     kept = {_key(r) for records in truth_module.load(path).values() for r in records if not r["reason"]}
     found = {_key(r): r for records in truth.values() for r in records if _key(r) in kept}
-    wanted = [_wanted(record, seeds, missing) for record in found.values() if _is_asked(record, only)]
+    asked = [record for record in found.values() if _is_asked(record, only) and _is_drawn(record, share)]
+    wanted = [_wanted(record, seeds, missing) for record in asked]
     last = time.monotonic()
 
     def keep(value: tuple[Wanted, list[Any]]) -> None:
@@ -89,6 +93,10 @@ def _key(record: dict[str, Any]) -> tuple[str, str, Any]:
 def _is_asked(record: dict[str, Any], only: str | None) -> bool:
     name = record.get("sickness") or record["control"]
     return only in (None, name, BY_CODE[name].family if name in BY_CODE else "controls")
+
+
+def _is_drawn(record: dict[str, Any], share: int) -> bool:
+    return hashlib.sha256(repr(_key(record)).encode()).digest()[0] % share == 0
 
 
 def _wanted(record: dict[str, Any], seeds: Sequence[int], missing: bool) -> Wanted:

@@ -19,6 +19,7 @@ import frostline
 from . import images as images
 from . import losses as losses
 from . import pairs as pairs
+from . import rates as rates
 from . import sequences as sequences
 from . import settings as settings
 from . import steps as steps

@@ -25,6 +25,8 @@ class Training:
         loss_fn: callable(output, target) -> scalar.
         optimizer: As the published program makes it.
         loop: The program's own loop, where the bug is in it: callable(training, monitor) that reports each step.
+        measure: callable(outputs, targets) -> how good they are, 0 to 1; None measures right answers, or explained
+            variance.
     """
 
     model: nn.Module
@@ -32,6 +34,7 @@ class Training:
     loss_fn: Callable[[Any, Any], Tensor]
     optimizer: torch.optim.Optimizer
     loop: Callable[[Training, Any], None] | None = None
+    measure: Callable[[Tensor, Tensor], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Published:
         words: One of these is in advice that leads to the fix.
         build: callable(is_sick) -> training; False gives the fixed twin.
         part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers.
+        treatment: What of the model or the optimizer can be changed in place against it; "" where the bug is a line of
+            the loop, the loss, the data or the code of the model, which no treatment changes.
     """
 
     name: str
@@ -55,13 +60,14 @@ class Published:
     words: tuple[str, ...]
     build: Callable[[bool], Training]
     part: str = "open"
+    treatment: str = ""
 
 
 CASES: dict[str, Published] = {}
 
 
 def published(
-    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False
+    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False, treatment: str = ""
 ) -> Callable[[Callable[[bool], Training]], Callable[[bool], Training]]:
     """Enter a bug under the name of the function that builds it; its docstring is the mechanism.
 
@@ -70,12 +76,13 @@ def published(
         right: Families and codes that name the cause.
         words: One of these is in advice that leads to the fix.
         is_drawn: True draws whether the case is set aside, by a digest of its name: about every second one is.
+        treatment: What can be changed in place against it, or "".
     """
 
     def enter(build: Callable[[bool], Training]) -> Callable[[bool], Training]:
         name = build.__name__
         part = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
-        CASES[name] = Published(name, source, build.__doc__ or "", frozenset(right), words, build, part)
+        CASES[name] = Published(name, source, build.__doc__ or "", frozenset(right), words, build, part, treatment)
         return build
 
     return enter

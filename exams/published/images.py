@@ -49,7 +49,12 @@ def images_cast_to_integers(is_sick: bool) -> Training:
     return Training(model, epochs_of(inputs, target, 32, 5), F.cross_entropy, optimizer)
 
 
-@new("pkmital/pycadl#5, 4uiiurz1/pytorch-nested-unet#62", right={"input_scale"}, words=("standardi",))
+@new(
+    "pkmital/pycadl#5, 4uiiurz1/pytorch-nested-unet#62",
+    right={"input_scale"},
+    words=("standardi",),
+    treatment="inputs to scale",
+)
 def divided_by_255_twice(is_sick: bool) -> Training:
     """Images are divided by 255 a second time before the network gets them."""
     inputs, target = digits()
@@ -121,7 +126,12 @@ class _Block(nn.Module):
         return (self.body(inputs) + self.skip(inputs)).relu()
 
 
-@new("facebookresearch/maskrcnn-benchmark#295", right={"learning_rate"}, words=("learning rate",))
+@new(
+    "facebookresearch/maskrcnn-benchmark#295",
+    right={"learning_rate"},
+    words=("learning rate",),
+    treatment="learning rate",
+)
 def rate_for_a_larger_batch(is_sick: bool) -> Training:
     """A residual network keeps the learning rate of a batch many times as large."""
     inputs, target = digits(1, 8, 8)
@@ -140,7 +150,12 @@ def rectifier_as_last_function(is_sick: bool) -> Training:
     return Training(model, batches, F.mse_loss, torch.optim.Adam(model.parameters(), 3e-3))
 
 
-@new("fizyr/keras-retinanet#89, tianzhi0549/FCOS#36", right={"input_scale"}, words=("standardi", "rescale_outputs"))
+@new(
+    "fizyr/keras-retinanet#89, tianzhi0549/FCOS#36",
+    right={"input_scale"},
+    words=("standardi", "rescale_outputs"),
+    treatment="targets to scale",
+)
 def boxes_in_pixels(is_sick: bool) -> Training:
     """Corners of boxes are regressed in pixels of a large image, from 0 to 1,000."""
     images, masks = _shapes(800)

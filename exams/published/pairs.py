@@ -25,12 +25,21 @@ def _supervised_contrast(output: Tensor, target: Tensor, *, is_guarded: bool) ->
     return -((chance * is_pair).sum(1) / (count.clamp_min(1) if is_guarded else count)).mean()
 
 
+def nearest_alike(output: Tensor, target: Tensor) -> float:
+    """The share of rows whose nearest other row, by cosine, is of their class."""
+    features = F.normalize(output, dim=1)
+    likeness = (features @ features.T).fill_diagonal_(-2.0)
+    return float((target[likeness.argmax(1)] == target).float().mean())
+
+
 @new("HobbitLong/SupContrast#142", right={"nonfinite"}, words=("division", "divide", "function"))
 def rows_without_a_pair(is_sick: bool) -> Training:
     """A supervised contrastive loss divides by the number of pairs of a row, which is 0 for some: the loss is NaN."""
     model = perceptron(64, 64, 16)
     loss_fn = partial(_supervised_contrast, is_guarded=not is_sick)
-    return Training(model, epochs_of(*digits(), 16, 4), loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
+    return Training(
+        model, epochs_of(*digits(), 16, 4), loss_fn, torch.optim.Adam(model.parameters(), 1e-3), measure=nearest_alike
+    )
 
 
 def _hardest(output: Tensor, target: Tensor, *, is_masked_wrongly: bool, margin: float = 0.5) -> Tensor:
@@ -49,20 +58,23 @@ def hardest_negative_is_masked(is_sick: bool) -> Training:
     """Masked distances are infinite, and taken as the largest: the triplet loss is 0 for every output."""
     model = perceptron(64, 64, 16)
     loss_fn = partial(_hardest, is_masked_wrongly=is_sick)
-    return Training(model, epochs_of(*digits(), 64, 6), loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
+    return Training(
+        model, epochs_of(*digits(), 64, 6), loss_fn, torch.optim.Adam(model.parameters(), 1e-3), measure=nearest_alike
+    )
 
 
 @new(
     "xiaolonw/caffe-video_triplet#8, VisualComputingInstitute/triplet-reid#30",
     right={"learning_rate", "FL404"},
     words=("learning rate",),
+    treatment="learning rate",
 )
 def triplets_collapse(is_sick: bool) -> Training:
     """At too high a rate all embeddings become one point, and the triplet loss stays at its margin."""
     model = perceptron(64, 64, 64, 16)
     loss_fn = partial(_hardest, is_masked_wrongly=False)
     optimizer = torch.optim.SGD(model.parameters(), 30.0 if is_sick else 0.05, momentum=0.9)
-    return Training(model, epochs_of(*digits(), 64, 6), loss_fn, optimizer)
+    return Training(model, epochs_of(*digits(), 64, 6), loss_fn, optimizer, measure=nearest_alike)
 
 
 class _Through(nn.Module):
@@ -82,7 +94,9 @@ def embeddings_through_arrays(is_sick: bool) -> Training:
     """Embeddings go through an array before the triplet loss: no gradient comes back."""
     model = _Through(is_detached=is_sick)
     loss_fn = partial(_hardest, is_masked_wrongly=False)
-    return Training(model, epochs_of(*digits(), 64, 4), loss_fn, torch.optim.Adam(model.parameters(), 1e-3))
+    return Training(
+        model, epochs_of(*digits(), 64, 4), loss_fn, torch.optim.Adam(model.parameters(), 1e-3), measure=nearest_alike
+    )
 
 
 class _Autoencoder(nn.Module):

@@ -155,7 +155,12 @@ def waves(count: int) -> tuple[Tensor, Tensor]:
     return torch.stack([wave + 0.3 * noise, noise], 2), target
 
 
-@new("guillaumegenthial/sequence_tagging#47", right={"learning_rate", "exploding"}, words=("learning rate",))
+@new(
+    "guillaumegenthial/sequence_tagging#47",
+    right={"learning_rate", "exploding"},
+    words=("learning rate",),
+    treatment="learning rate",
+)
 def rate_too_high_for_a_recurrence(is_sick: bool) -> Training:
     """An LSTM over 100 steps at a hundred times the rate that it learns with: its gates saturate."""
     model = LongRecurrence()

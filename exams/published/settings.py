@@ -101,6 +101,7 @@ def neck_not_in_the_optimizer(is_sick: bool) -> Training:
     "pudae/tensorflow-densenet#22, hunkim/DeepLearningZeroToAll#204",
     right={"dropout", "FL408"},
     words=("dropout",),
+    treatment="dropout",
 )
 def keep_probability_as_dropout(is_sick: bool) -> Training:
     """The share of units to keep is given as the share to drop: nine of ten units are zero in each layer."""
@@ -126,7 +127,12 @@ def clip_far_below_the_gradients(is_sick: bool) -> Training:
     return Training(model, epochs_of(*digits(), 32, 6), F.cross_entropy, optimizer)
 
 
-@new("offbit/evo-design#3", right={"weight_decay", "FL410"}, words=("weight_decay", "weight decay"))
+@new(
+    "offbit/evo-design#3",
+    right={"weight_decay", "FL410"},
+    words=("weight_decay", "weight decay"),
+    treatment="weight decay",
+)
 def rate_given_as_weight_decay(is_sick: bool) -> Training:
     """The learning rate is passed as weight_decay: weights are pulled to 0."""
     model = perceptron(64, 64, 64, 10)
@@ -146,7 +152,12 @@ def no_activation_between_layers(is_sick: bool) -> Training:
     )
 
 
-@new("ageron/handson-ml#176", right={"vanishing", "initialization"}, words=("initializ", "draw", "BatchNorm"))
+@new(
+    "ageron/handson-ml#176",
+    right={"vanishing", "initialization"},
+    words=("initializ", "draw", "BatchNorm"),
+    treatment="new weights",
+)
 def weights_that_start_too_small(is_sick: bool) -> Training:
     """Weights of a deep network start ten times too small: for a long time nothing seems to move."""
     model = perceptron(64, 64, 64, 64, 64, 64, 10)

@@ -11,7 +11,9 @@ from .case import Training, cancer, digits, epochs_of, perceptron, published
 _DEEPFD = "DeepFD benchmark, Stack Overflow"
 
 
-@published("jax-ml/jax#3113", right={"learning_rate", "exploding"}, words=("learning rate", "mean"))
+@published(
+    "jax-ml/jax#3113", right={"learning_rate", "exploding"}, words=("learning rate", "mean"), treatment="learning rate"
+)
 def loss_summed(is_sick: bool) -> Training:
     """The loss is summed over a batch of 128: steps are 128 times as large."""
     model = perceptron(64, 64, 64, 10)
@@ -22,7 +24,9 @@ def loss_summed(is_sick: bool) -> Training:
     return Training(model, epochs_of(*digits(), 128, 20), loss_fn, torch.optim.SGD(model.parameters(), 0.1))
 
 
-@published("BVLC/caffe#1396", right={"weight_decay", "FL404"}, words=("weight decay", "weight_decay"))
+@published(
+    "BVLC/caffe#1396", right={"weight_decay", "FL404"}, words=("weight decay", "weight_decay"), treatment="weight decay"
+)
 def strong_weight_decay(is_sick: bool) -> Training:
     """A weight decay of 0.5 shrinks all weights until one answer is left."""
     model = perceptron(64, 64, 64, 10)
@@ -41,7 +45,7 @@ def in_the_order_of_classes(is_sick: bool) -> Training:
     return Training(model, batches, F.cross_entropy, torch.optim.SGD(model.parameters(), 0.1, momentum=0.9))
 
 
-@published(f"{_DEEPFD} 39525358", right={"input_scale"}, words=("standardi",))
+@published(f"{_DEEPFD} 39525358", right={"input_scale"}, words=("standardi",), treatment="inputs to scale")
 def table_not_standardised(is_sick: bool) -> Training:
     """Features of a table are given as they are, from 0.001 to 4,000."""
     inputs, target = cancer(is_standardised=not is_sick)
@@ -50,7 +54,7 @@ def table_not_standardised(is_sick: bool) -> Training:
     return Training(model, batches, F.binary_cross_entropy_with_logits, torch.optim.SGD(model.parameters(), 1e-2))
 
 
-@published(f"{_DEEPFD} 39217567", right={"vanishing", "saturation"}, words=("ReLU", "ELU"))
+@published(f"{_DEEPFD} 39217567", right={"vanishing", "saturation"}, words=("ReLU", "ELU"), treatment="activations")
 def stacked_sigmoids(is_sick: bool) -> Training:
     """Stacked sigmoids with small normal weights pass hardly any gradient on."""
     model = perceptron(64, 64, 64, 64, 64, 10, activation=nn.Sigmoid if is_sick else nn.ReLU)
@@ -64,6 +68,7 @@ def stacked_sigmoids(is_sick: bool) -> Training:
     "mattiasegu/uncertainty_estimation_deep_learning#7",
     right={"symmetry", "initialization", "dead_units", "vanishing"},
     words=("initialis", "initializ"),
+    treatment="new weights",
 )
 def weights_of_zero(is_sick: bool) -> Training:
     """All layers start with weights of 0: their units stay alike."""
@@ -73,7 +78,7 @@ def weights_of_zero(is_sick: bool) -> Training:
     return Training(model, epochs_of(*digits(), 32, 6), F.cross_entropy, torch.optim.Adam(model.parameters(), 3e-3))
 
 
-@published("wolny/pytorch-3dunet#53", right={"batchnorm"}, words=("larger batches", "GroupNorm"))
+@published("wolny/pytorch-3dunet#53", right={"batchnorm"}, words=("larger batches", "GroupNorm"), treatment="GroupNorm")
 def batchnorm_over_one_image(is_sick: bool) -> Training:
     """BatchNorm over batches of one image."""
     inputs, target = digits(1, 8, 8)

@@ -1,4 +1,5 @@
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -348,3 +349,53 @@ def test_a_fault_of_the_loop_or_the_data_is_told_with_its_line_and_not_treated()
     assert healing.treatments == ()
     assert healing.before.cause == "order"
     assert "  do:      shuffle the samples before each epoch" in str(healing)
+
+
+def test_the_verdict_is_by_rows_that_were_neither_trained_on_nor_compared(monkeypatch):
+    seen = {"judged": set(), "fresh": set()}
+    healing = sys.modules["frostline.recipes.heal"]
+    original = healing.three_parts
+
+    def heard(data):
+        parts = original(data)
+        seen["judged"] = {tuple(row) for inputs, _ in (*parts.trained, *parts.decides) for row in inputs.tolist()}
+        seen["fresh"] = {tuple(row) for inputs, _ in parts.fresh for row in inputs.tolist()}
+        return parts
+
+    monkeypatch.setattr(healing, "three_parts", heard)
+    model = mlp()
+    x, y = rows()
+    order = [part for at in range(9) for part in torch.randperm(400, generator=seeded(at)).split(32)]
+    result = heal(model, [(x[at], y[at]) for at in order], LOSS, sgd(model))
+    assert seen["fresh"]
+    assert not seen["fresh"] & seen["judged"]
+    assert f"judged by {len(seen['fresh'])} samples that no decision used." in result.verdict
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_verdict_without_inputs_of_its_own_says_so():
+    model = mlp()
+    result = heal(model, batches(12), LOSS, sgd(model))  # rows are drawn one by one, some of them again
+    assert "32 samples that no decision used, whose inputs are among the others as well" in result.verdict
+    whole = [(x, y.float().mean()) for x, y in batches(6)]
+    single = nn.Sequential(nn.Linear(FEATURES, 1), nn.Flatten(0))
+    result = heal(single, whole, lambda output, target: (output.mean() - target).square(), sgd(single))
+    assert "decisions used the same samples, since none could be taken out" in result.verdict
+
+
+def test_inputs_and_targets_in_other_units_are_treated_together():
+    torch.manual_seed(0)
+    x = 1000 * torch.rand(600, 1)
+    y = (x - 400).square()
+    order = [part for _ in range(8) for part in torch.randperm(600).split(30)]
+    model = nn.Sequential(nn.Linear(1, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    healing = heal(model, [(x[at], y[at]) for at in order], nn.functional.mse_loss, optimizer)
+    (kept,) = [one.name for one in healing.treatments if one.kept]
+    assert kept.startswith("standardise the inputs, and outputs in the unit of the targets")
+    assert healing.accepted
+    with torch.no_grad():
+        assert float((model(x) - y).square().mean() / y.var()) < 0.1

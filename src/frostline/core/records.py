@@ -347,12 +347,14 @@ class Healing:
 
     Attributes:
         accepted: True if a treatment was kept, and the model as it is now has finite steps, is better than
-            the constant-prediction baseline on held-out samples, and is as good as it was at its best mark.
+            the constant-prediction baseline on samples that no decision used, and is as good as it was at its best
+            mark.
         treatments: All that were tried, in order.
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.
-        loss_before: Held-out loss without treatment, when the first treatment was kept, or the looking on ended.
-        loss_after: Held-out loss of the model as it is now.
+        loss_before: Loss without treatment, when the first treatment was kept, or the looking on ended; on samples
+            that no decision used.
+        loss_after: The same of the model as it is now.
         verdict: The judgement of the state in which the training ended, in a sentence.
     """
 

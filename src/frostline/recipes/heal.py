@@ -5,6 +5,7 @@ Read top to bottom; copy it where your treatments differ.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.doors import public
@@ -13,9 +14,9 @@ from frostline.core.inputs import batch_size
 from frostline.core.layers import default_dtype_of
 from frostline.core.restore import default_dtype, kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
-from frostline.diagnosis import Patient, score
-from frostline.diagnosis.experiments import as_batches, check_given, merged, usual_rows
-from frostline.diagnosis.experiments.marks import BestMark
+from frostline.diagnosis import Patient, Score, score
+from frostline.diagnosis.experiments import as_batches, check_given, merged, three_parts, usual_rows
+from frostline.diagnosis.experiments.marks import BestMark, verdict_of
 from frostline.diagnosis.experiments.race import Race
 from frostline.diagnosis.experiments.race_report import healing_of
 from frostline.diagnosis.experiments.relapse import LAST, finish, go_on
@@ -51,8 +52,11 @@ def heal(
     and is scored on the way; if it breaks down later, it is taken back to before that, and treated there. A
     network that does as well without is trained as it is.
 
-    The verdict is on the state at the end. A treated network that has fallen below its best mark is taken back to it;
-    one that broke down, learns nothing or has steps that are not finite is not accepted.
+    The verdict is on the state at the end, by samples that no decision used: a quarter of the held-out ones, or, where
+    epochs repeat their rows, a tenth of all rows, which are then trained on as little. A treated network that has
+    fallen below its best mark is taken back to it; one that broke down, learns nothing or has steps that are not finite
+    is not accepted. Where a finding names a line of your loop, loss or data, no treatment is tried, and the model is
+    trained as it is.
 
     On return the model and the optimizer, changed in place, have trained once on the first four fifths of the batches
     and can go on: a cure for inputs is a layer of the model, a threshold for gradients a hook on the optimizer's step.
@@ -85,49 +89,75 @@ def _heal(
 ) -> Healing:  # fmt: skip
     with kept_generators():  # a loader that shuffles draws
         data = as_batches(batches, model, None)
-    count = max(1, len(data) // 5)
     many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
-    rest, judged = data[:-count], merged(model, usual_rows(data[-count:][:many]), loss_fn)
+    parts = three_parts(data)
+    rest, kept_back = parts.trained, (parts.decides, parts.fresh)
+    judged, fresh = (merged(model, usual_rows(part[:many]), loss_fn) if part else [] for part in kept_back)
     leg = min(max(_FEWEST_STEPS, round(_LEG * len(data))), max(1, len(rest) - WATCHED))
     own = Patient(model, optimizer)
     with kept_gradients(model):
         mark = BestMark(judged, loss_fn)
-        best, races = _run_races(own, rest, judged, loss_fn, leg, mark)
+        best, races, before = _run_races(own, rest, judged, fresh or judged, loss_fn, leg, mark)
         kept = [winner for _, winner in races if winner.suspicion is not None]
         after, num_broken = finish(best, rest, kept, loss_fn)
-        last = score(best.patient.model, judged, loss_fn, compares=True)
         first_loss = races[0][0].seen.seen.first_loss
-        verdict = mark.verdict(last, num_broken=num_broken, first_loss=first_loss)
-        if verdict.goes_back and mark.patient is not None and mark.score is not None:
-            best.patient, last = mark.patient, mark.score
+        last = _score(best.patient, fresh or judged, loss_fn)
+        peak = _score(mark.patient, fresh or judged, loss_fn) if mark.patient is not None else None
+        verdict = verdict_of(last, peak, num_broken=num_broken, first_loss=first_loss)
+        goes_back = mark.is_better_than(_score(best.patient, judged, loss_fn), first_loss)
+        if goes_back and mark.patient is not None and peak is not None:
+            verdict = verdict.of_best_mark(peak, last, first_loss, mark.steps)
+            best.patient, last = mark.patient, peak
             twin = Runner(best.patient.copy(), steps=mark.steps)  # the rules look at what it does next
             after = watched(twin, rest[mark.steps :][:LAST], loss_fn, samples=2, families=families_of(kept))
-    take_over(own, best, kept)
     num_skipped = sum({id(one): one.num_skipped for one in (*(winner for _, winner in races), best)}.values())
-    return healing_of(races, after, last, num_skipped, len(rest), verdict)
+    take_over(own, best, kept, skips=num_skipped > 0)
+    verdict = replace(verdict, why=f"{verdict.why}; {_by_what(fresh, is_apart=parts.is_apart)}.")
+    return healing_of(races, after, (before, last), num_skipped, len(rest), verdict)
+
+
+def _score(patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Score:
+    return score(patient.model, data, loss_fn, compares=True)
+
+
+def _by_what(fresh: Sequence[Batch], *, is_apart: bool) -> str:
+    """What the verdict is made by, as half a sentence."""
+    if not fresh:
+        return "decisions used the same samples, since none could be taken out of these batches"
+    count = sum(batch_size(inputs) for inputs, _ in fresh)
+    if not is_apart:
+        return f"judged by {count} samples that no decision used, whose inputs are among the others as well"
+    return f"judged by {count} samples that no decision used"
 
 
 def _run_races(
-    own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], leg: int,
-    mark: BestMark,
-) -> tuple[Runner, list[tuple[Race, Runner]]]:  # fmt: skip
-    """(the runner of the last steps, each race with its winner); one more race wherever the winner breaks down."""
+    own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], fresh: Sequence[Batch],
+    loss_fn: Callable[[Any, Any], Tensor], leg: int, mark: BestMark,
+) -> tuple[Runner, list[tuple[Race, Runner]], Score]:  # fmt: skip
+    """(the runner of the last steps, each race with its winner, the score without treatment).
+
+    There is one more race wherever the winner breaks down.
+    """
     races: list[tuple[Race, Runner]] = []
+    before: Score | None = None
     state, steps = own, 0
     for _ in range(_MOST_RACES):
         kept = suspicions_of(winner for _, winner in races)
         race = Race(state, rest, judged, loss_fn, start=steps, leg=leg, legs=_LEGS, kept=kept)
         best = race.run()
+        if before is None or all(winner.suspicion is None for _, winner in races):  # of the first that treats
+            before = _score(race.untreated.runner.patient, fresh, loss_fn)
         race.forget(best)
         races.append((race, best))
         kept += [best.suspicion] if best.suspicion is not None else []
         relapse = go_on(best, rest, leg, loss_fn, mark, kept)
         if relapse is None:
-            return best, races
+            return best, races, before
         is_new = relapse[1] > steps
         state, steps = relapse
         if not is_new:  # it broke down where this race began: another would be the same
             break
     best = Runner(state, steps=steps)
     go_on(best, rest, leg, loss_fn, mark, suspicions_of(winner for _, winner in races), goes_to_the_end=True)
-    return best, races
+    assert before is not None  # there was a race
+    return best, races, before

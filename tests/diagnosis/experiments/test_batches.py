@@ -13,6 +13,7 @@ from frostline.diagnosis.experiments.batches import (
     held_out,
     merged,
     num_epochs,
+    three_parts,
     usual_rows,
 )
 from helpers_health import mlp, task
@@ -304,3 +305,49 @@ def test_rows_out_of_the_data_or_no_numbers_judge_nobody():
     assert len(usual_rows(data)) == 9
     gone = [(inputs * math.nan, target) for inputs, target in data]
     assert len(finite_rows(gone)) == 10  # as they are: nothing else is left
+
+
+def rows_of(data):
+    return {float(value) for inputs, _ in data for value in inputs[:, 0]}
+
+
+def repeated(distinct=200, epochs=6, size=20):
+    values = torch.arange(float(distinct))[:, None].repeat(1, 3)
+    orders = [torch.randperm(distinct, generator=torch.Generator().manual_seed(at)) for at in range(epochs)]
+    return [(values[part], part % 4) for order in orders for part in order.split(size)]
+
+
+def test_rows_of_the_verdict_are_neither_trained_on_nor_decided_by():
+    data = repeated()
+    parts = three_parts(data)
+    trained, decides, fresh = parts.trained, parts.decides, parts.fresh
+    assert parts.is_apart
+    assert 8 <= len(rows_of(fresh)) <= 32  # a tenth of 200
+    assert sum(len(inputs) for inputs, _ in fresh) == len(rows_of(fresh))  # each once
+    assert not rows_of(fresh) & (rows_of(trained) | rows_of(decides))
+    assert rows_of(fresh) | rows_of(trained) == rows_of(data)
+    assert len(trained) == len(data) - len(data) // 5
+
+
+def test_of_new_rows_a_quarter_of_the_last_fifth_is_for_the_verdict():
+    data = [(torch.randn(20, 3), torch.zeros(20)) for _ in range(50)]
+    parts = three_parts(data)
+    trained, decides, fresh = parts.trained, parts.decides, parts.fresh
+    assert parts.is_apart
+    assert all(one is other for one, other in zip(trained, data[:40], strict=True))
+    assert 25 <= len(rows_of(fresh)) <= 75
+    assert not rows_of(fresh) & rows_of(decides)
+    assert rows_of(fresh) | rows_of(decides) == rows_of(data[40:])
+
+
+def test_batches_that_cannot_be_divided_and_few_inputs_are_parted_as_a_whole():
+    whole = [(torch.randn(4, 3), torch.tensor(1.0)) for _ in range(20)]
+    assert sizes(whole) == [16, 2, 2, True]
+    few = [(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 1.0])) for _ in range(20)]
+    assert sizes(few) == [16, 2, 2, False]
+    assert sizes(whole[:4])[:3] == [3, 1, 0]  # one batch decides, and none is left
+
+
+def sizes(data):
+    parts = three_parts(data)
+    return [len(parts.trained), len(parts.decides), len(parts.fresh), parts.is_apart]

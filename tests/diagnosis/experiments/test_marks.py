@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, Score
-from frostline.diagnosis.experiments.marks import BestMark, falls_below
+from frostline.diagnosis.experiments.marks import BestMark, falls_below, verdict_of
 
 CLASSES, FEATURES = 3, 2
 
@@ -153,18 +153,31 @@ def test_the_best_state_is_kept_as_a_copy():
     assert mark.steps == 60
     assert torch.equal(mark.patient.model[0].weight, kept)
     assert mark.is_broken_down(now)
-    verdict = mark.verdict(now, num_broken=0, first_loss=2.0)
+    assert mark.is_better_than(now, 2.0)
+    verdict = verdict_of(now, mark.score, num_broken=0, first_loss=2.0)
     assert not verdict.is_good
-    assert verdict.goes_back
-    assert "best state, after 60 steps" in verdict.why
+    back = verdict.of_best_mark(mark.score, now, 2.0, 60)
+    assert not back.is_good  # it broke down, though the model was taken back
+    assert "best state, after 60 steps (score " in back.why
 
 
 def test_what_is_as_good_as_its_best_mark_stays():
     model = mlp()
     mark = BestMark(batches(4), F.cross_entropy)
     last = mark.look(Patient(model, torch.optim.SGD(model.parameters(), lr=0.1)), 10)
-    assert not mark.verdict(last, num_broken=0, first_loss=9.0).goes_back
-    assert "2 of the last steps" in mark.verdict(last, num_broken=2, first_loss=9.0).why
+    assert not mark.is_better_than(last, 9.0)
+    assert "2 of the last steps" in verdict_of(last, mark.score, num_broken=2, first_loss=9.0).why
+
+
+def test_the_verdict_is_by_its_own_samples_alone():
+    good, bad = Score(0.9, 0.3, skill=0.8, lead=0.5), Score(0.1, 2.4, skill=-0.1, lead=0.0)
+    assert verdict_of(good, None, num_broken=0, first_loss=2.3).is_good
+    assert verdict_of(good, None, num_broken=0, first_loss=2.3).why == "the model is good at the end (score 90%)"
+    poor = verdict_of(bad, None, num_broken=0, first_loss=2.3)
+    assert (poor.is_good, "constant-prediction baseline" in poor.why) == (False, True)
+    assert not verdict_of(Score(0.0, math.nan), None, num_broken=0, first_loss=2.3).is_good
+    assert verdict_of(good, None, num_broken=0, first_loss=2.3).of_best_mark(good, bad, 2.3, 9).is_good
+    assert not verdict_of(good, None, num_broken=0, first_loss=2.3).of_best_mark(bad, good, 2.3, 9).is_good
 
 
 def test_the_rules_look_at_the_last_twenty_steps(monkeypatch):

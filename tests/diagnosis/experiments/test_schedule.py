@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from frostline.diagnosis import Score
 from frostline.diagnosis.experiments.runner import Runner
-from frostline.diagnosis.experiments.schedule import Schedule, starting_order
+from frostline.diagnosis.experiments.schedule import Schedule, starting_order, units_at_once, with_rates
 from helpers_race import LEG, race, suspected
 
 
@@ -12,14 +12,15 @@ def test_there_is_an_end_to_the_steps_of_all():
     found = race(lr=0.1)
     with found.untreated:
         found.untreated.bring(2 * LEG)
-        first = suspected(found)
+        first, seen = suspected(found), SimpleNamespace(is_learning=True, is_stuck=False)
 
-        def has_room(suspicion):
-            return found.schedule.has_room(suspicion, 2 * LEG, found.runners, is_learning=found.seen.is_learning)
+        def has_room(suspicion, seen=seen):
+            return found.schedule.has_room(suspicion, 2 * LEG, found.runners, seen)
 
         assert has_room(first)
         found.runners.append(Runner(found._patient, first, steps=50))
         assert not has_room(first)
+        assert has_room(first, SimpleNamespace(is_learning=False, is_stuck=True))  # it has nothing to lose
         found.runners[0].steps = 30
         assert has_room(first)
         assert has_room(replace(first, is_issue=False))
@@ -70,21 +71,48 @@ def test_what_was_wrong_first_is_tried_first():
         ):
             found.untreated.seen = SimpleNamespace(
                 suspicions=lambda: [late, early, spikes, due, nonfinite], rates=lambda both: rates, is_stuck=False,
-                codes=codes,
+                is_learning=True, codes=codes,
             )  # fmt: skip
             assert [" ".join(one.remedy.name for one in part) for part in lines(found)] == order
         found.untreated.runner.scores[LEG] = Score(0.0, math.nan)  # what it has left out has done harm
         assert [nonfinite] in lines(found)
 
 
-def test_a_stuck_network_without_a_symptom_gets_faster_rates():
+def test_a_stuck_network_gets_faster_rates_before_slower_ones_without_a_sign_of_large_steps():
     found = race()
     with found.untreated:
         found.untreated.bring(LEG)
-        other = suspected(found)
-        for is_stuck, slower, expected in ((True, [], 1), (False, [], 0), (True, [other], 0)):
+        down, up = suspected(found, factor=0.1), suspected(found, factor=10.0)
+        for is_stuck, slower, codes, expected in (
+            (True, [], set(), [up]), (False, [], set(), []), (True, [down], {"FL403"}, [up, down]),
+            (True, [down], {"FL401"}, [down, up]), (False, [down], {"FL401"}, [down]),
+        ):  # fmt: skip
             found.untreated.seen = SimpleNamespace(
-                suspicions=list, is_stuck=is_stuck, codes=set(),
-                rates=lambda both, own=slower: (own, [other] if both else []),
+                suspicions=list, is_stuck=is_stuck, is_learning=not is_stuck, codes=codes,
+                rates=lambda both, own=slower: (own, [up] if both else []),
             )  # fmt: skip
-            assert sum(len(part) for part in lines(found)) == expected + len(slower)
+            assert [one for part in lines(found) for one in part] == expected
+
+
+def test_inputs_and_targets_in_another_unit_are_treated_at_once_before_each_alone():
+    found = race()
+    with found.untreated:
+        found.untreated.bring(LEG)
+        inputs, targets = (suspected(found, factor=factor, family="input_scale") for factor in (2.0, 3.0))
+        (pair,) = units_at_once([inputs, targets])[0]
+        assert (pair.identity, pair.family) == ("times 2.0 and times 3.0", "input_scale")
+        assert units_at_once([inputs, replace(targets, is_issue=False)]) == []
+        assert units_at_once([inputs]) == []
+
+
+def test_where_nothing_is_learnt_an_early_issue_is_treated_with_lower_rates_as_well():
+    found = race()
+    with found.untreated:
+        found.untreated.bring(LEG)
+        weights = suspected(found, factor=1.0, family="initialization", is_late=False)
+        down = [suspected(found, factor=0.1), suspected(found, factor=0.01)]
+        assert [one.name for line in with_rates([[weights]], down) for one in line] == [
+            "times 1.0, and times 0.1", "times 1.0, and times 0.01"
+        ]  # fmt: skip
+        assert with_rates([[replace(weights, is_issue=False)]], down) == []
+        assert with_rates([[weights]], []) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Batch = tuple[Any, Any]
 
 _FEW = 64  # distinct inputs: the truth table of six
+_VERDICT = 10, 4  # one in so many rows is for the verdict: of rows that come again in each epoch, and of new ones
 _SOON = 2.0  # times as many passes as there would be if every input came once in each: they were drawn one by one
 _AT_ONCE = 2**20  # values of inputs that are scored in one go
 
@@ -158,6 +160,64 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     if not rest or not judged:
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     return rest, judged
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Batches by what they are used for.
+
+    Attributes:
+        trained: Trained on.
+        decides: Compared by.
+        fresh: For the verdict alone; empty where none could be kept for it.
+        is_apart: True if no input of these is in the others.
+    """
+
+    trained: list[Batch]
+    decides: list[Batch]
+    fresh: list[Batch]
+    is_apart: bool
+
+
+def three_parts(data: Sequence[Batch]) -> Parts:
+    """The first four fifths are trained on, the last fifth decides, and some rows are kept for the verdict.
+
+    Of the last fifth a quarter of the rows is for the verdict if they are new; where epochs repeat their rows, a tenth
+    of all rows is, and these are taken out of every batch. Where batches cannot be divided, or few distinct inputs come
+    again and again, every other batch of the last fifth is.
+
+    Args:
+        data: The batches.
+    """
+    count = max(1, len(data) // 5)
+    rest, late = list(data[:-count]), list(data[-count:])
+    keys = [_row_keys(inputs) for inputs, _ in data]
+    known = {key for batch in keys[:-count] for key in batch}
+    is_new = not known & {key for batch in keys[-count:] for key in batch}
+    if not all(_is_divisible(*batch) for batch in data) or (not is_new and _are_few(data, keys)):
+        others = known | {key for batch in keys[-count::2] for key in batch}
+        return Parts(rest, late[::2], late[1::2], not others & {key for one in keys[-count + 1 :: 2] for key in one})
+    every = _VERDICT[1] if is_new else _VERDICT[0]
+    asked = keys[-count:] if is_new else keys
+    chosen = {key for batch in asked for key in batch if key % every == 0}
+    fresh: list[Batch] = []
+    left = set(chosen)
+    for (inputs, target), batch in zip(data, keys, strict=True):
+        rows = [at for at, key in enumerate(batch) if key in left]
+        left.difference_update(batch[at] for at in rows)
+        fresh += [_rows(inputs, target, rows)] if rows else []
+    trained = rest if is_new else _without_keys(rest, keys[:-count], chosen)
+    decides = _without_keys(late, keys[-count:], chosen)
+    return Parts(trained, decides, fresh, True) if trained and decides and fresh else Parts(rest, late, [], False)
+
+
+def _without_keys(data: Sequence[Batch], keys: Sequence[Sequence[int]], taken: set[int]) -> list[Batch]:
+    """The batches without these rows; one that would keep a single row is left out, which BatchNorm does not take."""
+    found: list[Batch] = []
+    for (inputs, target), batch in zip(data, keys, strict=True):
+        kept = [at for at, key in enumerate(batch) if key not in taken]
+        found += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
+    return found
 
 
 def num_epochs(data: Sequence[Batch]) -> float:

@@ -55,7 +55,7 @@ def compare_norms(
     momenta = [module.momentum for module in kept.values() if module.momentum is not None]
     return NormFacts(
         tuple(kept), smallest, min(momenta, default=None), _finite(in_training), _finite(in_eval),
-        _finite(exact), tuple(frozen),
+        _finite(exact), tuple(frozen), _usual_size(data),
     )  # fmt: skip
 
 
@@ -94,6 +94,10 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
         for handle in handles:
             handle.remove()
     return counts or [2**31]
+
+
+def _usual_size(data: Sequence[Batch]) -> int:
+    return sorted(batches.batch_size(inputs) for inputs, _ in data)[len(data) // 2]
 
 
 def _finite(value: float) -> float | None:

@@ -86,6 +86,32 @@ class Suspicion:
         """This factor, and the one that is undone with it."""
         return (self,) if self.partner is None else (self, *self.partner.parts)
 
+    @property
+    def identity(self) -> str:
+        """What it is known by, in a race."""
+        return " and ".join(one.remedy.identity for one in self.parts)
+
+    def apply(self, patient: Patient, data: Sequence[Batch]) -> None:
+        """Undo all of it in place.
+
+        Args:
+            patient: What is changed.
+            data: What it trains on.
+        """
+        for one in self.parts:
+            one.remedy.apply(patient, data)
+
+    def finish(self, patient: Patient, data: Sequence[Batch]) -> None:
+        """What is left to do after some training.
+
+        Args:
+            patient: What is changed.
+            data: What it has trained on.
+        """
+        for one in self.parts:
+            if one.remedy.finish is not None:
+                one.remedy.finish(patient, data)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -240,16 +266,12 @@ class Examination:
         """
         if not self.budget.has_room(suspicion.name, trainings):
             return self._left_open(suspicion)
-        remedies = [one.remedy for one in suspicion.parts]
         try:
             with self.budget.training():
                 twin = self.patient.copy()
-                for remedy in remedies:
-                    remedy.apply(twin, self.data)
+                suspicion.apply(twin, self.data)
                 course = train(twin, self.data, self.loss_fn, seed=self.seed)
-                for remedy in remedies:
-                    if remedy.finish is not None:
-                        remedy.finish(twin, self.data)
+                suspicion.finish(twin, self.data)
                 after = score(twin.model, self.judged, self.loss_fn)
         except KeyboardInterrupt:
             self.budget.interrupt()

@@ -29,13 +29,24 @@ class Verdict:
 
     Attributes:
         is_good: True if its steps are finite, and it is better than the constant-prediction baseline on held-out data.
-        goes_back: True if the state of the best mark is better, and good.
         why: In a sentence.
     """
 
     is_good: bool
-    goes_back: bool
     why: str
+
+    def of_best_mark(self, best: Score, last: Score, first_loss: float, steps: int) -> Verdict:
+        """The same, where the model was taken back to the state of the best mark: that must be good as well.
+
+        Args:
+            best: The score of that state.
+            last: That of the state in which training ended.
+            first_loss: Of the first step, without treatment.
+            steps: That were taken at the best mark.
+        """
+        scores = f"{described(best)} then, {described(last)} at the end"
+        why = f"{self.why}; the model was taken back to its best state, after {steps} steps ({scores})"
+        return Verdict(self.is_good and is_skilled(best, first_loss), why)
 
 
 class BestMark:
@@ -69,31 +80,35 @@ class BestMark:
         """True if so much was lost since the best mark that it is no noise."""
         return self.score is not None and falls_below(now, self.score, least=_BREAKDOWN)
 
-    def verdict(self, last: Score, *, num_broken: int, first_loss: float) -> Verdict:
-        """What is to be said of the last state.
+    def is_better_than(self, last: Score, first_loss: float) -> bool:
+        """True if the state of the best mark is good, and clearly better than the last one: it is taken back then.
 
         Args:
-            last: Its score.
-            num_broken: Steps at the end that were left out although inputs and targets were finite.
+            last: The score of the state in which training ended, on the same samples.
             first_loss: Of the first step, without treatment.
         """
-        reasons: list[str] = []
-        if not math.isfinite(last.loss):
-            reasons.append("the held-out loss is not finite")
-        elif not is_skilled(last, first_loss):
-            reasons.append("the model is no better than the constant-prediction baseline on held-out samples")
-        elif self.is_broken_down(last):
-            reasons.append("the model lost most of what it had learnt")
-        if num_broken:
-            reasons.append(f"{num_broken} of the last steps were not finite, although their data are")
-        best = self.score
-        is_below = best is not None and (not math.isfinite(last.loss) or falls_below(last, best))
-        goes_back = best is not None and is_below and is_skilled(best, first_loss)
-        why = "; ".join(reasons) or "the model is good at the end"
-        if goes_back and best is not None:
-            scores = f"{_told(best)} then, {_told(last)} at the end"
-            why += f"; the model was taken back to its best state, after {self.steps} steps ({scores})"
-        return Verdict(not reasons, goes_back, f"{why}.")
+        return self.score is not None and falls_below(last, self.score) and is_skilled(self.score, first_loss)
+
+
+def verdict_of(last: Score, best: Score | None, *, num_broken: int, first_loss: float) -> Verdict:
+    """What is to be said of the state in which training ended, by samples that no decision used.
+
+    Args:
+        last: Its score.
+        best: That of the best mark; None without one.
+        num_broken: Steps at the end that were left out although inputs and targets were finite.
+        first_loss: Of the first step, without treatment.
+    """
+    reasons: list[str] = []
+    if not math.isfinite(last.loss):
+        reasons.append("the held-out loss is not finite")
+    elif not is_skilled(last, first_loss):
+        reasons.append("the model is no better than the constant-prediction baseline on held-out samples")
+    elif best is not None and falls_below(last, best, least=_BREAKDOWN):
+        reasons.append("the model lost most of what it had learnt")
+    if num_broken:
+        reasons.append(f"{num_broken} of the last steps were not finite, although their data are")
+    return Verdict(not reasons, "; ".join(reasons) or f"the model is good at the end ({described(last)})")
 
 
 def falls_below(own: Score, best: Score, *, least: float | None = None) -> bool:
@@ -111,5 +126,6 @@ def falls_below(own: Score, best: Score, *, least: float | None = None) -> bool:
     return gain < -max(least or slack, _ERRORS * error if math.isfinite(error) else 0.0)
 
 
-def _told(score: Score) -> str:
+def described(score: Score) -> str:
+    """The score in words: right answers or explained variance, or the loss where there is nothing else."""
     return f"loss {score.loss:.3g}" if score.is_of_loss else f"score {score.share:.0%}"

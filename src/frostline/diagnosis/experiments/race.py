@@ -60,7 +60,7 @@ class Race:
     ) -> None:  # fmt: skip
         self._patient, self._data, self._judged, self._loss_fn = patient, data, judged, loss_fn
         self._families = {one.family for one in kept}
-        self._entered = {one.remedy.identity for one in kept}
+        self._entered = {part.identity for one in kept for part in one.parts}
         self.schedule = Schedule(start, leg, legs, len(data))
         self.untreated = Untreated(patient, data, judged, loss_fn, self.schedule, self._families)
         self.runners: list[Runner] = []
@@ -76,7 +76,7 @@ class Race:
         base = self.untreated.runner
         with self.untreated:
             winner = self._run() or (base if self.untreated.is_whole else self._survivor())
-        better = winner.suspicion.remedy.name if winner.suspicion is not None else ""
+        better = winner.suspicion.name if winner.suspicion is not None else ""
         for one in self._running():
             if one is not winner:
                 lacking = what_lacks(one, base, self._verdict, self.schedule)
@@ -137,19 +137,26 @@ class Race:
         return None
 
     def _along(self, line: Sequence[Suspicion], mark: int) -> Runner | None:
-        """Start those of one line, as long as each gets lower than the last; the best that wins."""
+        """Start those of one line, as long as each gets lower than the last; the best that wins.
+
+        A symptom is followed a step longer: a tenth of a rate that is far too high may be too high as well.
+        """
         winner: Runner | None = None
-        reached = loss_of(self.untreated.runner.scores[mark])
+        reached, patience = loss_of(self.untreated.runner.scores[mark]), 1
         for suspicion in line:
-            has_room = self.schedule.has_room(suspicion, mark, self.runners, is_learning=self.seen.is_learning)
-            if suspicion.remedy.identity in self._entered or not has_room:
+            has_room = self.schedule.has_room(suspicion, mark, self.runners, self.seen)
+            if suspicion.identity in self._entered or not has_room:
                 break
             one = self._new(suspicion, mark)
             has_won = self._bring(one, mark)
             if winner is not None and not has_won:
                 break
             if not loss_of(one.scores.get(mark, one.score)) < reached:
-                break
+                is_sure = suspicion.is_clear or not self.untreated.is_whole
+                if winner is not None or not is_sure or not patience:
+                    break
+                patience -= 1
+                continue
             if has_won:
                 winner, mark = one, max(one.scores)
             reached = loss_of(one.score)
@@ -160,10 +167,10 @@ class Race:
         start = self.schedule.start
         given = self._data[start:mark]
         one = Runner(self._patient.copy(), suspicion, steps=start, given=given, seen=self.seen.diagnosis)
-        self._entered.add(suspicion.remedy.identity)
+        self._entered.add(suspicion.identity)
         self.runners.append(one)
         try:
-            suspicion.remedy.apply(one.patient, given)
+            suspicion.apply(one.patient, given)
         except CANNOT as error:
             self._out(one, cannot_be_done(error))
         return one
@@ -187,8 +194,7 @@ class Race:
             one.num_skipped += course.num_skipped
             if is_first:
                 one.first_loss = next(filter(math.isfinite, course.losses), math.inf)
-            if one.suspicion.remedy.finish is not None:
-                one.suspicion.remedy.finish(one.patient, part)
+            one.suspicion.finish(one.patient, part)
             one.steps = mark
             one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn, compares=True)
         except CANNOT as error:

@@ -68,7 +68,7 @@ def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
         why = f"kept: {numbers}{'; the rules find no such issue any more' if is_judged else ''}."
     else:
         why = f"rolled back: {'; '.join(filter(None, (numbers, one.failure)))}."
-    return Treatment(one.suspicion.remedy.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
+    return Treatment(one.suspicion.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
 
 
 def skips_told(num_skipped: int, num_steps: int, last: Score) -> Treatment:
@@ -79,18 +79,24 @@ def skips_told(num_skipped: int, num_steps: int, last: Score) -> Treatment:
 
 
 def healing_of(
-    races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int, verdict: Verdict
+    races: list[tuple[Race, Runner]],
+    after: Diagnosis,
+    scores: tuple[Score, Score],
+    num_skipped: int,
+    num_steps: int,
+    verdict: Verdict,
 ) -> Healing:
     """The course of a healing.
 
     Args:
         races: Each with its winner.
         after: What the rules say about the last steps.
-        last: The score of the last state.
+        scores: Without treatment, and of the last state, by samples that no decision used.
         num_skipped: Steps that were left out because something was not finite.
         num_steps: All steps.
         verdict: On the last state.
     """
+    before, last = scores
     treatments = [treatment_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
     is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
     treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
@@ -104,7 +110,7 @@ def healing_of(
         treatments=tuple(treatments),
         before=diagnosis_of(all_of(seen), causes[0] if causes else None),
         after=after,
-        loss_before=first.untreated.runner.score.loss,
+        loss_before=before.loss,
         loss_after=last.loss,
         verdict=verdict.why,
     )

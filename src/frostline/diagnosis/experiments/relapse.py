@@ -89,5 +89,4 @@ def finish(
 def _end_all(patient: Patient, part: Sequence[Batch], kept: Iterable[Suspicion]) -> None:
     """What treatments leave to be done after training."""
     for one in kept:
-        if one.remedy.finish is not None:
-            one.remedy.finish(patient, part)
+        one.finish(patient, part)

@@ -115,18 +115,26 @@ def families_of(kept: Sequence[Runner]) -> set[str]:
     return {one.family for one in suspicions_of(kept)}
 
 
-def take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:
-    """Give the caller's own model and optimizer what the chosen copy has become."""
+def take_over(own: Patient, best: Runner, kept: Sequence[Runner], *, skips: bool = False) -> None:
+    """Give the caller's own model and optimizer what the chosen copy has become.
+
+    Args:
+        own: The caller's.
+        best: The copy.
+        kept: Those whose treatments were kept.
+        skips: True leaves out steps that are not finite from now on, as was done on the way.
+    """
     for one in kept:
-        if one.suspicion is not None and one.suspicion.remedy.is_structural:
-            one.suspicion.remedy.apply(own, one.given)
+        for part in one.suspicion.parts if one.suspicion is not None else ():
+            if part.remedy.is_structural:
+                part.remedy.apply(own, one.given)
     model = best.patient.model
     trained = dict([*model.named_parameters(), *model.named_buffers()])
     with torch.no_grad():
         for name, value in [*own.model.named_parameters(), *own.model.named_buffers()]:
             value.copy_(trained[name])
     own.optimizer.load_state_dict(best.patient.optimizer.state_dict())
-    clip = best.patient.clip or (clip_by_norm(_NO_LIMIT) if best.num_skipped else None)
+    clip = best.patient.clip or (clip_by_norm(_NO_LIMIT) if skips else None)
     if clip is not None:
 
         def limit(one: Optimizer, *_: object) -> None:  # what a hook returns would replace the arguments of the step

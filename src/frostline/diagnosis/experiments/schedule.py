@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from frostline.diagnosis.experiments.examination import Examination, Suspicion
     from frostline.diagnosis.experiments.runner import Runner
@@ -16,8 +16,9 @@ FEWEST_STEPS = 10  # that prove anything
 AHEAD = 1.5  # times its steps after which a runner must still be ahead, where the batches end before twice
 _CROWDED = 3  # marks at which two may still run; then one
 # Steps of all runners over those that are trained in all; the first is let in in any case.
-_EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
+_EXTRA_OF_STUCK, _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 1.0, 0.8, 0.55, 0.35
 _SPIKES = frozenset({"FL102", "FL103"})
+_TOO_LARGE = frozenset({"FL102", "FL401", "FL502"})  # signs that steps are; others come of noise as well
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,11 @@ class Schedule:
         """True if a treatment that is due need not be ahead yet: before it swings out, a network is faster."""
         return one.is_due and self.num_marks(one.steps) <= _CROWDED
 
-    def has_room(self, suspicion: Suspicion, mark: int, runners: Iterable[Runner], *, is_learning: bool) -> bool:
-        """True if there are steps left for one more, brought to this mark."""
+    def has_room(self, suspicion: Suspicion, mark: int, runners: Iterable[Runner], seen: Examination) -> bool:
+        """True if there are steps left for one more, brought to this mark, beside the untreated network."""
         is_sure = suspicion.is_issue or suspicion.is_clear
-        share = _EXTRA_OF_ISSUES if is_sure else _EXTRA_OF_DOUBTS if is_learning else _EXTRA
+        share = _EXTRA_OF_ISSUES if is_sure else _EXTRA_OF_DOUBTS if seen.is_learning else _EXTRA
+        share = _EXTRA_OF_STUCK if seen.is_stuck else share
         spent = sum(self.taken(one.steps) for one in runners)
         return not spent or spent + self.taken(mark) <= share * self.num_steps
 
@@ -95,10 +97,26 @@ def starting_order(seen: Examination, *, is_whole: bool) -> list[list[Suspicion]
     """
     found = [one for one in seen.suspicions() if one.family != "nonfinite" or not is_whole]
     slower, faster = seen.rates(both=False)
-    if seen.is_stuck and not found and not slower:
+    if seen.is_stuck:
         faster = seen.rates(both=True)[1]
     early, late = [[one] for one in found if not one.is_late], [[one] for one in found if one.is_late]
     spikes = [line for line in late if line[0].remedy.identity == "clip" and seen.codes & _SPIKES]
     others = [line for line in late if line not in spikes]
     due = [[one] for one in found if one.remedy.is_due]
-    return [*due, *early, *spikes, slower, *others, faster[-2:], faster[-3::-1]]
+    other_rates = [slower, *others, faster[-2:], faster[-3::-1]]
+    if seen.is_stuck and not seen.codes & _TOO_LARGE:
+        other_rates = [faster[-2:], slower, *others, faster[-3::-1]]
+    both = [] if seen.is_learning and is_whole else with_rates(early, slower)
+    return [*units_at_once(found), *due, *early, *spikes, *other_rates, *both]
+
+
+def units_at_once(found: Sequence[Suspicion]) -> list[list[Suspicion]]:
+    """Inputs and targets in another unit, where both are issues: steps that fit neither show no gain of one alone."""
+    units = [one for one in found if one.family == "input_scale" and one.is_issue]
+    return [[replace(units[0], partner=units[1])]] if len(units) == 2 else []
+
+
+def with_rates(early: Sequence[Sequence[Suspicion]], slower: Sequence[Suspicion]) -> list[list[Suspicion]]:
+    """The first issue that was there before the first step, together with lower rates: two faults hide each other."""
+    first = next((line[0] for line in early if line[0].is_issue), None)
+    return [[replace(first, partner=rate) for rate in slower]] if first is not None and slower else []

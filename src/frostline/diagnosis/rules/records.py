@@ -205,6 +205,7 @@ class NormFacts:
         eval_loss: With the running statistics.
         exact_loss: With the statistics of all samples that were given.
         moving_in_frozen: Layers without trainable parameters whose statistics still move.
+        num_samples: Of the usual batch.
     """
 
     layers: tuple[str, ...] = ()
@@ -214,6 +215,7 @@ class NormFacts:
     eval_loss: float | None = None
     exact_loss: float | None = None
     moving_in_frozen: tuple[str, ...] = ()
+    num_samples: int | None = None
 
 
 @dataclass(frozen=True)
