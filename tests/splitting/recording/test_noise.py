@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
@@ -163,3 +164,12 @@ def test_a_generator_of_the_models_own_is_named():
     with pytest.raises(fl.NotCacheable, match="'own'") as error:
         fl.split(model, x(4))
     assert "torch.manual_seed" in error.value.do
+
+
+def test_noise_that_a_trainable_layer_takes_may_reach_frozen_layers_behind_it():
+    def forward(m, x):
+        return m.code(m.high(F.dropout(m.low(x), training=m.training)))
+
+    model = Net(forward)
+    fl.freeze(model, modules=[model.code])
+    check(model, x(4), names=["low"])
