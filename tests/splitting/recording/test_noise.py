@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
@@ -163,3 +164,17 @@ def test_a_generator_of_the_models_own_is_named():
     with pytest.raises(fl.NotCacheable, match="'own'") as error:
         fl.split(model, x(4))
     assert "torch.manual_seed" in error.value.do
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda m, h: m.drop(h),
+        lambda m, h: F.dropout(h, training=m.training),
+    ],
+)
+def test_noise_that_a_trainable_layer_takes_may_reach_frozen_layers_behind_it(drop):
+    model = Net(lambda m, x: m.code(m.high(drop(m, m.low(x)))), drop=nn.Dropout())
+    fl.freeze(model, modules=[model.code])
+    split = check(model, x(4), names=["low"])
+    assert not split.explain().notes  # nothing is left out

@@ -86,7 +86,7 @@ class GraphWriter:
         """
         versions = {id(tensor): version for tensor, version in before}
         written = self.ledger.written(before)
-        inherited = self._inherited_noise(arguments, noise)
+        inherited = self._inherited_noise(arguments, noise, module)
         for tensor in written:
             self._make_writable(tensor, versions[id(tensor)])
             if (name := self.ledger.name_of_memory(tensor)) is not None:  # a buffer: it moves in every batch
@@ -281,10 +281,12 @@ class GraphWriter:
             node = self.graph.call_function(take, (node, step.key))
         return node
 
-    def _inherited_noise(self, arguments: Any, noise: Any) -> Any:
+    def _inherited_noise(self, arguments: Any, noise: Any, module: nn.Module | None) -> Any:
         """The noise that a call's results stand for, or None if something trainable feeds it as well."""
         if noise is not None:
             return noise
+        if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
+            return None  # its own weights are no arguments of the call
         tainted = [tensor for tensor in tensors_in(arguments) if self.ledger.is_tainted(tensor)]
         sources = [self.ledger.noise.get(id(tensor)) for tensor in tainted]
         return sources[0] if sources and all(source is not None for source in sources) else None
