@@ -149,11 +149,15 @@ def as_json(record: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Records, mappings and lists as JSON has them; numbers that are not finite are null, all else is text."""
+    """Records, mappings and lists as JSON has them; numbers that are not finite are null, all else is text.
+
+    Fields that the `repr` of a record leaves out are left out.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        shown = [name for name, own in value.__dataclass_fields__.items() if own.repr]
+        return {name: plain(getattr(value, name)) for name in shown}
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (tuple, list)):

@@ -120,6 +120,8 @@ class RecorderSettings:
         live: Buffers that the trainable part writes.
         remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
         replayed: Why no graph holds, so that the head runs the model's own forward; empty for a graph.
+        again: Frozen tensors that could be stored, and that the head computes again from what is stored.
+        opened: Blocks of frozen layers in which some of these are made: what Python reads there steers the head.
     """
 
     is_whole: bool
@@ -127,6 +129,8 @@ class RecorderSettings:
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
     replayed: str = ""
+    again: frozenset[Point] = frozenset()
+    opened: frozenset[Frame] = frozenset()
 
     def but(self, **changes: Any) -> RecorderSettings:
         """The same with something more."""
