@@ -6,8 +6,9 @@ import torch
 
 import frostline as fl
 from frostline.caching import view_cost
-from frostline.caching.view_cost import ViewCost, check_room, measured_cost, size_text
+from frostline.caching.view_cost import ViewCost, check_room, measured_cost
 from frostline.caching.views import Views
+from frostline.core.units import size_text
 from helpers_caching import Part, dataset, fill
 from helpers_views import D, Keyed, N, Random
 

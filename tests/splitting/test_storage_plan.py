@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
+from frostline.core.storage_records import StorageCosts
 from frostline.splitting import storage_plan
-from frostline.splitting.storage_plan import StorageCosts
 from helpers_splitting import D, Net, has_graph, x
 
 COSTS = StorageCosts(32, 0.0, 1e-3, 2e-3, 1e-3, 1e-9)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from frostline.core.storage_records import StoragePlan
+
 
 @dataclass(frozen=True)
 class FrontierTensor:
@@ -201,6 +203,8 @@ class FitResult:
         healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
             the history; 0 if nothing was kept.
         phases: One record per phase that ran in this call; a run whose frost line stays where it is has one.
+        plan: With `cache="auto"`, what the run could store and what each alternative costs; None otherwise, and where
+            an earlier start of the same run has decided.
     """
 
     history: tuple[Epoch, ...]
@@ -213,6 +217,7 @@ class FitResult:
     healing: Healing | None = None
     healing_steps: int = 0
     phases: tuple[PhaseFigures, ...] = ()
+    plan: StoragePlan | None = None
 
     def __str__(self) -> str:
         return fit_text(self)

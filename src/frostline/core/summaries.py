@@ -10,6 +10,8 @@ from dataclasses import is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
+from frostline.core.units import seconds_text, size_text
+
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding, FitResult, Healing
     from frostline.core.selection_records import DepthReport, DepthRow, ModelRanking, SweepResult
@@ -190,8 +192,8 @@ def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
     return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), probe, _number(row.reachable),
             _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
-            _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
-            seconds(row.total_s))  # fmt: skip
+            size_text(row.bytes_per_sample) if row.through else "", _seconds(row.epoch_s), _seconds(row.cached_epoch_s),
+            _seconds(row.total_s))  # fmt: skip
 
 
 def _number(value: float | None) -> str:
@@ -202,18 +204,8 @@ def _count(value: int) -> str:
     return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value:,}"
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
-
-
-def seconds(value: float | None) -> str:
-    """Seconds, minutes or hours, with two or three digits."""
-    if value is None:
-        return ""
-    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if value >= 2 * length:
-            return f"{value / length:.1f} {unit}" if value < 100 * length else f"{value / length:.0f} {unit}"
-    return f"{value:.2f} s"
+def _seconds(value: float | None) -> str:
+    return "" if value is None else seconds_text(value)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -24,7 +24,7 @@ def seconds_text(value: float) -> str:
         ('12 ms', '1.5 s', '12.0 min', '10.0 h')
     """
     if value < 0.95:
-        return f"{1e3 * value:.0f} ms" if value >= 9.5e-3 or not value else f"{1e3 * value:.2f} ms"
+        return f"{1e3 * value:.0f} ms" if value >= 9.5e-3 else f"{1e3 * value:.2g} ms"
     for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
         if value >= 2 * length or unit == "s":
             return f"{value / length:.1f} {unit}" if value < 100 * length else f"{value / length:.0f} {unit}"

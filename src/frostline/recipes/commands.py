@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from frostline.recipes.schedules import ThawSchedule
 
 
+_INSPECTED = 32  # samples of the steps that `inspect` measures
 MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
 
 
@@ -171,15 +172,19 @@ def inspect_command(
     """Split as `fit` would, and say what it would cost."""
     reused = set_up(model, dataset, name, weights, freeze, certificate)
     count = min(4, len(dataset))
+    started = time.perf_counter()
     items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
+    read_s = (time.perf_counter() - started) / count
     example = batches.collate(items, range(count))
     with told_mismatch(model, example):
-        explanation = split(model, example).explain()
+        made = split(model, example)
+    plan = made.plan(len(dataset), read_s=read_s, batch_size=min(_INSPECTED, len(dataset)))
+    explanation = replace(made.explain(), measure=lambda: plan)
     layers = tuple(_layer(path, module) for path, module in model.named_modules() if _has_own_parameters(module))
     stored = explanation.bytes_per_sample * len(dataset) / 1e6
     seconds = explanation.frozen_s / explanation.samples * len(dataset)
     price = f"Price:     {stored:.1f} MB and about {seconds:.1f} s once for {len(dataset)} samples"
-    return InspectReport(layers, explanation, len(dataset), price, reused)
+    return InspectReport(layers, explanation, len(dataset), price, reused, plan)
 
 
 @public("frostline choose-depth")

@@ -129,7 +129,8 @@ def fit(
             `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
-            is the uncached loop on the same code, with the same batches.
+            is the uncached loop on the same code, with the same batches. `"auto"` measures a few steps, stores what
+            costs least (see `Split.plan`), and trains without a cache where that is quicker; the losses are the same.
         seed: Of the order of samples and of the noise in the trainable part.
         precision: As Lightning Fabric names it.
         devices: 1; more are not built yet.
@@ -178,7 +179,10 @@ def fit(
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
-    cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
+    is_planned = isinstance(cache, str) and cache == "auto"
+    cache = is_planned or (
+        cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
+    )
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
@@ -189,7 +193,7 @@ def fit(
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers, collate_fn=collate_fn)  # fmt: skip
+                          num_workers, collate_fn=collate_fn, is_planned=is_planned)  # fmt: skip
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
@@ -226,7 +230,8 @@ def _result(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
-                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases)  # fmt: skip
+                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases,
+                     course.plan)  # fmt: skip
 
 
 def _check_clip(clip: Any) -> None:

@@ -7,6 +7,8 @@ The folders, from the bottom up: `calls`, `python_state`, `recording` (one run),
 from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
 from frostline.splitting.attempts import verify_once as verify_once
+from frostline.splitting.calls.addresses import address_text as address_text
+from frostline.splitting.calls.addresses import as_address as as_address
 from frostline.splitting.explanation import Explanation as Explanation
 from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of

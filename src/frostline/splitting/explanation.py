@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
+    from frostline.core.storage_records import StoragePlan
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.frost_line import FrostLine
-    from frostline.splitting.storage_plan import StoragePlan
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from frostline.core.records import FrontierTensor
+    from frostline.core.storage_records import StoragePlan
     from frostline.splitting.calls.addresses import Frame, Point
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.explanation import Explanation
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.run_record import RecorderSettings
-    from frostline.splitting.storage_plan import StoragePlan
 
 _SAMPLES = 1_000  # of the epoch that `explain` shows
 # Names that any code loads, whatever its object is: for these, only the comparison of the loss decides.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from frostline.splitting.calls.addresses import Frame, Point
     from frostline.splitting.recording.omitted_noise import Quiet
 
+_SHOWN = 4  # names in a note
+
 
 @dataclass
 class Crossing:
@@ -147,4 +149,10 @@ class RecorderSettings:
         replayed = (
             [f"the head runs the model's own forward over stored features: {self.replayed}"] if self.replayed else []
         )
-        return (*self.quiet.values(), *remade, *replayed)
+        again = sorted({point.name for point in self.again})
+        more = f" and {len(again) - _SHOWN} more" if len(again) > _SHOWN else ""
+        names = f"{', '.join(again[:_SHOWN])}{more}"
+        computed = (
+            [f"{names}: not stored, but computed from what is stored, in the batch of each step"] if again else []
+        )
+        return (*self.quiet.values(), *remade, *computed, *replayed)
