@@ -251,6 +251,7 @@ CACHES = Pool(
     {
         "folder": lambda w: w.folder / "features",
         "False": lambda _: False,
+        "auto": lambda _: "auto",
         "FeatureCache": lambda w: fl.FeatureCache(w.folder / "features"),
     },
     {**PATHS, "1": lambda _: 1},

@@ -71,6 +71,7 @@ DOORS: list[Door] = [
             "budget_bytes": COUNTS,
             "read_s": RATES,
             "missing": COUNTS,
+            "step_s": RATES,
         },
         _split,
         owner="splitting",

@@ -9,6 +9,7 @@ from frostline.caching.dataset_reader import check_steady as check_steady
 from frostline.caching.dataset_state import DatasetState as DatasetState
 from frostline.caching.earlier import Earlier as Earlier
 from frostline.caching.fill_plan import FillPlan as FillPlan
+from frostline.caching.keys import recipe_key as recipe_key
 from frostline.caching.lengths import of_any_length as of_any_length
 from frostline.caching.loader import CachedLoader as CachedLoader
 from frostline.caching.part import FollowsLengths as FollowsLengths

@@ -41,9 +41,10 @@ class StorageCosts:
         batch_size: Samples of a measured step.
         read_s: To read a sample of the dataset; 0 where there is none.
         frozen_s: To run the frozen part once, as a fill does.
-        uncached_s: Of a training step of the whole model: forward and backward.
+        uncached_s: Of a training step of the whole model: forward, backward, and an update by AdamW.
         head_s: Of a training step of the head.
         gather_byte_s: To gather a byte of stored features.
+        step_s: What the training loop takes for each step beside; 0 where it is not known.
     """
 
     batch_size: int
@@ -52,6 +53,11 @@ class StorageCosts:
     uncached_s: float
     head_s: float
     gather_byte_s: float
+    step_s: float = 0.0
+
+    def loop_s(self, samples: int) -> float:
+        """Seconds of the loop itself in an epoch."""
+        return self.step_s * -(-samples // self.batch_size)
 
 
 @dataclass(frozen=True)

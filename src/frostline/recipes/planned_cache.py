@@ -46,7 +46,7 @@ class PlannedCache:
 
 def planned_cache(
     made: Split, store: FeatureCache, proofs: Proofs, missing: Callable[[Split], int], *, samples: int, epochs: int,
-    batch_size: int, read_s: float,
+    batch_size: int, read_s: float, step_s: float,
 ) -> PlannedCache:  # fmt: skip
     """Decide what to store, or follow what an earlier start has decided.
 
@@ -59,6 +59,7 @@ def planned_cache(
         epochs: Of the run.
         batch_size: Samples of a step.
         read_s: Seconds to read a sample.
+        step_s: Seconds of a step of the loop itself.
     """
     run = {**_key(made, "run"), "samples": str(samples), "epochs": str(epochs), "batch size": str(batch_size)}
     rows = _key(made, "rows")
@@ -69,7 +70,7 @@ def planned_cache(
     earlier = proofs.recall(made, rows)
     base = made if earlier is None else _storing(made, earlier)[0]
     plan = base.plan(samples, epochs=epochs, batch_size=batch_size, budget_bytes=budget, read_s=read_s,
-                     missing=missing(base))  # fmt: skip
+                     missing=missing(base), step_s=step_s)  # fmt: skip
     chosen, own, notes = plan.chosen, base, ()
     if earlier is None and chosen.is_cached:
         own, notes = _followed(made, plan)

@@ -20,6 +20,7 @@ from frostline.caching import (
     check_steady,
     fill_as_planned,
     of_any_length,
+    recipe_key,
 )
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
@@ -28,6 +29,7 @@ from frostline.core.restore import kept_generators
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
 from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
+from frostline.recipes.loop_cost import loop_step_s
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.padded_loss import check_padded_loss
 from frostline.recipes.planned_cache import PlannedCache, planned_cache
@@ -238,7 +240,7 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
         started = time.perf_counter()
         made, real, read_s, frozen_s = _proven_split(setup, proofs)
         if setup.is_planned:
-            planned = _planned(setup, made, store, proofs, own, num_epochs, read_s)
+            planned = _planned(setup, made, store, proofs, own, num_epochs)
             sys.stderr.write("".join(f"cache: {note}\n" for note in planned.notes))
             if planned.split is None:
                 return replace(_uncached(setup), plan=planned.plan, split_s=time.perf_counter() - started)
@@ -265,21 +267,33 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
 
 def _planned(
     setup: TrainingSetup, made: Split, store: FeatureCache, proofs: Proofs, own: Mapping[str, DatasetBatches],
-    num_epochs: int, read_s: float,
+    num_epochs: int,
 ) -> PlannedCache:  # fmt: skip
     """What is stored of the samples of all datasets, in this run or by the decision of an earlier start."""
 
     def missing(split: Split) -> int:
-        if setup.collate_fn is not None:
-            return sum(len(plain.dataset) for plain in own.values())
         part = _in_precision(split, setup.model)
+        if setup.collate_fn is not None or not (store.root / recipe_key(part) / "manifests").is_dir():
+            return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
             return sum(store.plan(part, plain.dataset).num_missing for plain in own.values())
 
+    size = min(setup.batch_size, setup.plain.num_samples)
     return planned_cache(
         made, store, proofs, missing, samples=sum(plain.num_samples for plain in own.values()), epochs=num_epochs,
-        batch_size=min(setup.batch_size, setup.plain.num_samples), read_s=read_s / max(1, setup.num_workers),
+        batch_size=size, read_s=_read_s(setup.plain, size), step_s=loop_step_s(),
     )  # fmt: skip
+
+
+def _read_s(plain: DatasetBatches, size: int) -> float:
+    """Seconds to read a sample in an epoch: the quicker of two batches, since the first one may open files."""
+    times: list[float] = []
+    with kept_generators():
+        for indices in ([*range(size)], [*range(plain.num_samples - size, plain.num_samples)]):
+            started = time.perf_counter()
+            plain.batch(indices)
+            times.append(time.perf_counter() - started)
+    return min(times) / size / max(1, plain.num_workers)
 
 
 def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, float, float]:

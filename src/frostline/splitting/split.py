@@ -93,7 +93,7 @@ class Split:
     @public("Split.plan")
     def plan(
         self, samples: int, *, epochs: int = 10, batch_size: int = 32, budget_bytes: int | None = None,
-        read_s: float = 0.0, missing: int | None = None,
+        read_s: float = 0.0, missing: int | None = None, step_s: float = 0.0,
     ) -> StoragePlan:  # fmt: skip
         """What to store and what to compute again in every step, with the alternatives and what each costs here.
 
@@ -107,6 +107,7 @@ class Split:
             budget_bytes: What the cache may take on the disk; None: anything.
             read_s: Seconds to read a sample of the dataset, which an uncached epoch pays too.
             missing: Samples whose rows are not stored yet; None: all of them.
+            step_s: Seconds that the training loop takes for a step, beside model and optimizer.
 
         Returns:
             The plan; `print` it, and give it to `follow`.
@@ -118,10 +119,12 @@ class Split:
         batch_size = as_count("Split.plan", "batch_size", batch_size)
         budget_bytes = None if budget_bytes is None else as_count("Split.plan", "budget_bytes", budget_bytes, least=0)
         missing = None if missing is None else as_count("Split.plan", "missing", missing, least=0)
-        read_s = as_number("Split.plan", "read_s", read_s, least=0.0)
+        read_s, step_s = (
+            as_number("Split.plan", name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s))
+        )
         return storage_plan(
             self._proven, samples, epochs=epochs, batch_size=batch_size, read_s=read_s, budget_bytes=budget_bytes,
-            missing=missing,
+            missing=missing, step_s=step_s,
         )  # fmt: skip
 
     @public("Split.follow")

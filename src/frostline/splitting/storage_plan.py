@@ -39,7 +39,7 @@ _SHOWN = 4  # calls, by name, of those that are computed again
 
 def storage_plan(
     candidate: Candidate, samples: int, *, epochs: int, batch_size: int, read_s: float, budget_bytes: int | None,
-    missing: int | None = None,
+    missing: int | None = None, step_s: float = 0.0,
 ) -> StoragePlan:  # fmt: skip
     """Measure the frozen calls and a step of the model and of its head, and compare the alternatives.
 
@@ -51,8 +51,9 @@ def storage_plan(
         read_s: Seconds to read a sample of the dataset.
         budget_bytes: What the cache may take on the disk.
         missing: Samples whose rows are not stored yet; None: all.
+        step_s: Seconds of the training loop in each step, beside the model.
     """
-    costs = _measured_costs(candidate, batch_size, read_s)
+    costs = replace(_measured_costs(candidate, batch_size, read_s), step_s=step_s)
     calls, note = _calls_of(candidate)
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))
     share = _share(costs, calls)
@@ -102,7 +103,7 @@ class _Price:
     missing: int
 
     def uncached(self) -> Alternative:
-        epoch_s = self.samples * (self.costs.read_s + self.costs.uncached_s)
+        epoch_s = self.costs.loop_s(self.samples) + self.samples * (self.costs.read_s + self.costs.uncached_s)
         return Alternative(NO_CACHE, False, (), (), 0, epoch_s, 0.0, self.epochs * epoch_s, None)
 
     def whole_frontier(self, candidate: Candidate) -> Alternative:
@@ -120,7 +121,7 @@ class _Price:
 
     def _cached(self, name: str, size: int, again_s: float, stored: tuple[str, ...]) -> Alternative:
         own = self.costs
-        epoch_s = self.samples * (own.head_s + again_s + size * own.gather_byte_s)
+        epoch_s = own.loop_s(self.samples) + self.samples * (own.head_s + again_s + size * own.gather_byte_s)
         row_s = own.read_s + own.frozen_s + store_rates.FILL_ROW_S + size / store_rates.FILL_BYTES_PER_S
         fill_s, saved = self.missing * row_s, self.uncached().epoch_s - epoch_s
         pays = math.ceil(fill_s / saved) if saved > 0 else None
@@ -153,12 +154,14 @@ def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> Sto
     with kept_model(model), kept_gradients(model), torch.enable_grad():
         features = candidate.extract(inputs)
         head.train()
+        trained = [own for own in model.parameters() if own.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0)  # weights are put back all the same
 
         def whole() -> None:
-            _backward(candidate.reference(inputs))
+            _step(candidate.reference(inputs), optimizer)
 
         def upper() -> None:
-            _backward(head.recorded(*features))
+            _step(head.recorded(*features), optimizer)
 
         def lower() -> None:
             candidate.extract(inputs)
@@ -168,6 +171,8 @@ def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> Sto
     return StorageCosts(batch_size, read_s, frozen_s, uncached_s, head_s, store_rates.gather_byte_s())
 
 
-def _backward(outputs: Any) -> None:
+def _step(outputs: Any, optimizer: torch.optim.Optimizer) -> None:
     found = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad and tensor.is_floating_point()]
     torch.stack([tensor.float().mean() for tensor in found]).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()

@@ -234,10 +234,11 @@ class TensorLedger:
         if producer is None or self.is_written(tensor):
             return False
         pairs = zip(producer.arguments, producer.versions, strict=True)
-        return all(version_of(own) == version and self._is_given(own) for own, version in pairs)
-
-    def _is_given(self, tensor: Tensor) -> bool:
-        return id(tensor) in self.origins or (id(tensor) in self.attributes and not self.is_tainted(tensor))
+        return all(
+            not self.is_tainted(own) if id(own) in self.attributes  # the frozen side never writes into these
+            else id(own) in self.origins and version_of(own) == version
+            for own, version in pairs
+        )  # fmt: skip
 
     def name_of_attribute(self, tensor: Tensor) -> str | None:
         """The qualified name if the tensor is a parameter or buffer of the model."""
