@@ -143,7 +143,9 @@ class CacheFigures:
 
     `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
     time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
-    With `views`, each sample has so many rows: `computed` and `reused` count rows.
+    With `views`, each sample has so many rows: `computed` and `reused` count rows. `storage` says how features lie on
+    the disk, `error` what rounding has changed at most, relative to the largest value of a row; `losses` are those of
+    the head on the first samples, over exact and over stored features, where `fit` has stored rounded ones.
     """
 
     samples: int
@@ -154,6 +156,9 @@ class CacheFigures:
     proven: int = 0
     row_s: float = 0.0
     views: int = 1
+    storage: str = "exact"
+    error: float = 0.0
+    losses: tuple[float, float] | None = None
 
     def rows_text(self) -> str:
         """What was computed and reused, for people."""

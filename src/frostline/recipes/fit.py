@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.caching import CachedDataset, FeatureCache, Views, check_storage
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
@@ -105,6 +105,7 @@ def fit(
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
+    storage: str = "exact",
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -161,6 +162,9 @@ def fit(
             deterministic.
         collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
             training it may only pad. None stacks items of one size.
+        storage: How cached features lie on the disk: `exact`, `float16`, `bfloat16` or `int8` (see
+            `FeatureCache.fill`). What rounding changes in the head's loss on the first samples is printed, and is in
+            `result.cache`.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -177,7 +181,9 @@ def fit(
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
-    seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
+    seed, progress, storage = (
+        as_seed("fit", "seed", seed), check_flag("fit", "progress", progress), check_storage("fit", storage)
+    )  # fmt: skip
     folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
     is_planned = isinstance(cache, str) and cache == "auto"
     cache = is_planned or (
@@ -193,7 +199,7 @@ def fit(
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers, collate_fn=collate_fn, is_planned=is_planned)  # fmt: skip
+                          num_workers, collate_fn=collate_fn, is_planned=is_planned, storage=storage)  # fmt: skip
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
@@ -204,7 +210,7 @@ def fit(
             seed_generators(seed)
             healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
-                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
+                         **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views, storage),
                          **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                  described, watching.around if watching else None)  # fmt: skip

@@ -37,7 +37,10 @@ def loop_step_s() -> float:
     with kept_generators(), torch.enable_grad():
         model, data = nn.Linear(4, 3, device="cpu", dtype=torch.float32), _Batches()
         optimizer = AdamW(model.parameters(), lr=0.0)
-        settings = Settings(cross_entropy, {}, _EPOCHS, None, None, None, None, {}, progress=False)
+        settings = Settings(
+            loss=cross_entropy, metrics={}, epochs=_EPOCHS, clip=None, patience=None, out=None, resume=None,
+            described={}, progress=False,
+        )  # fmt: skip
         fabric = make_fabric("32-true", 1, None)
         done = run_training(fabric, model, model, optimizer, None, data, None, settings)
         whole_s = min(epoch.elapsed_s for epoch in done.history)

@@ -33,6 +33,7 @@ from frostline.recipes.loop_cost import loop_step_s
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.padded_loss import check_padded_loss
 from frostline.recipes.planned_cache import PlannedCache, planned_cache
+from frostline.recipes.rounded_loss import with_losses
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
 from frostline.recipes.viewed_data import steady_validation
@@ -73,6 +74,7 @@ class TrainingSetup:
         num_workers: Processes that read samples.
         collate_fn: Makes a batch of samples that differ in size, or None.
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
+        storage: How features lie on the disk, as `FeatureCache.fill` takes it.
     """
 
     model: nn.Module
@@ -90,6 +92,7 @@ class TrainingSetup:
     num_workers: int = 0
     collate_fn: Any = None
     is_planned: bool = False
+    storage: str = "exact"
 
     @cached_property
     def first(self) -> FirstSamples:
@@ -256,9 +259,11 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     notes = [f"split: {note}\n" for note in made.explain().notes]
     sys.stderr.write("".join([*notes, *(f"cache: {note}\n" for data in line.data.values() for note in data.notes)]))
     data, *val_data = line.data.values()
+    with setup.fabric.autocast():
+        figures = with_losses(setup, made, _in_precision(made, setup.model), data)
     return Ready(
         made.head, data.loader(setup.batch_size, shuffle=True, seed=setup.seed),
-        val_data[0].loader(setup.batch_size) if val_data else None, data.figures, split_s, fill_s,
+        val_data[0].loader(setup.batch_size) if val_data else None, figures, split_s, fill_s,
         frozen_epoch_s=sum(rows.figures.samples * rows.figures.row_s for rows in line.data.values()),
         inputs=partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {}),
         check=partial(_check_same, states), line=line, plan=plan,
@@ -276,7 +281,8 @@ def _planned(
         if setup.collate_fn is not None or not (store.root / recipe_key(part) / "manifests").is_dir():
             return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
-            return sum(store.plan(part, plain.dataset).num_missing for plain in own.values())
+            plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
+        return sum(plan.num_missing for plan in plans)
 
     size = min(setup.batch_size, setup.plain.num_samples)
     return planned_cache(
@@ -339,7 +345,7 @@ def _filled(
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
-                earlier=lower.earlier(where, frozen, proofs) if lower is not None else None,
+                earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
 

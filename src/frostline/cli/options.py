@@ -1,0 +1,30 @@
+"""Options that several commands have, or that take more than a line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
+Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
+Weights = Annotated[str | None, typer.Option(help="A file of weights, of any framework.")]
+CertificateFile = Annotated[
+    str | None, typer.Option("--certificate", help="Save the certificate here if the weights are ported.")
+]
+Size = Annotated[int | None, typer.Option(help="Images: resize and cut to squares of so many pixels.")]
+Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
+Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
+Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
+FirstLine = Annotated[
+    str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
+]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
+CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
+AutoCache = Annotated[
+    bool, typer.Option("--auto-cache", help="Store what costs least, or nothing where training is quicker without.")
+]
+StorageType = Annotated[
+    str, typer.Option("--storage", help="Of cached features: exact, float16, bfloat16, or int8 (rounded).")
+]
