@@ -187,7 +187,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
     )
 
 
-STORAGE = _texts(exact="exact", float16="float16", int8="int8", unknown="int4", **{UNSET: ""})
+STORAGE = _texts(**{UNSET: "", "float16": "float16", "int8": "int8", "unknown": "int4"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [

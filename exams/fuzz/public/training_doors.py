@@ -204,6 +204,7 @@ _FIT: dict[str, Pool] = {
     "collate_fn": COLLATES,
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
     "views": s.VIEWS,
+    "storage": s.STORAGES,
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

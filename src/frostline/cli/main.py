@@ -225,8 +225,9 @@ def sweep(
 
 @app.command()
 def inspect(
-    data: o.Data, model: o.Model, freeze: o.Freeze = None, weights: o.Weights = None, certificate: o.CertificateFile = None,
-    size: o.Size = None, mean: o.Mean = None, std: o.Std = None, as_json: o.Json = False,
+    data: o.Data, model: o.Model, freeze: o.Freeze = None, weights: o.Weights = None,
+    certificate: o.CertificateFile = None, size: o.Size = None, mean: o.Mean = None, std: o.Std = None,
+    as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Print the frost line: what is frozen, what would be stored per sample, what it costs."""
     from frostline.recipes.commands import inspect_command
@@ -270,7 +271,8 @@ def checkup(
     weights: o.Weights = None, batch_size: int = 64, lr: float = 1e-3,
     steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
     budget: Annotated[float | None, typer.Option(help="Seconds; the time of three epochs is the default.")] = None,
-    certificate: o.CertificateFile = None, size: o.Size = None, mean: o.Mean = None, std: o.Std = None, as_json: o.Json = False,
+    certificate: o.CertificateFile = None, size: o.Size = None, mean: o.Mean = None, std: o.Std = None,
+    as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say what keeps a network from learning: what, how it is known, what to do."""
     from frostline.recipes.commands import checkup_command
