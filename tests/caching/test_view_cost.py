@@ -6,8 +6,9 @@ import torch
 
 import frostline as fl
 from frostline.caching import view_cost
-from frostline.caching.view_cost import ViewCost, check_room, measured_cost, size_text
+from frostline.caching.view_cost import ViewCost, check_room, measured_cost
 from frostline.caching.views import Views
+from frostline.core.units import size_text
 from helpers_caching import Part, dataset, fill
 from helpers_views import D, Keyed, N, Random
 
@@ -25,7 +26,7 @@ def test_the_cost_is_that_of_all_rows():
     assert str(ViewCost(2000, 4, 0.01, 2048)) == (
         "views=4 takes about 80.0 s and 16.4 MB once, on this machine, for 2,000 samples"
     )
-    assert "2000 min" in str(ViewCost(100, 4, 300.0, 1))
+    assert "33.3 h" in str(ViewCost(100, 4, 300.0, 1))
     assert "1 ms and 800 bytes" in str(ViewCost(100, 4, 2.5e-6, 2))
     assert [size_text(count) for count in (999, 1000, 2.5e6, 3e9)] == ["999 bytes", "1.0 KB", "2.5 MB", "3.0 GB"]
 

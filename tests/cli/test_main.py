@@ -124,6 +124,25 @@ def test_inspect_prints_the_frost_line(arrays):
     assert "Stored:    3.1 KB per sample" in text
     report = json.loads(run("inspect", arrays, "--model", MODEL, "--freeze", "body.3", "--json").stdout)
     assert report["explanation"]["frontier"][0]["name"] == "body.3"
+    assert {own["name"] for own in report["storage"]["alternatives"]} >= {"no cache", "the frontier"}
+    assert all(own["epoch_s"] > 0 for own in report["storage"]["alternatives"])
+    assert {"name", "ms", "bytes", "use"} == set(report["storage"]["calls"][0])
+    assert "no cache: " in text
+    assert "store the frontier: " in text
+
+
+def test_fit_plans_its_cache_and_rounds_features(tmp_path, arrays):
+    words = ("fit", arrays, "--model", MODEL, "--epochs", 1)
+    done = run(*words, "--out", tmp_path / "a", "--auto-cache", "--json")
+    assert json.loads(done.stdout)["result"]["plan"]["alternatives"]
+    assert "cache: Plan:" in done.stderr
+    rounded = run(*words, "--out", tmp_path / "b", "--storage", "int8", "--json")
+    cache = json.loads(rounded.stdout)["result"]["cache"]
+    assert (cache["storage"], len(cache["losses"])) == ("int8", 2)
+    assert "int8, error" in run("cache", "ls", "--cache", tmp_path / "b" / "cache").stdout
+    assert "not a storage type" in run(*words, "--out", tmp_path / "c", "--storage", "int4", code=1).stderr
+    both = run(*words, "--out", tmp_path / "c", "--auto-cache", "--no-cache", code=1).stderr
+    assert "cannot both leave out its cache and plan it" in both
 
 
 def test_the_version():

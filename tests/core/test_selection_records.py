@@ -6,7 +6,6 @@ import torch
 
 from frostline.core.records import Epoch
 from frostline.core.selection_records import DepthReport, DepthRow, ModelRanking, RankedModel, SweepResult, SweepRow
-from frostline.core.summaries import seconds
 
 
 def row(number, score, **settings):
@@ -86,10 +85,6 @@ def test_the_picture_is_xml_with_every_line():
     assert "inputs" in texts
     assert "fc.norm" not in texts  # it cannot be frozen
     assert len([element for element in root.iter() if element.tag.endswith("circle")]) == 2
-
-
-def test_seconds_are_told_in_units_that_people_read():
-    assert [seconds(value) for value in (None, 0.05, 3.0, 150.0, 9000.0)] == ["", "0.05 s", "3.0 s", "2.5 min", "2.5 h"]
 
 
 def test_a_ranking_says_which_cannot_be_told_apart():

@@ -44,7 +44,7 @@ OPTIONS = {
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
             "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
-            "--keep-statistics", "--views", "--augment"},
+            "--keep-statistics", "--views", "--augment", "--auto-cache", "--storage"},
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},
@@ -137,6 +137,7 @@ def test_nothing_loads_code_or_is_left_undone(path):
 TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
     "porting/readers/contract.py": "records without code of their own: every reader makes them",
+    "cli/options.py": "options without code of their own: every command in cli/test_main.py takes them",
     "recipes/command_reports.py": "how the commands read: tested through them, in cli/test_main.py",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "demo/sick_network_tables.py": "how the first act reads: tested with it, in demo/test_sick_network.py",

@@ -147,6 +147,7 @@ _FILL: dict[str, Pool] = {
     "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),
     "views": s.VIEWS,
+    "storage": s.STORAGES,
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
@@ -179,7 +180,7 @@ DOORS: list[Door] = [
     method(
         "FeatureCache.plan",
         fl.FeatureCache.plan,
-        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, "views": s.VIEWS},
+        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, "views": s.VIEWS, "storage": s.STORAGES},
         _cache,
         owner="caching",
     ),

@@ -138,7 +138,19 @@ def _run(words: tuple[str, ...], values: dict[str, Any]) -> Any:
     return _checked(result, is_json="json" in values)
 
 
-_FLAGS = {"json", "resume", "no_cache", "heal", "overwrite", "keep_statistics", "yes", "list", "partial", "adapt"}
+_FLAGS = {
+    "json",
+    "resume",
+    "no_cache",
+    "auto_cache",
+    "heal",
+    "overwrite",
+    "keep_statistics",
+    "yes",
+    "list",
+    "partial",
+    "adapt",
+}
 
 
 def _checked(result: Any, *, is_json: bool) -> str:
@@ -176,6 +188,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
 
 
 BYTES = _texts(**{UNSET: "", "plenty": "1TB", "none": "0", "much": "much", "minus": "-1", "1.5 GB": "1.5 GB"})
+STORAGE = _texts(**{UNSET: "", "float16": "float16", "int8": "int8", "unknown": "int4"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [
@@ -196,6 +209,8 @@ DOORS: list[Door] = [
             "out": OUT,
             "resume": FLAG,
             "no_cache": FLAG,
+            "auto_cache": FLAG,
+            "storage": STORAGE,
             "heal": FLAG,
             "optimizer": OPTIMIZER,
             "scheduler": SCHEDULER,

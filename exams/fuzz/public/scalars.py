@@ -40,6 +40,10 @@ COUNTS = _number(
     {"3": 3, "8": 8},
     {"0": 0, "1": 1, "minus": -1, "half": 2.5, "whole float": 2.0, "True": True, "False": False, "huge": 2**40},
 )
+STORAGES = Pool(
+    constants({"-": "exact", "float16": "float16", "bfloat16": "bfloat16", "int8": "int8"}),
+    constants({"unknown": "int4", "None": None, "dtype": torch.float16, "number": 8}),
+)
 VIEWS = Pool(constants({"-": None, "2": 2}), COUNTS.odd)
 FEW = _number({"2": 2, "1": 1}, {"0": 0, "minus": -1, "half": 1.5, "True": True, "False": False})
 SEEDS = _number({"0": 0, "7": 7}, {"minus": -1, "half": 0.5, "True": True, "huge": 2**70, "64 bits": 2**63})
@@ -251,6 +255,7 @@ CACHES = Pool(
     {
         "folder": lambda w: w.folder / "features",
         "False": lambda _: False,
+        "auto": lambda _: "auto",
         "FeatureCache": lambda w: fl.FeatureCache(w.folder / "features"),
     },
     {**PATHS, "1": lambda _: 1},

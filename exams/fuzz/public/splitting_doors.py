@@ -10,7 +10,7 @@ import frostline as fl
 from exams.fuzz.public.doors import GENERATORS, Door, function, method
 from exams.fuzz.public.networks import MODELS
 from exams.fuzz.public.pools import Pool, World, constants
-from exams.fuzz.public.scalars import COUNTS, FLAGS
+from exams.fuzz.public.scalars import COUNTS, FLAGS, RATES
 from exams.fuzz.public.tensors import EXAMPLES, OTHERS, TENSORS, batch
 from exams.fuzz.public.trainers import LOSSES
 
@@ -35,6 +35,11 @@ MODES = Pool(
     constants({"-": None, "eval": ("eval",)}),
     constants({"empty": (), "text": "eval", "unknown": ("test",), "number": 3, "None": None, "list": ["train"]}),
 )
+PLANS = Pool(
+    {"of it": lambda w: fl.split(w.model, batch()).plan(100), "no room": lambda w: fl.split(w.model, batch()).plan(
+        100, budget_bytes=0)},
+    {"an explanation": lambda w: fl.split(w.model, batch()).explain(), **ANY},
+)  # fmt: skip
 
 
 def _head(world: World, split: Any, values: dict[str, Any]) -> Any:
@@ -51,6 +56,31 @@ DOORS: list[Door] = [
         "Split.verify",
         fl.Split.verify,
         {"model": SPLITTABLE, "inputs": EXAMPLES, "features": FEATURES, "modes": MODES},
+        _split,
+        owner="splitting",
+        cost=2,
+    ),
+    method(
+        "Split.plan",
+        fl.Split.plan,
+        {
+            "model": SPLITTABLE,
+            "samples": COUNTS,
+            "epochs": COUNTS,
+            "batch_size": COUNTS,
+            "budget_bytes": COUNTS,
+            "read_s": RATES,
+            "missing": COUNTS,
+            "step_s": RATES,
+        },
+        _split,
+        owner="splitting",
+        cost=2,
+    ),
+    method(
+        "Split.follow",
+        fl.Split.follow,
+        {"model": SPLITTABLE, "plan": PLANS},
         _split,
         owner="splitting",
         cost=2,

@@ -262,6 +262,7 @@ _FIT: dict[str, Pool] = {
         constants({"-": "epoch", "step": "step"}),
         constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
     ),
+    "storage": s.STORAGES,
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

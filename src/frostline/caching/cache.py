@@ -6,7 +6,7 @@ import re
 import stat
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from frostline.caching.opening import open_folder
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.use import USE_LOCK, in_use, last_used
 from frostline.caching.views import viewed
 from frostline.core import io
@@ -57,6 +58,8 @@ class CacheEntry:
         written_by: Versions and time of the newest manifest.
         views: The most views of one sample among the rows.
         used: When its rows were last used, in seconds since 1970.
+        storage: How the rows are rounded: `exact`, `float16`, `bfloat16` or `int8`.
+        error: The largest error of a value, relative to the largest value of its row.
     """
 
     recipe: str
@@ -66,14 +69,17 @@ class CacheEntry:
     written_by: str
     views: int = 1
     used: float = 0.0
+    storage: str = EXACT
+    error: float = 0.0
 
     def cells(self) -> tuple[str, ...]:
         """The entry as a row of a table, under `CELLS`."""
         size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
-        return self.recipe[:12], str(self.rows), str(self.views), size, used, ", ".join(self.tensors)
+        stored = self.storage if self.storage == EXACT else f"{self.storage}, error {self.error:.1e}"
+        return self.recipe[:12], str(self.rows), str(self.views), size, used, stored, ", ".join(self.tensors)
 
 
-CELLS = ("recipe", "rows", "views", "size", "last used", "tensors")
+CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
 
 
 class FeatureCache:
@@ -117,6 +123,7 @@ class FeatureCache:
         progress: bool = True,
         views: int | None = None,
         collate_fn: Any = None,
+        storage: str = EXACT,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
@@ -134,6 +141,9 @@ class FeatureCache:
             collate_fn: Of samples that differ in length: what the `DataLoader` of an uncached training takes. It may
                 only pad. Rows are stored at their own length and padded when they are loaded; `split` takes batches of
                 any length from then on.
+            storage: How features lie on the disk. `exact`; `float16` or `bfloat16`, half of float32; or `int8` with a
+                scale for each channel of a row, a quarter. They are loaded in the model's own dtype, with an error that
+                `figures` states. Whole numbers, masks and inputs stay exact.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -147,19 +157,22 @@ class FeatureCache:
         num_workers = as_count("fill", "num_workers", num_workers, least=0)
         check_flag("fill", "progress", progress)
         _check_part(split)
+        check_storage("fill", storage)
         samples, padding = of_any_length(split, dataset, collate_fn)
         return fill_as_planned(
-            self, split, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding
-        )
+            self, split, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
+            storage=storage,
+        )  # fmt: skip
 
     @public("FeatureCache.plan")
-    def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None) -> FillPlan:
+    def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None, storage: str = EXACT) -> FillPlan:
         """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
 
         Args:
             split: The frozen part.
             dataset: A map-style dataset.
             views: As `fill` takes them.
+            storage: As `fill` takes it.
 
         Returns:
             The plan; nothing is computed, and nothing is read but one item where views are asked for.
@@ -168,13 +181,14 @@ class FeatureCache:
             CacheError: If the folder cannot be read.
         """
         _check_part(split)
+        own = Storage(check_storage("plan", storage), split)
         with kept_generators():
-            return Filling(self._opened(split), split, viewed(dataset, "plan", views), 1, 0).plan()
+            return Filling(self._opened(own), split, viewed(dataset, "plan", views), 1, 0, storage=own).plan()
 
-    def _opened(self, split: FrozenPart) -> Opened:
-        folder = self.root / recipe_key(split)
+    def _opened(self, storage: Storage) -> Opened:
+        folder = self.root / recipe_key(storage.part)
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        return open_folder(folder, shards, tuple(split.frontier))
+        return open_folder(folder, shards, storage.frontier)
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
@@ -183,7 +197,7 @@ class FeatureCache:
             _, manifest, _ = read_newest(folder / "manifests")
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
             found.append(CacheEntry(folder.name, sum(manifest.rows), _bytes_of(folder), names, manifest.written_by,
-                                    manifest.views, last_used(folder)))  # fmt: skip
+                                    manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
         return tuple(found)
 
     def verify(self) -> tuple[str, ...]:
@@ -289,7 +303,7 @@ class FeatureCache:
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None,
+    padding: Padding | None = None, storage: str = EXACT,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -306,14 +320,21 @@ def fill_as_planned(
         earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
             higher line are computed from those of the lower one.
         padding: How samples of differing size become a batch, as `of_any_length` finds it.
+        storage: How features lie on the disk.
     """
-    with in_use(cache.root / recipe_key(split)), kept_generators():
-        opened = cache._opened(split)
-        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers, earlier, padding)
+    own = Storage(storage, split)
+    with in_use(cache.root / recipe_key(own.part)), kept_generators():
+        if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
+            earlier = replace(earlier, middle=None)
+        opened = cache._opened(own)
+        before = opened.manifest
+        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
         plan = filling.plan()
         on_plan(plan)
         with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
             data = filling.run(plan, advance, is_fresh=is_fresh)
+    if storage != EXACT:
+        data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:
         opened.collect()
     return data

@@ -26,7 +26,8 @@ from frostline.caching.row_proof import RowProof
 from frostline.caching.sample_groups import SampleGroups
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
-from frostline.caching.view_cost import bytes_of_row, check_room, measured_cost
+from frostline.caching.storage import EXACT, Storage
+from frostline.caching.view_cost import check_room, measured_cost
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
@@ -64,12 +65,14 @@ class Filling:
         num_workers: Worker processes that read items.
         earlier: A fill of the same dataset at another frost line, or None.
         padding: How samples of differing size become a batch; None where all have one size.
+        storage: How rows lie in shards; None: as they are.
     """
 
     def __init__(
         self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
-        earlier: Earlier | None = None, padding: Padding | None = None,
+        earlier: Earlier | None = None, padding: Padding | None = None, storage: Storage | None = None,
     ) -> None:  # fmt: skip
+        self.storage = storage or Storage(EXACT, part)
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
@@ -77,16 +80,17 @@ class Filling:
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
-            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), bytes_of_row(part))
+            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), self.storage.row_bytes)
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
+        self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
         # no self: a ring would keep shards mapped
-        before, keys, frontier = self.before, self.samples.keys, part.frontier
+        before, keys, frontier, own = self.before, self.samples.keys, part.frontier, self.storage
         self.golden = Golden(
-            self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding), batch_size, padding
+            self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding, own), batch_size, padding
         )
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
@@ -122,7 +126,7 @@ class Filling:
     def _read_all(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
         """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
         if isinstance(self.dataset, Views):
-            check_room(self.opened.folder, self.dataset, plan.num_missing, bytes_of_row(self.part))
+            check_room(self.opened.folder, self.dataset, plan.num_missing, self.storage.row_bytes)
             unread = self.dataset.in_reading_order(unread)
         try:
             self._read(unread, advance, has_keys=plan.known is not None)
@@ -204,7 +208,7 @@ class Filling:
                     {name: tensor[ours] for name, tensor in rows.items()},
                     {name: tensor[theirs] for name, tensor in expected.items()}, [indices[at] for at in ours],
                 )  # fmt: skip
-            writer.add(torch.from_numpy(keys[indices]), rows)
+            writer.add(torch.from_numpy(keys[indices]), self.storage.rounded_rows(rows, indices))
             self.computed += len(indices)
             advance(len(indices))
         writer.finish()
@@ -218,11 +222,12 @@ class Filling:
         self.row_proof.offer(inputs, batch, indices, rows)
         if not self.computed:
             self.row_proof.check()
+        rows = self.storage.rounded_rows(rows, indices)
         writer.add(torch.from_numpy(self.samples.keys[indices]), packed(rows, self._varying))
         self.computed += len(indices)
 
     def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
-        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views)
+        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views, self.storage)
 
     def _row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
@@ -254,13 +259,14 @@ class Filling:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
-        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding)
+        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding, self.storage)
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
-            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views,
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views, self.storage.kind,
+            max(self.storage.error, self.opened.manifest.error),
         )  # fmt: skip
         return CachedDataset(
             gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
@@ -288,9 +294,9 @@ class Filling:
 
 
 def _stored(
-    rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], padding: Padding | None
+    rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], padding: Padding | None, storage: Storage
 ) -> dict[str, Tensor]:
-    return Gatherer(rows, keys, frontier, {}, {}, padding).stored(torch.arange(len(keys), device="cpu"))
+    return Gatherer(rows, keys, frontier, {}, {}, padding, storage).stored(torch.arange(len(keys), device="cpu"))
 
 
 @contextmanager

@@ -38,6 +38,7 @@ class Computer:
 
     def __init__(self, part: FrozenPart, shared: dict[str, Tensor], padding: Padding | None = None) -> None:
         self.part, self.shared, self.padding = part, shared, padding
+        self.rounding: Callable[[str], float] = lambda name: 0.0  # of what is stored, by name
         self.collate = batches.collate if padding is None else padding.batch
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
@@ -161,11 +162,12 @@ class Computer:
         """
         for name, tensor in found.items():
             difference = relative_difference(tensor, stored[name])
-            if difference > self.tolerance_of(tensor):
+            allowed = self.tolerance_of(tensor) + self.rounding(name)
+            if difference > allowed:
                 raise CacheError(
                     what="Stored features are not what the model computes today.",
                     where=f"{name}, samples {', '.join(map(str, indices[:8]))}",
-                    received=f"relative difference {difference:.1e}, allowed {self.tolerance_of(tensor):.0e}",
+                    received=f"relative difference {difference:.1e}, allowed {allowed:.0e}",
                     do="purge this recipe (`frostline cache purge`) and fill again. If it comes back, something "
                     "changes between runs that the recipe key does not hold: a file or a setting that the frozen part "
                     "reads, the version of a library, or numeric settings; cache=False trains without stored features.",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.caching.rows import Rows
+    from frostline.caching.storage import Storage
     from frostline.core.records import FrontierTensor
 
 
@@ -48,13 +49,14 @@ class Gatherer:
         shared: Shared tensors by name.
         passed: Model inputs that go straight to the head, by name: (N, ...) in the order of the snapshot.
         padding: How rows of differing size become a batch; None where all have one size.
+        storage: How rows lie in shards; None: as they are.
     """
 
     def __init__(
         self, rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], shared: dict[str, Tensor],
-        passed: dict[str, Tensor], padding: Padding | None = None,
+        passed: dict[str, Tensor], padding: Padding | None = None, storage: Storage | None = None,
     ) -> None:  # fmt: skip
-        self.padding = padding
+        self.padding, self._storage = padding, storage
         shard, self.row = rows.locate(rows.find(keys))
         used, self.shard = shard.unique(return_inverse=True)
         self.names = tuple(rows.names[at] for at in used.tolist())
@@ -122,7 +124,19 @@ class Gatherer:
         stored = [t for t in self.frontier if not t.is_input and not t.shared]
         spans = {t.name: self._span(t.name) for t in stored if not t.is_varying}
         found = {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
-        return found | {t.name: self.ragged(t.name).gather(samples) for t in stored if t.is_varying}
+        found |= {t.name: self.ragged(t.name).gather(samples) for t in stored if t.is_varying}
+        return {name: self._loaded(name, samples)(own) for name, own in found.items()}
+
+    def _loaded(self, name: str, samples: Tensor) -> Callable[[Tensor], Tensor]:
+        """What makes of stored rows of these samples what the model computed."""
+        storage = self._storage
+        if storage is None or name not in storage.rounded:
+            return lambda rows: rows
+        scales = storage.scale_name(name)
+        if scales is None:
+            return partial(storage.loaded, name)
+        span = self._span(scales)
+        return lambda rows: storage.loaded(name, rows, span.gather(span.starts_N.index_select(0, samples)))
 
     def batches(self, samples: Tensor, size: int, select: Select = fresh) -> Iterator[tuple[Tensor, ...]]:
         """The features of these samples in batches; what does not depend on the batch is looked up once.
@@ -148,10 +162,21 @@ class Gatherer:
         select = select if is_lent else fresh
         if tensor.is_input:
             return partial(select, tensor.name, self.passed[tensor.name]), samples
+        if self._storage is not None and tensor.name in self._storage.rounded:
+            return (lambda own: self._rounded(tensor, own)), samples
         if tensor.is_varying:
             return self.ragged(tensor.name).gather, samples
         span = self._span(tensor.name)
         return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
+
+    def _rounded(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
+        """A batch of a tensor that lies in shards in another type."""
+        if tensor.is_varying:
+            rows = self.ragged(tensor.name).gather(samples)
+        else:
+            span = self._span(tensor.name)
+            rows = span.gather(span.starts_N.index_select(0, samples))
+        return self._loaded(tensor.name, samples)(rows)
 
     def sizes_text(self) -> str:
         """The sizes of the stored rows, for people."""

@@ -48,6 +48,8 @@ class Manifest:
         written_by: Versions of the libraries, for people.
         row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
         views: The most views of one sample that a fill has stored.
+        storage: How features are rounded.
+        error: The largest error of a value, relative to the largest of its row, as the fills have measured it.
     """
 
     recipe: str = ""
@@ -61,6 +63,8 @@ class Manifest:
     written_by: str = ""
     row_s: float = 0.0
     views: int = 1
+    storage: str = "exact"
+    error: float = 0.0
 
     def names(self) -> tuple[str, ...]:
         """Every shard that is needed."""
@@ -194,6 +198,8 @@ def _union(manifests: list[Manifest]) -> Manifest:
             written_by=added.written_by,
             row_s=added.row_s or whole.row_s,
             views=max(added.views, whole.views),
+            storage=added.storage if added.storage != "exact" else whole.storage,
+            error=max(added.error, whole.error),
         )
     replaced = dict.fromkeys(record for added in manifests for record in added.replaced)
     return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
@@ -265,6 +271,7 @@ def _parse(path: Path) -> Manifest:
             snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
             tensors=tuple(content["tensors"]), written_by=content["written_by"],
             row_s=float(content.get("row_s", 0.0)), views=int(content.get("views", 1)),
+            storage=str(content.get("storage", "exact")), error=float(content.get("error", 0.0)),
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that Frostline does not write")

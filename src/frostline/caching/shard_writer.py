@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from frostline.caching.opening import Opened
     from frostline.caching.rows import Rows
+    from frostline.caching.storage import Storage
 
 # The writer holds a shard in memory, and time bounds what a kill loses.
 SHARD_BYTES = 512 * 2**20
@@ -43,12 +44,14 @@ class ShardWriter:
         before_publish: Called before every shard: what is stored is proven before more is added.
         row_seconds: Seconds of one row, as measured by now.
         views: Of each sample.
+        storage: How the rows are rounded; None: not at all.
     """
 
     def __init__(
         self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0,
-        views: int = 1,
+        views: int = 1, storage: Storage | None = None,
     ) -> None:  # fmt: skip
+        self._rounding = (lambda: (storage.kind, storage.error)) if storage is not None else (lambda: ("exact", 0.0))
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
         self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
         self._keys: list[Tensor] = []
@@ -73,11 +76,12 @@ class ShardWriter:
         if not self._keys:
             return
         self.before_publish()
-        keys = torch.cat(self._keys)
+        keys, (kind, error) = torch.cat(self._keys), self._rounding()
         with ExitStack() as hold:
             name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
             added = Manifest(
-                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views
+                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
+                storage=kind, error=error,
             )  # fmt: skip
             write_manifest(self.manifests, added)
         self.published.append(name)

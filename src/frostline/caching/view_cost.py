@@ -12,6 +12,7 @@ from frostline.core import inputs as batches
 from frostline.core import io
 from frostline.core.errors import FOREIGN, CacheError, FrostlineError
 from frostline.core.io import disk_errors
+from frostline.core.units import seconds_text, size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ class ViewCost:
         """In one line: seconds and bytes."""
         rows = self.num_samples * self.views
         return (
-            f"views={self.views} takes about {_seconds(rows * self.row_s)} and {size_text(rows * self.row_bytes)} "
+            f"views={self.views} takes about {seconds_text(rows * self.row_s)} and {size_text(rows * self.row_bytes)} "
             f"once, on this machine, for {self.num_samples:,} samples"
         )
 
@@ -103,15 +104,3 @@ def check_room(folder: Path, views: Views, num_missing: int, row_bytes: int) -> 
         do=(f"pass views={fitting}, which fit; " if fitting >= 1 else "not one view of all samples fits: ")
         + "freeze more layers, whose features are smaller, or put the cache on a larger disk.",
     )  # fmt: skip
-
-
-def _seconds(value: float) -> str:
-    return f"{value / 60:.0f} min" if value >= 600 else f"{value:.1f} s" if value >= 0.95 else f"{1e3 * value:.0f} ms"
-
-
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
-        if count >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count} bytes"

@@ -10,21 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from frostline.cli import options as o
 from frostline.cli.cache import cache_app
-from frostline.cli.options import (
-    CertificateFile,
-    Data,
-    FirstLine,
-    Freeze,
-    Json,
-    Mean,
-    Model,
-    Size,
-    Std,
-    Weights,
-    Workers,
-    loaded,
-)
 from frostline.cli.output import csv_text, errors_in_four_parts, show, table
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
@@ -56,7 +43,7 @@ def main(
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option(help="Where the files go.")] = "frostline-demo", as_json: Json = False
+    out: Annotated[str, typer.Option(help="Where the files go.")] = "frostline-demo", as_json: o.Json = False
 ) -> None:
     """Reuse a network for another task: the same result, in less time, shown on real scans."""
     from frostline.demo.demo import run_demo
@@ -68,7 +55,7 @@ def demo(
 
 @app.command()
 def fit(
-    data: Data, model: Model, weights: Weights = None, freeze: FirstLine = None,
+    data: o.Data, model: o.Model, weights: o.Weights = None, freeze: o.FirstLine = None,
     val: Annotated[str | None, typer.Option(help="Validation data, like DATA.")] = None,
     val_share: Annotated[float | None, typer.Option(help="Or this share of DATA.")] = None,
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0,
@@ -84,11 +71,12 @@ def fit(
     ] = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of probability spread over all classes.")] = 0.0,
     head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
-    size: Size = None, mean: Mean = None, std: Std = None, workers: Workers = 0,
+    size: o.Size = None, mean: o.Mean = None, std: o.Std = None, workers: o.Workers = 0,
     out: Annotated[str, typer.Option(help="Where model, logs and cache go: a new folder.")] = "frostline-out",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out; its cache stays.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
+    auto_cache: o.AutoCache = False, storage: o.StorageType = "exact",
     heal: Annotated[bool, typer.Option("--heal", help="Treat what keeps the model from learning first.")] = False,
     thaw: Annotated[
         str | None,
@@ -103,14 +91,14 @@ def fit(
     ] = False,
     views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
-    certificate: CertificateFile = None, as_json: Json = False,
+    certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
     from frostline.recipes.commands import fit_command
     from frostline.recipes.schedules import thaw_schedule
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, val_data = loaded(model, data, val, pixels=(size, mean, std), seed=seed)
+        built, dataset, val_data = o.loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         if val is not None and val_share is not None:
             raise DataError(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
@@ -121,12 +109,23 @@ def fit(
                                  warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache, resume=resume, heal=heal,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=_cached(no_cache, auto_cache), resume=resume,
+            heal=heal, storage=storage,
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
+
+
+def _cached(no_cache: bool, auto_cache: bool) -> bool | str:
+    """`cache` of `fit`, as the two flags say."""
+    if no_cache and auto_cache:
+        raise DataError(
+            what="A run cannot both leave out its cache and plan it.", where="--no-cache and --auto-cache",
+            received="both", do="give one of the two.",
+        )  # fmt: skip
+    return "auto" if auto_cache else not no_cache
 
 
 def _outside(out: Path, data: str) -> Path:
@@ -147,7 +146,7 @@ def _outside(out: Path, data: str) -> Path:
 def predict(
     run: Annotated[str, typer.Argument(help="The folder of a run: what --out named.")],
     data: Annotated[str, typer.Argument(help="An image, a folder of images; or .npz / .safetensors.")],
-    batch_size: int = 64, workers: Workers = 0, as_json: Json = False,
+    batch_size: int = 64, workers: o.Workers = 0, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Predict the classes of new samples; one CSV row each: sample, label, probabilities."""
     from frostline.recipes.predict import load
@@ -167,7 +166,7 @@ def export(
         str | None, typer.Option(help="The new file: .pt2 for torch.export or .onnx; default: model.pt2 in RUN.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Samples to compare on; default: noise.")] = None,
-    as_json: Json = False,
+    as_json: o.Json = False,
 ) -> None:
     """Write a trained model as a file for torch.export or ONNX, its BatchNorms folded, and compare the two."""
     from frostline.recipes.export import export as exported
@@ -179,7 +178,7 @@ def export(
 
 @app.command()
 def sweep(
-    data: Data, model: Model, weights: Weights = None, freeze: Freeze = None,
+    data: o.Data, model: o.Model, weights: o.Weights = None, freeze: o.Freeze = None,
     lr: Annotated[str, typer.Option(help="Learning rates to try, with commas.")] = "0.0003,0.001,0.003,0.01,0.03",
     weight_decay: Annotated[str | None, typer.Option(help="Weight decays to try.")] = None,
     dropout: Annotated[str | None, typer.Option(help="Dropouts before the output layer to try.")] = None,
@@ -191,16 +190,16 @@ def sweep(
     epochs: int = 10, batch_size: int = 64, seed: int = 0,
     metric: Annotated[list[str] | None, typer.Option(help="As of fit: the first ranks the heads.")] = None,
     head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
-    size: Size = None, mean: Mean = None, std: Std = None, workers: Workers = 0,
+    size: o.Size = None, mean: o.Mean = None, std: o.Std = None, workers: o.Workers = 0,
     out: Annotated[str, typer.Option(help="Where model and cache go: a new folder.")] = "frostline-sweep",
-    certificate: CertificateFile = None, as_json: Json = False,
+    certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train many heads over the same stored features, and save the model with the best."""
     from frostline.recipes.sweep_command import settings_of, sweep_command
 
     with errors_in_four_parts(as_json=as_json):
         settings = settings_of(lr=lr, weight_decay=weight_decay, dropout=dropout, width=width, optimizer=optimizer)
-        built, dataset, val_data = loaded(model, data, val, pixels=(size, mean, std), seed=seed)
+        built, dataset, val_data = o.loaded(model, data, val, pixels=(size, mean, std), seed=seed)
         folder = _outside(as_path("frostline sweep", "--out", out), data)
         result = sweep_command(
             built, dataset, val_data, name=model, settings=settings, weights=weights, freeze=freeze,
@@ -212,14 +211,15 @@ def sweep(
 
 @app.command()
 def inspect(
-    data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, certificate: CertificateFile = None,
-    size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
+    data: o.Data, model: o.Model, freeze: o.Freeze = None, weights: o.Weights = None,
+    certificate: o.CertificateFile = None, size: o.Size = None, mean: o.Mean = None, std: o.Std = None,
+    as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Print the frost line: what is frozen, what would be stored per sample, what it costs."""
     from frostline.recipes.commands import inspect_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = loaded(model, data, pixels=(size, mean, std))
+        built, dataset, _ = o.loaded(model, data, pixels=(size, mean, std))
         result = inspect_command(built, dataset, name=model, weights=weights, freeze=freeze, certificate=certificate)
         rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
         text = table(rows, ("layer", "type", "state", "parameters"))
@@ -228,20 +228,20 @@ def inspect(
 
 @app.command("choose-depth")
 def choose_depth(
-    data: Data, model: Model, weights: Weights = None, certificate: CertificateFile = None,
+    data: o.Data, model: o.Model, weights: o.Weights = None, certificate: o.CertificateFile = None,
     samples: Annotated[int, typer.Option(help="Look at so many samples at most.")] = 2000,
     epochs: Annotated[int, typer.Option(help="Epochs of the training whose time is estimated.")] = 10, seed: int = 0,
-    workers: Workers = 0,
+    workers: o.Workers = 0,
     cache: Annotated[str | None, typer.Option(help="Where pooled features are kept; default: your cache home.")] = None,
     picture: Annotated[str | None, typer.Option(help="Write the scores by line here, as an SVG file.")] = None,
-    size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
+    size: o.Size = None, mean: o.Mean = None, std: o.Std = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say how many layers to reuse: every line scored on your data, with what it costs."""
     from frostline.core.io import write_atomic
     from frostline.recipes.commands import choose_depth_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = loaded(model, data, pixels=(size, mean, std), seed=seed)
+        built, dataset, _ = o.loaded(model, data, pixels=(size, mean, std), seed=seed)
         report = choose_depth_command(
             built, dataset, name=model, weights=weights, certificate=certificate, samples=samples, epochs=epochs,
             seed=seed, num_workers=workers, cache=cache,
@@ -253,17 +253,18 @@ def choose_depth(
 
 @app.command()
 def checkup(
-    model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,
-    weights: Weights = None, batch_size: int = 64, lr: float = 1e-3,
+    model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: o.Data,
+    weights: o.Weights = None, batch_size: int = 64, lr: float = 1e-3,
     steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
     budget: Annotated[float | None, typer.Option(help="Seconds; the time of three epochs is the default.")] = None,
-    certificate: CertificateFile = None, size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
+    certificate: o.CertificateFile = None, size: o.Size = None, mean: o.Mean = None, std: o.Std = None,
+    as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say what keeps a network from learning: what, how it is known, what to do."""
     from frostline.recipes.commands import checkup_command
 
     with errors_in_four_parts(as_json=as_json):
-        built, dataset, _ = loaded(model, data, pixels=(size, mean, std), seed=seed)
+        built, dataset, _ = o.loaded(model, data, pixels=(size, mean, std), seed=seed)
         result = checkup_command(
             built, dataset, name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
             seed=seed, certificate=certificate, budget=budget,
@@ -290,7 +291,7 @@ def port(
     is_list: Annotated[bool, typer.Option("--list", help="List the tensors of the file.")] = False,
     check: Annotated[str | None, typer.Option(help="Repeat the port of this certificate, and compare.")] = None,
     scaffold: Annotated[str | None, typer.Option(help="Write a module with the file's architecture here.")] = None,
-    as_json: Json = False,
+    as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Load weights of another framework into a module, and certify how far the result is proven."""
     from frostline.recipes.port_files import list_tensors, port_to_file, write_scaffold

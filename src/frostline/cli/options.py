@@ -1,4 +1,4 @@
-"""Options that several commands have, and the model and data that they name."""
+"""Options that several commands have, or that take more than a line; the model and data that they name."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ FirstLine = Annotated[
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
+AutoCache = Annotated[
+    bool, typer.Option("--auto-cache", help="Store what costs least, or nothing where training is quicker without.")
+]
+StorageType = Annotated[
+    str, typer.Option("--storage", help="Of cached features: exact, float16, bfloat16, or int8 (rounded).")
+]
 
 
 def loaded(

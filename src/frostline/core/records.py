@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from frostline.core.storage_records import StoragePlan
+
 
 @dataclass(frozen=True)
 class FrontierTensor:
@@ -141,7 +143,9 @@ class CacheFigures:
 
     `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
     time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
-    With `views`, each sample has so many rows: `computed` and `reused` count rows.
+    With `views`, each sample has so many rows: `computed` and `reused` count rows. `storage` says how features lie on
+    the disk, `error` what rounding has changed at most, relative to the largest value of a row; `losses` are those of
+    the head on the first samples, over exact and over stored features, where `fit` has stored rounded ones.
     """
 
     samples: int
@@ -152,6 +156,9 @@ class CacheFigures:
     proven: int = 0
     row_s: float = 0.0
     views: int = 1
+    storage: str = "exact"
+    error: float = 0.0
+    losses: tuple[float, float] | None = None
 
     def rows_text(self) -> str:
         """What was computed and reused, for people."""
@@ -201,6 +208,8 @@ class FitResult:
         healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
             the history; 0 if nothing was kept.
         phases: One record per phase that ran in this call; a run whose frost line stays where it is has one.
+        plan: With `cache="auto"`, what the run could store and what each alternative costs; None otherwise, and where
+            an earlier start of the same run has decided.
     """
 
     history: tuple[Epoch, ...]
@@ -213,6 +222,7 @@ class FitResult:
     healing: Healing | None = None
     healing_steps: int = 0
     phases: tuple[PhaseFigures, ...] = ()
+    plan: StoragePlan | None = None
 
     def __str__(self) -> str:
         return fit_text(self)

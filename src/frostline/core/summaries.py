@@ -10,6 +10,8 @@ from dataclasses import is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
+from frostline.core.units import seconds_text, size_text
+
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding, FitResult, Healing
     from frostline.core.selection_records import DepthReport, DepthRow, ModelRanking, SweepResult
@@ -149,11 +151,15 @@ def as_json(record: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Records, mappings and lists as JSON has them; numbers that are not finite are null, all else is text."""
+    """Records, mappings and lists as JSON has them; numbers that are not finite are null, all else is text.
+
+    Fields that the `repr` of a record leaves out are left out.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        shown = [name for name, own in value.__dataclass_fields__.items() if own.repr]
+        return {name: plain(getattr(value, name)) for name in shown}
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (tuple, list)):
@@ -187,8 +193,8 @@ def _cells(row: DepthRow, is_best: bool) -> tuple[str, ...]:
     rank = "" if row.effective_rank is None else f"{row.effective_rank:.0f}"
     return ("->" if is_best else "", row.name + (" *" if row.why_not else ""), reach, probe,
             _number(row.knn), _number(row.logme), _number(row.regularized_hscore), rank, _count(row.num_trainable),
-            _size(row.bytes_per_sample) if row.through else "", seconds(row.epoch_s), seconds(row.cached_epoch_s),
-            seconds(row.total_s))  # fmt: skip
+            size_text(row.bytes_per_sample) if row.through else "", _seconds(row.epoch_s), _seconds(row.cached_epoch_s),
+            _seconds(row.total_s))  # fmt: skip
 
 
 def _number(value: float | None) -> str:
@@ -199,18 +205,8 @@ def _count(value: int) -> str:
     return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value:,}"
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"
-
-
-def seconds(value: float | None) -> str:
-    """Seconds, minutes or hours, with two or three digits."""
-    if value is None:
-        return ""
-    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
-        if value >= 2 * length:
-            return f"{value / length:.1f} {unit}" if value < 100 * length else f"{value / length:.0f} {unit}"
-    return f"{value:.2f} s"
+def _seconds(value: float | None) -> str:
+    return "" if value is None else seconds_text(value)
 
 
 def _wrapped(text: str) -> list[str]:

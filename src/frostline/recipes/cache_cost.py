@@ -6,15 +6,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.core import store_rates
+from frostline.core.units import seconds_text, size_text
+
 if TYPE_CHECKING:
     from frostline.caching import FillPlan, FrozenPart
-
-# Beside its features, a row costs its key, the watch over generators and its share of the proof: 0.24 ms. Features are
-# hashed, written, synchronised, read again and merged: 150 MB/s. In an epoch they are gathered from memory: 2 GB/s and
-# more. Of processor time, rows of 4 and of 400 KB, on an EPYC with two busy cores, 2026-11-29.
-_FILL_ROW_S = 2.4e-4
-_FILL_BYTES_PER_S = 150e6
-_EPOCH_BYTES_PER_S = 2e9
 
 
 @dataclass(frozen=True)
@@ -38,12 +34,12 @@ class CacheCost:
     @property
     def fill_s(self) -> float:
         """Seconds to fill the cache."""
-        return self.num_missing * (self.row_s + _FILL_ROW_S + self.row_bytes / _FILL_BYTES_PER_S)
+        return self.num_missing * (self.row_s + store_rates.FILL_ROW_S + self.row_bytes / store_rates.FILL_BYTES_PER_S)
 
     @property
     def epochs_s(self) -> float:
         """Seconds to gather features in all epochs."""
-        return self.num_epochs * self.num_samples * self.row_bytes / _EPOCH_BYTES_PER_S
+        return self.num_epochs * self.num_samples * self.row_bytes / store_rates.EPOCH_BYTES_PER_S
 
     @property
     def uncached_s(self) -> float:
@@ -59,10 +55,10 @@ class CacheCost:
         epochs = "1 epoch" if self.num_epochs == 1 else f"{self.num_epochs} epochs"
         verdict = "saves time" if self.pays else "saves no time"
         text = (
-            f"A cache {verdict} in this run: the frozen part takes about {_seconds(self.uncached_s)} for "
+            f"A cache {verdict} in this run: the frozen part takes about {seconds_text(self.uncached_s)} for "
             f"{self.num_samples:,} samples in {epochs} without one; with one, filling takes about "
-            f"{_seconds(self.fill_s)} ({self.num_missing:,} rows of {_size(self.row_bytes)}) and reading features "
-            f"{_seconds(self.epochs_s)}."
+            f"{seconds_text(self.fill_s)} ({self.num_missing:,} rows of {size_text(self.row_bytes)}) and reading "
+            f"features {seconds_text(self.epochs_s)}."
         )
         if self.pays:
             return text
@@ -86,11 +82,3 @@ def warn_of_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan
     cost = CacheCost(plan.num_samples // plan.views, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
     if plan.num_missing and not cost.pays:
         sys.stderr.write(f"cache: {cost}\n")
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value >= 0.95 else f"{1e3 * value:.0f} ms"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} KB"

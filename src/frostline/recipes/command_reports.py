@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, FitResult
+    from frostline.core.storage_records import StoragePlan
     from frostline.data.counts import SampleCounts
     from frostline.splitting import Explanation
 
@@ -59,6 +60,7 @@ class InspectReport:
     samples: int
     price: str
     reused: str
+    storage: StoragePlan
 
 
 @dataclass(frozen=True)

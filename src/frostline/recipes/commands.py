@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from frostline.recipes.schedules import ThawSchedule
 
 
+_INSPECTED = 32  # samples of the steps that `inspect` measures
 MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
 
 
@@ -81,11 +82,12 @@ def checkup_command(
 @public("frostline fit")
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
-    val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
+    val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool | str,
     resume: bool, heal: bool = False, certificate: str | None = None, optimizer: str = "adamw",
     scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
     overwrite: bool = False, thaw: ThawSchedule | None = None, views: int | None = None, augment: str | None = None,
+    storage: str = "exact",
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
@@ -117,7 +119,8 @@ def fit_command(
     result = fit(model, train, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
-                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views)  # fmt: skip
+                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views,
+                 storage=storage)  # fmt: skip
     if healed is not None:
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts = model_facts(name, dataset, best_epoch=result.best_epoch, epochs=len(result.history), head=head,
@@ -171,15 +174,19 @@ def inspect_command(
     """Split as `fit` would, and say what it would cost."""
     reused = set_up(model, dataset, name, weights, freeze, certificate)
     count = min(4, len(dataset))
+    started = time.perf_counter()
     items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
+    read_s = (time.perf_counter() - started) / count
     example = batches.collate(items, range(count))
     with told_mismatch(model, example):
-        explanation = split(model, example).explain()
+        made = split(model, example)
+    plan = made.plan(len(dataset), read_s=read_s, batch_size=min(_INSPECTED, len(dataset)))
+    explanation = replace(made.explain(), measure=lambda: plan)
     layers = tuple(_layer(path, module) for path, module in model.named_modules() if _has_own_parameters(module))
     stored = explanation.bytes_per_sample * len(dataset) / 1e6
     seconds = explanation.frozen_s / explanation.samples * len(dataset)
     price = f"Price:     {stored:.1f} MB and about {seconds:.1f} s once for {len(dataset)} samples"
-    return InspectReport(layers, explanation, len(dataset), price, reused)
+    return InspectReport(layers, explanation, len(dataset), price, reused, plan)
 
 
 @public("frostline choose-depth")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from frostline.core.records import CacheFigures, Diagnosis, Finding
+    from frostline.core.storage_records import StoragePlan
     from frostline.recipes.monitoring import Watching
     from frostline.recipes.phases import MovingLine, Phase
     from frostline.recipes.prepare import Ready
@@ -38,6 +39,7 @@ class RunCourse:
     Attributes:
         phases: Those that ran an epoch in this process.
         figures: Of the training data: rows computed and reused in all phases, in the folder of the last.
+        plan: What the last phase could store, where the cache is planned.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RunCourse:
         self._ready: Ready | None = None  # at the line before
         self.phases: tuple[PhaseFigures, ...] = ()
         self.figures: CacheFigures | None = None
+        self.plan: StoragePlan | None = None
         self._split_s = self._fill_s = self._epochs_s = self._more_s = 0.0
         self._diagnoses: list[Diagnosis] = []
 
@@ -89,7 +92,7 @@ class RunCourse:
         seed_generators(self._seed)
         self._ready = ready = make_ready(num_epochs, self._ready)
         self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
-        self.figures = _joined(self.figures, ready.figures)
+        self.figures, self.plan = _joined(self.figures, ready.figures), ready.plan
         if self._is_verbose:
             sys.stderr.write(f"{what}; {ready.line or 'nothing is cached'}\n")
         return ready

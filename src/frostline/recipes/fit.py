@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.caching import CachedDataset, FeatureCache, Views, check_storage
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -113,6 +113,7 @@ def fit(
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
     callbacks: Sequence[Any] = (), logger: Any = None,
+    storage: str = "exact",
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -138,7 +139,8 @@ def fit(
             `train`, and prints it. Or a schedule that freezes more while the model trains: `"converged"`,
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
-            is the uncached loop on the same code, with the same batches.
+            is the uncached loop on the same code, with the same batches. `"auto"` measures a few steps, stores what
+            costs least (see `Split.plan`), and trains without a cache where that is quicker; the losses are the same.
         seed: Of the order of samples and of the noise in the trainable part.
         precision: As Lightning Fabric names it.
         devices: 1; more are not built yet.
@@ -183,6 +185,9 @@ def fit(
             `.loss` and `.history`. `run.log({...})` tells the loggers, `run.stop()` ends the run after the epoch.
         logger: Where figures go beside `out/logs`: a logger of Fabric or Lightning, or several; `tensorboard` writes to
             `out/tensorboard`. Losses, metrics and rates of epochs, gradients by layer, and what callbacks log.
+        storage: How cached features lie on the disk: `exact`, `float16`, `bfloat16` or `int8` (see
+            `FeatureCache.fill`). What rounding changes in the head's loss on the first samples is printed, and is in
+            `result.cache`.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -202,8 +207,12 @@ def fit(
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
+    storage = check_storage("fit", storage)
     overwrite = check_flag("fit", "overwrite", overwrite)
-    cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
+    is_planned = isinstance(cache, str) and cache == "auto"
+    cache = is_planned or (
+        cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
+    )
     _check_clip(clip)
     with run_folders(out, resume, overwrite=overwrite) as (folder, again):
         model = _inside(model, is_told=progress)
@@ -218,7 +227,8 @@ def fit(
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
-                              metrics, num_workers, collate_fn=collate_fn)  # fmt: skip
+                              metrics, num_workers, collate_fn=collate_fn, is_planned=is_planned,
+                              storage=storage)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -230,7 +240,7 @@ def fit(
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
-                             **start_text(init_head, views), **line.described,
+                             **start_text(init_head, views, storage), **line.described,
                              **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
@@ -273,7 +283,8 @@ def _result(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
                      course.timings(started, healed.elapsed_s), course.figures, folder,
-                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases)  # fmt: skip
+                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases,
+                     course.plan)  # fmt: skip
 
 
 def _check_clip(clip: Any) -> None:

@@ -49,6 +49,11 @@ class InPrecision:
         """As of the part itself."""
         return self._part.is_steered
 
+    @property
+    def example_features(self) -> tuple[Tensor, ...] | None:
+        """As of the part itself, if it has any."""
+        return getattr(self._part, "example_features", None)
+
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself."""
         return self._part.extract(in_dtype(inputs, self._dtype))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +20,20 @@ from frostline.caching import (
     check_steady,
     fill_as_planned,
     of_any_length,
+    recipe_key,
 )
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
+from frostline.core.restore import kept_generators
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
 from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
+from frostline.recipes.loop_cost import loop_step_s
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.padded_loss import check_padded_loss
+from frostline.recipes.planned_cache import PlannedCache, planned_cache
+from frostline.recipes.rounded_loss import with_losses
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
 from frostline.recipes.viewed_data import steady_validation
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.records import CacheFigures
+    from frostline.core.storage_records import StoragePlan
     from frostline.splitting import Split
 
 
@@ -67,6 +73,8 @@ class TrainingSetup:
         metrics: By name.
         num_workers: Processes that read samples.
         collate_fn: Makes a batch of samples that differ in size, or None.
+        is_planned: Store what costs least, or nothing where training is quicker without a cache.
+        storage: How features lie on the disk, as `FeatureCache.fill` takes it.
     """
 
     model: nn.Module
@@ -83,6 +91,8 @@ class TrainingSetup:
     metrics: Mapping[str, str | Metric] = field(default_factory=dict[str, "str | Metric"])
     num_workers: int = 0
     collate_fn: Any = None
+    is_planned: bool = False
+    storage: str = "exact"
 
     @cached_property
     def first(self) -> FirstSamples:
@@ -127,6 +137,7 @@ class Ready:
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
         line: The frost line, with what is stored at it; None where nothing was cached here.
+        plan: What there was to choose from, where the cache is planned.
     """
 
     module: nn.Module
@@ -140,6 +151,7 @@ class Ready:
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
     line: StoredLine | None = None
+    plan: StoragePlan | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
@@ -226,30 +238,72 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     own = {"fit(train)": setup.plain} | ({"fit(val=...)": setup.plain_val} if setup.plain_val else {})
     states = {where: DatasetState(plain.dataset, has_identity=True) for where, plain in own.items()}
     store = cache_of(setup.cache, setup.out)
-    proofs = Proofs(store.root)
+    proofs, plan = Proofs(store.root), None
     with setup.fabric.autocast():
         started = time.perf_counter()
-        made, real, row_s = _proven_split(setup, proofs)
+        made, real, read_s, frozen_s = _proven_split(setup, proofs)
+        if setup.is_planned:
+            planned = _planned(setup, made, store, proofs, own, num_epochs)
+            sys.stderr.write("".join(f"cache: {note}\n" for note in planned.notes))
+            if planned.split is None:
+                return replace(_uncached(setup), plan=planned.plan, split_s=time.perf_counter() - started)
+            made, plan = planned.split, planned.plan
         split_s = time.perf_counter() - started
         started = time.perf_counter()
-        line = _filled(setup, made, store, proofs, own, num_epochs, row_s, earlier.line if earlier else None)
+        line = _filled(
+            setup, made, store, proofs, own, num_epochs, read_s + frozen_s, earlier.line if earlier else None
+        )
         fill_s = time.perf_counter() - started
     for state in states.values():
         state.leave_out_moved()
     notes = [f"split: {note}\n" for note in made.explain().notes]
     sys.stderr.write("".join([*notes, *(f"cache: {note}\n" for data in line.data.values() for note in data.notes)]))
     data, *val_data = line.data.values()
+    with setup.fabric.autocast():
+        figures = with_losses(setup, made, _in_precision(made, setup.model), data)
     return Ready(
         made.head, data.loader(setup.batch_size, shuffle=True, seed=setup.seed),
-        val_data[0].loader(setup.batch_size) if val_data else None, data.figures, split_s, fill_s,
+        val_data[0].loader(setup.batch_size) if val_data else None, figures, split_s, fill_s,
         frozen_epoch_s=sum(rows.figures.samples * rows.figures.row_s for rows in line.data.values()),
         inputs=partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {}),
-        check=partial(_check_same, states), line=line,
+        check=partial(_check_same, states), line=line, plan=plan,
     )  # fmt: skip
 
 
-def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, float]:
-    """(the split, the first samples that it was proven on, seconds to read a sample and run its frozen part)."""
+def _planned(
+    setup: TrainingSetup, made: Split, store: FeatureCache, proofs: Proofs, own: Mapping[str, DatasetBatches],
+    num_epochs: int,
+) -> PlannedCache:  # fmt: skip
+    """What is stored of the samples of all datasets, in this run or by the decision of an earlier start."""
+
+    def missing(split: Split) -> int:
+        part = _in_precision(split, setup.model)
+        if setup.collate_fn is not None or not (store.root / recipe_key(part) / "manifests").is_dir():
+            return sum(len(plain.dataset) for plain in own.values())
+        with kept_generators():
+            plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
+        return sum(plan.num_missing for plan in plans)
+
+    size = min(setup.batch_size, setup.plain.num_samples)
+    return planned_cache(
+        made, store, proofs, missing, samples=sum(plain.num_samples for plain in own.values()), epochs=num_epochs,
+        batch_size=size, read_s=_read_s(setup.plain, size), step_s=loop_step_s(),
+    )  # fmt: skip
+
+
+def _read_s(plain: DatasetBatches, size: int) -> float:
+    """Seconds to read a sample in an epoch: the quicker of two batches, since the first one may open files."""
+    times: list[float] = []
+    with kept_generators():
+        for indices in ([*range(size)], [*range(plain.num_samples - size, plain.num_samples)]):
+            started = time.perf_counter()
+            plain.batch(indices)
+            times.append(time.perf_counter() - started)
+    return min(times) / size / max(1, plain.num_workers)
+
+
+def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, float, float]:
+    """(the split, the first samples that it was proven on, seconds to read a sample, seconds of its frozen part)."""
     started = time.perf_counter()
     first, shown = _shown(setup)
     read_s = (time.perf_counter() - started) / batches.batch_size(first)
@@ -271,7 +325,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
         check_padded_loss(setup.model, made, samples, padding, setup.loss)
     features = made.example_features if padding is None else made.extract(setup.few_inputs())
     setup.first.check_output(first_outputs(made.head, features), _num_rows(features, made), plain, setup.plain_val)
-    return made, real, read_s + frozen_s
+    return made, real, read_s, frozen_s
 
 
 def _filled(
@@ -291,7 +345,7 @@ def _filled(
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
-                earlier=lower.earlier(where, frozen, proofs) if lower is not None else None,
+                earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
 

@@ -6,11 +6,13 @@ The folders, from the bottom up: `calls`, `python_state`, `recording` (one run),
 
 from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
+from frostline.splitting.attempts import verify_once as verify_once
+from frostline.splitting.calls.addresses import address_text as address_text
+from frostline.splitting.calls.addresses import as_address as as_address
 from frostline.splitting.explanation import Explanation as Explanation
 from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of
 from frostline.splitting.parts.head import runs_own_forward as runs_own_forward
 from frostline.splitting.proof.verification import Verification as Verification
 from frostline.splitting.split import Split as Split
-from frostline.splitting.split import verify_once as verify_once
 from frostline.splitting.uncached import frozen_side_in_inference_mode as frozen_side_in_inference_mode

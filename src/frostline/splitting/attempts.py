@@ -6,6 +6,8 @@ After the last attempt, one error says why none of them holds.
 from __future__ import annotations
 
 import linecache
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +26,11 @@ from frostline.splitting.plan.graph_plan import record_plan
 from frostline.splitting.plan.head_graph import NOT_GENERAL
 from frostline.splitting.plan.replay_plan import RECORDING_FAILS, NothingToReplay, first_proven
 from frostline.splitting.plan.samples import LARGE, batch_of, put_first
-from frostline.splitting.proof.proof_key import proof_key
+from frostline.splitting.proof.proof_key import proof_key, samples_text
 from frostline.splitting.python_state.kept_state import Traces, keeps_state_error, moving_state
 from frostline.splitting.python_state.sources import sources_of
 from frostline.splitting.recording.graph_writer import UnknownValue
+from frostline.splitting.recording.run_record import RecorderSettings
 from frostline.splitting.split import Split
 from frostline.splitting.uncached import kept_model
 
@@ -133,7 +136,7 @@ def _graph_split(
     model: nn.Module, example: Any, memory: ProofMemory | None, more: Callable[[], Any] | None, *, is_whole: bool
 ) -> Split:
     """The split whose head is a graph; modules without frozen layers are called whole, or entered too."""
-    candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
+    candidate = Candidate(model, *record_plan(model, example, RecorderSettings(is_whole)))
     if more is not None and candidate.meets_values:
         example = more()
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
@@ -141,7 +144,7 @@ def _graph_split(
         if at is None:
             break
         example = put_first(example, at)
-        candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
+        candidate = Candidate(model, *record_plan(model, example, RecorderSettings(is_whole)))
     if candidate.plan.num_guards:  # a head that reads the values itself holds for all of them
         other = _replayed_split(model, example, memory, _READS, fewer_than=candidate.plan.num_guards)
         if other is not None:
@@ -172,8 +175,17 @@ def _replayed_split(
 
 def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None) -> Split:
     """The candidate as a split, after its proof on the example, or with the figures of a proof that is remembered."""
+
+    def remake(settings: RecorderSettings) -> Split:
+        model = candidate.model
+        with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
+            other = Candidate(model, *record_plan(model, candidate.plan.recorded, settings))
+            made = _proven_split(other, candidate.plan.recorded, memory)
+        traces.check()
+        return made
+
     if memory is None:
-        return Split(candidate, candidate.explained(candidate.prove(example)), None)
+        return Split(candidate, candidate.explained(candidate.prove(example)), None, remake)
     key = proof_key(candidate.model, candidate.plan, candidate.head)
     figures = memory.recall(candidate, key) if key is not None else None
     if figures is not None and _REFUSED in figures:
@@ -187,7 +199,31 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
             raise
         if key is not None:
             memory.keep(candidate, key, figures)
-    return Split(candidate, candidate.explained(figures), key)
+    return Split(candidate, candidate.explained(figures), key, remake)
+
+
+def verify_once(split: Split, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:
+    """As `Split.verify`, unless the same proof on the same batch is remembered.
+
+    Returns:
+        Seconds of the frozen part for one sample, as measured when it was proven.
+
+    Raises:
+        SplitError: If head and model differ.
+    """
+    key = split.proof_key
+    if key is not None:
+        key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
+        figures = memory.recall(split, key)
+        if figures is not None:
+            return figures["frozen_s"]
+    started = time.perf_counter()
+    features = split.extract(inputs)
+    frozen_s = (time.perf_counter() - started) / batches.batch_size(inputs)
+    figures = {**asdict(split.verify(inputs, features, modes=modes)), "frozen_s": frozen_s}
+    if key is not None:
+        memory.keep(split, key, figures)
+    return frozen_s
 
 
 class RefusedBefore(RuntimeError):  # noqa: N818 (a signal inside this pillar, never seen by callers)

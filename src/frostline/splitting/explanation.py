@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 
+from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.core.restore import kept_buffers, kept_modes
+from frostline.core.units import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
+    from frostline.core.storage_records import StoragePlan
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.frost_line import FrostLine
 
@@ -36,6 +41,7 @@ class Explanation:
         samples: How many samples that were.
         notes: Noise that was turned off on the frozen side, guards, shared tensors.
         verification: The proof.
+        measure: Gives `storage`; None where nothing can be measured.
     """
 
     frozen: tuple[str, ...]
@@ -49,13 +55,24 @@ class Explanation:
     samples: int
     notes: tuple[str, ...]
     verification: Verification
+    measure: Callable[[], StoragePlan] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def storage(self) -> StoragePlan | None:
+        """What to store and what to compute again, with the alternatives; measured when it is first asked for.
+
+        None where nothing was measured, or a training step of the model fails.
+        """
+        with suppress(FrostlineError, *FOREIGN):
+            return self.measure() if self.measure is not None else None
+        return None
 
     def __str__(self) -> str:
         is_varying = any(tensor.is_varying for tensor in self.frontier)
         lines = [
             f"Frozen:    {_some(self.frozen)} ({self.num_frozen:,} parameters)",
             f"Trainable: {_some(self.trainable)} ({self.num_trainable:,} parameters)",
-            f"Stored:    {_size(self.bytes_per_sample)} per sample"
+            f"Stored:    {size_text(self.bytes_per_sample)} per sample"
             + (" of the length that was recorded; rows are stored at their own length" if is_varying else ""),
         ]
         for tensor in self.frontier:
@@ -68,6 +85,7 @@ class Explanation:
             f"head {1e3 * self.head_s / self.samples:.2f} ms ({share:.0%} of the forward pass is frozen; "
             f"measured on {self.samples} samples)"
         )
+        lines += [str(self.storage)] if self.storage is not None else []
         lines.append(f"Proof:     {self.verification}")
         return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
 
@@ -115,12 +133,3 @@ def _outermost(model: nn.Module, holds: Callable[[nn.Module], bool], prefix: str
 def _some(names: tuple[str, ...], most: int = 6) -> str:
     shown = ", ".join(names[:most]) or "nothing whole"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _size(number: int) -> str:
-    value = float(number)
-    for unit in ("bytes", "KB", "MB"):
-        if value < 1000 or unit == "MB":
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{number} bytes"

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, as_names, check_callable, check_flag
+from frostline.core.arguments import as_count, as_names, as_number, check_callable, check_flag
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
+from frostline.core.units import size_text
 from frostline.splitting.lengths import LengthCandidate, length_candidate
 from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
 from frostline.splitting.plan.samples import SMALL, batch_of
 from frostline.splitting.proof.loss import prove_loss, refuse_unmade
-from frostline.splitting.proof.proof_key import samples_text
 from frostline.splitting.proof.verification import kernels_for
 from frostline.splitting.python_state.sources import names_read_by
 from frostline.splitting.recording.call_log import calls_digest
+from frostline.splitting.storage_plan import storage_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
+    from frostline.core.storage_records import StoragePlan
+    from frostline.splitting.calls.addresses import Frame, Point
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.explanation import Explanation
-    from frostline.splitting.proof.proof_key import ProofMemory
     from frostline.splitting.proof.verification import Verification
+    from frostline.splitting.recording.run_record import RecorderSettings
 
+_SAMPLES = 1_000  # of the epoch that `explain` shows
 # Names that any code loads, whatever its object is: for these, only the comparison of the loss decides.
 _COMMON = frozenset((*dir(Tensor), *vars(nn.Module()), "training"))
 
@@ -48,12 +51,16 @@ class Split:
         recipe: What makes a stored feature valid, as text: calls, weights, buffers, code, what is stored.
     """
 
-    def __init__(self, proven: Candidate, explanation: Explanation, proof_key: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, proven: Candidate, explanation: Explanation, proof_key: Mapping[str, str] | None,
+        remake: Callable[[RecorderSettings], Split] | None = None,
+    ) -> None:  # fmt: skip
         self.head = proven.head
         self.frontier: tuple[FrontierTensor, ...] = proven.frontier
         self.recipe = proven.plan.recipe
-        self._proven, self._explanation, self._proof_key = proven, explanation, proof_key
+        self._proven, self._explanation, self.proof_key = proven, explanation, proof_key
         self._lengths: LengthCandidate | None = None
+        self._remake = remake
         self._model, self._plan = proven.model, proven.plan
         self._sums = {name: checksum(tensor) for name, tensor in proven.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
@@ -74,8 +81,98 @@ class Split:
         return self._proven.extract(inputs)
 
     def explain(self) -> Explanation:
-        """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
+        """What is frozen, what trains, what is stored per sample, what it costs, and the alternatives; `print` it.
+
+        Alternatives are measured when they are first printed: a few training steps, after which the model is as before.
+        """
+        if self._explanation.measure is None:
+            self._explanation = replace(self._explanation, measure=lambda: self.plan(_SAMPLES))
         return self._explanation
+
+    # What is stored
+
+    @public("Split.plan")
+    def plan(
+        self, samples: int, *, epochs: int = 10, batch_size: int = 32, budget_bytes: int | None = None,
+        read_s: float = 0.0, missing: int | None = None, step_s: float = 0.0,
+    ) -> StoragePlan:  # fmt: skip
+        """What to store and what to compute again in every step, with the alternatives and what each costs here.
+
+        Every frozen call is measured (milliseconds and bytes per sample), and so are a training step of the model and
+        of its head. A minimum cut chooses among all places where the frozen part can be stored.
+
+        Args:
+            samples: Of an epoch.
+            epochs: Of the training: a fill is paid once, each epoch reads and computes.
+            batch_size: Samples of a step.
+            budget_bytes: What the cache may take on the disk; None: anything.
+            read_s: Seconds to read a sample of the dataset, which an uncached epoch pays too.
+            missing: Samples whose rows are not stored yet; None: all of them.
+            step_s: Seconds that the training loop takes for a step, beside model and optimizer.
+
+        Returns:
+            The plan; `print` it, and give it to `follow`.
+
+        Raises:
+            DataError: If an argument is not a number of that kind.
+        """
+        samples, epochs = as_count("Split.plan", "samples", samples), as_count("Split.plan", "epochs", epochs)
+        batch_size = as_count("Split.plan", "batch_size", batch_size)
+        budget_bytes = None if budget_bytes is None else as_count("Split.plan", "budget_bytes", budget_bytes, least=0)
+        missing = None if missing is None else as_count("Split.plan", "missing", missing, least=0)
+        read_s, step_s = (
+            as_number("Split.plan", name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s))
+        )
+        return storage_plan(
+            self._proven, samples, epochs=epochs, batch_size=batch_size, read_s=read_s, budget_bytes=budget_bytes,
+            missing=missing, step_s=step_s,
+        )  # fmt: skip
+
+    @public("Split.follow")
+    def follow(self, plan: StoragePlan) -> Split:
+        """The split that stores what the plan's best alternative with a cache stores; its head computes the rest again.
+
+        It is recorded and proven anew. This split stays as it is; both heads share the model's weights.
+
+        Args:
+            plan: What `plan` of this split gave.
+
+        Returns:
+            The new split; this one, where the plan stores the frontier or has no room for a cache.
+
+        Raises:
+            SplitError: If the head that computes again is not the model.
+        """
+        if not hasattr(plan, "best_cached"):
+            raise DataError(
+                what="This is not a plan of what to store.", where="Split.follow(plan)",
+                received=batches.describe(plan), do="pass what split.plan(samples) gives.",
+            )  # fmt: skip
+        best = plan.best_cached
+        return self if best is None else self.storing(*best.addresses)
+
+    def storing(self, again: frozenset[Point], opened: frozenset[Frame]) -> Split:
+        """The split whose head computes these values again; this one if there are none.
+
+        Args:
+            again: Their addresses.
+            opened: The calls of frozen modules in which they are made.
+        """
+        if not again or self._remake is None or self._lengths is not None:
+            return self
+        made = self._remake(self._plan.settings.but(again=again, opened=opened))
+        if made._size >= self._size:
+            raise SplitError(
+                what="What the plan computes again has to be stored all the same.",
+                where="Split.follow(plan)",
+                received=f"{size_text(made._size)} per sample, {size_text(self._size)} at the frontier",
+                do="store the frontier: use this split as it is.",
+            )
+        return made
+
+    @property
+    def _size(self) -> int:
+        return sum(tensor.bytes_per_sample for tensor in self.frontier)
 
     @property
     def num_guards(self) -> int:
@@ -191,12 +288,8 @@ class Split:
         self.head.adopt(candidate.head)
         candidate.head = self.head
         self._lengths = self._proven = candidate
-        self._plan, self.frontier, self.recipe, self._proof_key = (
-            candidate.plan,
-            candidate.frontier,
-            candidate.recipe,
-            None,
-        )
+        self._plan, self.frontier, self.recipe = candidate.plan, candidate.frontier, candidate.recipe
+        self.proof_key = None
         self._sums = {name: checksum(tensor) for name, tensor in candidate.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
 
@@ -297,27 +390,3 @@ def _changed_error(names: Sequence[str]) -> SplitError:
         received="other content than the split and its stored features were made from",
         do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split.",
     )
-
-
-def verify_once(split: Split, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:
-    """As `Split.verify`, unless the same proof on the same batch is remembered.
-
-    Returns:
-        Seconds of the frozen part for one sample, as measured when it was proven.
-
-    Raises:
-        SplitError: If head and model differ.
-    """
-    key = split._proof_key
-    if key is not None:
-        key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
-        figures = memory.recall(split, key)
-        if figures is not None:
-            return figures["frozen_s"]
-    started = time.perf_counter()
-    features = split.extract(inputs)
-    frozen_s = (time.perf_counter() - started) / batches.batch_size(inputs)
-    figures = {**asdict(split.verify(inputs, features, modes=modes)), "frozen_s": frozen_s}
-    if key is not None:
-        memory.keep(split, key, figures)
-    return frozen_s

@@ -10,6 +10,7 @@ from frostline.core.restore import kept_modes
 from frostline.splitting.plan.graph_plan import record_plan
 from frostline.splitting.proof import proof_key as module
 from frostline.splitting.proof.proof_key import proof_key, samples_text
+from frostline.splitting.recording.run_record import RecorderSettings
 from helpers_splitting import D, Net
 
 SCALE = 2.0
@@ -37,7 +38,7 @@ def made():
 def key(model=None, batch=None):
     model = model or made()
     with kept_modes(model):
-        plan, head = record_plan(model, torch.ones(4, D) if batch is None else batch, is_whole=True)
+        plan, head = record_plan(model, torch.ones(4, D) if batch is None else batch, RecorderSettings(is_whole=True))
         return proof_key(model, plan, head)
 
 
@@ -75,7 +76,7 @@ def test_a_frozen_weight_that_only_larger_batches_read_changes_it():
         return model
 
     with kept_modes(made_of(1)):
-        plan, _ = record_plan(made_of(1), torch.ones(4, D), is_whole=True)
+        plan, _ = record_plan(made_of(1), torch.ones(4, D), RecorderSettings(is_whole=True))
     assert {"low.weight", "other.weight"} <= set(plan.weights)
     assert "other.weight" not in plan.digested
     assert changed(key(made_of(1)), key(made_of(2))) == {"weights"}

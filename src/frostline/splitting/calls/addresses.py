@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +45,19 @@ class Point:
             return f"{self.frame.name}{nth}{suffix}"
         call = f"{self.operation}_{self.nth}" if self.nth else self.operation
         return f"{self.frame.name}.{call}{suffix}" if self.frame.name else f"{call}{suffix}"
+
+
+def address_text(address: Point | Frame) -> list[Any]:
+    """An address as plain values, as JSON has them."""
+    return list(astuple(address))
+
+
+def as_address(values: list[Any]) -> Point | Frame:
+    """The address that `address_text` made these values of."""
+    if isinstance(values[0], list):
+        frame, operation, nth, leaf = values
+        return Point(Frame(*frame), operation, nth, leaf)
+    return Frame(*values)
 
 
 @dataclass

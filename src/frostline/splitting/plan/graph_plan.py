@@ -116,15 +116,19 @@ class Plan:
         )
 
 
-def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
+def record_plan(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
     """Record the model in both modes at two batch sizes, and build the head.
+
+    Args:
+        model: The model.
+        example: A batch.
+        settings: How the head is made.
 
     Raises:
         NotCacheable: If the frozen part is noisy, moves its own state, or depends on the batch where it cannot be
             computed in the head.
         SplitError: If a trainable value steers Python, or sizes cannot be generalised.
     """
-    settings = RecorderSettings(is_whole)
     while True:
         try:
             return _record_once(model, example, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace as replace_path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from frostline.splitting.calls.containers import Path, replace, tensor_paths, te
 from frostline.splitting.calls.grad_and_autocast import Region, current_region, enter_region
 from frostline.splitting.calls.size_number import SizeNumber, plain
 from frostline.splitting.calls.torch_calls import as_node, is_factory
-from frostline.splitting.recording.run_record import Crossing, Recording
+from frostline.splitting.recording.run_record import Crossing, RecorderSettings, Recording
 from frostline.splitting.recording.tensor_ledger import Producer, TensorLedger, Versions, storage_of, version_of
 
 if TYPE_CHECKING:
@@ -57,15 +58,16 @@ class GraphWriter:
     """The graph of one run, and what its nodes refer to."""
 
     def __init__(
-        self, recording: Recording, ledger: TensorLedger, frost_line: FrostLine, remade: frozenset[Point]
+        self, recording: Recording, ledger: TensorLedger, frost_line: FrostLine, settings: RecorderSettings
     ) -> None:
-        self.remade = remade
+        self.remade, self.again = settings.remade, settings.again
         self.recording, self.ledger, self.frost_line = recording, ledger, frost_line
         self.graph = recording.graph
         # The head is called in whatever surrounds it; only what the model changes of grad mode and autocast is written.
         self._ambient = self._region = current_region()
         self._placeholders: dict[tuple[int, int], fx.Node] = {}
         self._attributes: dict[int, fx.Node] = {}
+        self._called_again: dict[int, fx.Node] = {}  # by the keywords of the call, a dict of its own
         self._caller: fx.Node | None = None
         self._checked: set[int] = set()
 
@@ -151,6 +153,8 @@ class GraphWriter:
         producer = origin.producer
         if producer is not None and (self.ledger.is_sized(tensor) or self._is_remade(origin.point, producer, tensor)):
             return self._call_again(producer)
+        if producer is not None and origin.point in self.again and self.ledger.can_run_again(tensor):
+            return self._called_once_more(origin.point, producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
         read = self.ledger.last_write(tensor, origin)
@@ -162,6 +166,16 @@ class GraphWriter:
         if point not in self.remade or self.ledger.is_written(tensor):
             return False
         return not any(map(self.frost_line.is_frozen_parameter, tensors_in((producer.args, producer.kwargs))))
+
+    def _called_once_more(self, point: Point, producer: Producer) -> fx.Node:
+        """The result of a frozen call that the head makes once for all of its results."""
+        module = self.frost_line.model.get_submodule(point.frame.name)
+        self.recording.entered[point.frame.name] = module
+        self.recording.handed.leave_open(point.frame)
+        key = id(producer.kwargs)
+        if key not in self._called_again:
+            self._called_again[key] = self._call_again(replace_path(producer, path=()))
+        return self._part(self._called_again[key], producer.path)
 
     def _first_call(self) -> fx.Node:
         return next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)

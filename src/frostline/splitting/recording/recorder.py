@@ -58,12 +58,14 @@ class Recorder(Listener):
         is_logging: Describe every frozen call for the recipe key.
         has_lines: False notes of frozen calls only which weights they read, and tensors of unknown origin.
         known: Results of earlier recordings of the same samples.
+        clock: Gives seconds: those of each frozen call are noted.
     """
 
     def __init__(
         self, model: nn.Module, frost_line: FrostLine, settings: RecorderSettings, *, is_logging: bool,
-        has_lines: bool = True, known: KnownResults | None = None,
+        has_lines: bool = True, known: KnownResults | None = None, clock: Callable[[], float] = lambda: 0.0,
     ) -> None:  # fmt: skip
+        self.clock, self.took = clock, 0.0
         self.model, self.frost_line, self.is_whole = model, frost_line, settings.is_whole
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
@@ -71,10 +73,11 @@ class Recorder(Listener):
         self.suspended, self.logs_body = False, False
         self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
+        self.recording.handed.open_blocks |= settings.opened
         self.ledger = TensorLedger(model, self.frames, self.recording, settings.live)
         self.log = CallLog(self.recording, self.ledger, is_on=is_logging, has_lines=has_lines)
         self.noise = Noise(model, frost_line, self.ledger, self.frames)
-        self.writer = GraphWriter(self.recording, self.ledger, frost_line, settings.remade)
+        self.writer = GraphWriter(self.recording, self.ledger, frost_line, settings)
         self.reads = PythonReads(self.recording, self.ledger, self.frames, self.noise, self.writer)
 
     # The run
@@ -303,7 +306,10 @@ class Recorder(Listener):
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_fed: bool) -> Any:
         if self.known is None or is_fed:
-            return func(*args, **kwargs)
+            started = self.clock()
+            result = func(*args, **kwargs)
+            self.took = self.clock() - started
+            return result
         place = (self.recording.batch_size, self.frames.top.following(torch_calls.name_of(func)))
         return self.known.call(place, func, args, kwargs)
 
@@ -350,7 +356,7 @@ class Recorder(Listener):
         refuse_moved_buffers(self.ledger, written)
         point = self.frames.top.point(torch_calls.name_of(func))
         self.recording.sized_by_values.update([point] if torch_calls.is_sized_by_values(func, args) else [])
-        self.ledger.frozen_call(point, func, args, kwargs, result, written)
+        self.ledger.frozen_call(point, func, args, kwargs, result, written, self.took)
         self.log.call(func, args, kwargs, result)
 
     def autograd_function_called(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from frostline.splitting.calls.addresses import Frame, Point
     from frostline.splitting.recording.omitted_noise import Quiet
 
+_SHOWN = 4  # names in a note
+
 
 @dataclass
 class Crossing:
@@ -120,6 +122,8 @@ class RecorderSettings:
         live: Buffers that the trainable part writes.
         remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
         replayed: Why no graph holds, so that the head runs the model's own forward; empty for a graph.
+        again: Frozen tensors that could be stored, and that the head computes again from what is stored.
+        opened: Blocks of frozen layers in which some of these are made: what Python reads there steers the head.
     """
 
     is_whole: bool
@@ -127,6 +131,8 @@ class RecorderSettings:
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
     replayed: str = ""
+    again: frozenset[Point] = frozenset()
+    opened: frozenset[Frame] = frozenset()
 
     def but(self, **changes: Any) -> RecorderSettings:
         """The same with something more."""
@@ -143,4 +149,10 @@ class RecorderSettings:
         replayed = (
             [f"the head runs the model's own forward over stored features: {self.replayed}"] if self.replayed else []
         )
-        return (*self.quiet.values(), *remade, *replayed)
+        again = sorted({point.name for point in self.again})
+        more = f" and {len(again) - _SHOWN} more" if len(again) > _SHOWN else ""
+        names = f"{', '.join(again[:_SHOWN])}{more}"
+        computed = (
+            [f"{names}: not stored, but computed from what is stored, in the batch of each step"] if again else []
+        )
+        return (*self.quiet.values(), *remade, *computed, *replayed)

@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Producer:
-    """The frozen call that made a tensor, kept so that it can be made again inside the head; `path` leads to it."""
+    """The frozen call that made a tensor, kept so that it can be made again inside the head; `path` leads to it.
+
+    `versions` are those of its tensor arguments when it ran, `seconds` what it took.
+    """
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     path: Path = ()
+    versions: tuple[int, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def arguments(self) -> list[Tensor]:
+        """The tensors that the call reads."""
+        return tensors_in((self.args, self.kwargs))
 
 
 @dataclass
@@ -147,11 +157,13 @@ class TensorLedger:
         self.recording.origins[point] = tensor
 
     def frozen_call(
-        self, point: Point, func: Any, args: Any, kwargs: dict[str, Any], result: Any, written: list[Tensor]
-    ) -> None:
-        """Note the results of a frozen call, and what it wrote into."""
+        self, point: Point, func: Any, args: Any, kwargs: dict[str, Any], result: Any, written: list[Tensor],
+        seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Note the results of a frozen call, what it wrote into, and how long it took."""
         self.clock += 1
         self.keep((args, kwargs))
+        versions = tuple(version_of(tensor) for tensor in tensors_in((args, kwargs)))
         is_sized = not written and torch_calls.is_small((args, kwargs)) and all(
             self.is_sized(tensor) for tensor in tensors_in((args, kwargs))
         )  # fmt: skip
@@ -161,7 +173,7 @@ class TensorLedger:
             if id(tensor) in self.attributes or (known is not None and not is_written):
                 continue
             leaf = Point(point.frame, point.operation, point.nth, at)
-            producer = known.producer if known else Producer(func, args, kwargs, path)
+            producer = known.producer if known else Producer(func, args, kwargs, path, versions, seconds)
             self.add_frozen(tensor, leaf, producer, is_sized=is_sized, is_written=is_written)
         for at, tensor in enumerate(written):
             leaf = Point(point.frame, point.operation, point.nth, f"written{at}" if at else "written")
@@ -214,6 +226,19 @@ class TensorLedger:
         return origin is not None and (origin.is_written or self.last_write(tensor, origin) is not None)
 
     # Names and versions
+
+    def can_run_again(self, tensor: Tensor) -> bool:
+        """True if the call that made the tensor gives the same values again: all that it read is as it was then."""
+        origin = self.origins.get(id(tensor))
+        producer = origin.producer if origin is not None else None
+        if producer is None or self.is_written(tensor):
+            return False
+        pairs = zip(producer.arguments, producer.versions, strict=True)
+        return all(
+            not self.is_tainted(own) if id(own) in self.attributes  # the frozen side never writes into these
+            else id(own) in self.origins and version_of(own) == version
+            for own, version in pairs
+        )  # fmt: skip
 
     def name_of_attribute(self, tensor: Tensor) -> str | None:
         """The qualified name if the tensor is a parameter or buffer of the model."""

@@ -1,0 +1,181 @@
+"""What a cache may store of a frozen part, with what each alternative costs: the plan that `Split.plan` makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.units import seconds_text, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NO_CACHE, FRONTIER = "no cache", "the frontier"
+# Of alternatives that take nearly the same time, the one that stores least: times of a busy machine differ by more.
+_AS_QUICK = 1.03
+_SHOWN = 4  # names
+
+
+@dataclass(frozen=True)
+class CallCost:
+    """One frozen call: `name`, milliseconds and bytes of what it leaves, both per sample, and what becomes of it.
+
+    Attributes:
+        name: As the frontier names tensors.
+        ms: Milliseconds per sample, measured.
+        bytes: Of its results, per sample.
+        use: `stored`, `computed again` in every step, or `not needed` once the rows are stored.
+    """
+
+    name: str
+    ms: float
+    bytes: int
+    use: str
+
+
+@dataclass(frozen=True)
+class StorageCosts:
+    """Seconds per sample on this machine.
+
+    Attributes:
+        batch_size: Samples of a measured step.
+        read_s: To read a sample of the dataset; 0 where there is none.
+        frozen_s: To run the frozen part once, as a fill does.
+        uncached_s: Of a training step of the whole model: forward, backward, and an update by AdamW.
+        head_s: Of a training step of the head.
+        gather_byte_s: To gather a byte of stored features.
+        step_s: What the training loop takes for each step beside; 0 where it is not known.
+    """
+
+    batch_size: int
+    read_s: float
+    frozen_s: float
+    uncached_s: float
+    head_s: float
+    gather_byte_s: float
+    step_s: float = 0.0
+
+    def loop_s(self, samples: int) -> float:
+        """Seconds of the loop itself in an epoch."""
+        return self.step_s * -(-samples // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One way to train, with its cost.
+
+    Attributes:
+        name: `no cache`, `the frontier`, or the values that are stored.
+        is_cached: False for training without a cache.
+        stored: Names of the stored values.
+        again: Names of the calls that the head makes in every step, the slowest first.
+        bytes_per_sample: On the disk.
+        epoch_s: Seconds per epoch.
+        fill_s: Seconds to fill the cache, once.
+        total_s: Of the whole run.
+        pays_after: Epochs after which the fill has paid; None: never.
+    """
+
+    name: str
+    is_cached: bool
+    stored: tuple[str, ...]
+    again: tuple[str, ...]
+    bytes_per_sample: int
+    epoch_s: float
+    fill_s: float
+    total_s: float
+    pays_after: int | None
+    points: frozenset[Any] = field(default=frozenset(), repr=False)
+    blocks: frozenset[Any] = field(default=frozenset(), repr=False)
+
+    @property
+    def addresses(self) -> tuple[frozenset[Any], frozenset[Any]]:
+        """What a recording has to know of it: addresses of values, and the calls of modules in which they are made."""
+        return self.points, self.blocks
+
+
+@dataclass(frozen=True)
+class StoragePlan:
+    """The alternatives of a split, the quickest that fits the disk first; `print` it.
+
+    Attributes:
+        samples: Of an epoch.
+        epochs: Of the run.
+        budget_bytes: What the cache may take on the disk; None: anything.
+        costs: What they are computed from.
+        calls: All frozen calls, in the order in which they run, under the best alternative with a cache.
+        alternatives: In order.
+        chosen: The alternative to follow.
+        over_budget: Names of the alternatives that the disk has no room for.
+        note: Why there is no more to choose from; "" if the frozen calls could be measured.
+    """
+
+    samples: int
+    epochs: int
+    budget_bytes: int | None
+    costs: StorageCosts
+    calls: tuple[CallCost, ...]
+    alternatives: tuple[Alternative, ...]
+    chosen: Alternative
+    over_budget: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def best_cached(self) -> Alternative | None:
+        """The best alternative with a cache: the chosen one, if it has one; None where the disk has no room."""
+        if self.chosen.is_cached:
+            return self.chosen
+        return least_stored([own for own in self.alternatives if own.is_cached])
+
+    def __str__(self) -> str:
+        verdict = "store less than the frontier" if self.chosen.again else "store the frontier"
+        lines = [
+            f"Plan:      {verdict if self.chosen.is_cached else 'no cache: training is quicker without one'} "
+            f"({self.epochs} epochs of {self.samples:,} samples, batches of {self.costs.batch_size})"
+        ]
+        for own in self.alternatives:
+            mark = "->" if own is self.chosen else "  "
+            lines.append(f"  {mark} {title_of(own)}: {_figures(own)}")
+        slowest = sorted(self.calls, key=lambda call: -call.ms)[:_SHOWN]
+        lines += [f"     call {call.name}: {call.ms:.3f} ms and {size_text(call.bytes)} per sample, {call.use}"
+                  for call in slowest]  # fmt: skip
+        lines += [f"     {name}: does not fit into {size_text(self.budget_bytes or 0)}" for name in self.over_budget]
+        return "\n".join([*lines, *([f"  ({self.note})"] if self.note else [])])
+
+
+def _figures(own: Alternative) -> str:
+    text = f"{seconds_text(own.epoch_s)} per epoch"
+    if not own.is_cached:
+        return text
+    pays = "never pays" if own.pays_after is None else f"pays after {own.pays_after} epoch{'s'[own.pays_after == 1 :]}"
+    return f"{text}, {size_text(own.bytes_per_sample)} per sample, filled in {seconds_text(own.fill_s)}, {pays}"
+
+
+def title_of(own: Alternative) -> str:
+    """What the alternative stores and computes, for people."""
+    if not own.is_cached:
+        return own.name
+    if not own.again:
+        return f"store {own.name}"
+    count = len(own.again)
+    return f"store {own.name}, and compute {count} call{'s'[count == 1 :]} again in every step ({_few(own.again)})"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names without the path that all have in common."""
+    paths = [name.split(".") for name in names]
+    shared = 0
+    while len(names) > 1 and len({tuple(path[: shared + 1]) for path in paths}) == 1:
+        shared += 1
+    shown = [".".join(path[shared:]) for path in paths[:_SHOWN]]
+    prefix = f"in {'.'.join(paths[0][:shared])}: " if shared else ""
+    return prefix + ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def least_stored(ways: list[Alternative]) -> Alternative | None:
+    """Of those that are about as quick as the quickest, the one that stores least."""
+    if not ways:
+        return None
+    quickest = min(own.total_s for own in ways)
+    return min((own for own in ways if own.total_s <= _AS_QUICK * quickest), key=lambda own: (
+        own.bytes_per_sample, own.total_s))  # fmt: skip
