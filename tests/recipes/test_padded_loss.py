@@ -22,6 +22,46 @@ def test_cached_and_uncached_runs_have_the_same_losses(tmp_path):
     assert cached.cache.computed == 24
 
 
+def test_batches_of_like_length_are_the_same_cached_and_uncached_and_hold_little_padding(tmp_path):
+    torch.manual_seed(0)
+    model, data = Sentences(), sentences(48)
+    fl.freeze(model, through="low")
+    plain, sizes = copy.deepcopy(model), []
+
+    def noted(items):
+        sizes.append(sorted(len(ids) for ids, _ in items))
+        return pad(items)
+
+    common = {"epochs": 2, "batch_size": 8, "by_length": True, "progress": False}
+    cached = fl.fit(model, data, cache=tmp_path, collate_fn=pad, **common)
+    uncached = fl.fit(plain, data, cache=False, collate_fn=noted, **common)
+    for ours, theirs in zip(cached.history, uncached.history, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-6)
+    waste = [1 - sum(own) / (len(own) * own[-1]) for own in sizes[-6:]]
+    assert max(waste) < 0.3
+    assert len({own[-1] for own in sizes[-6:]}) > 2
+
+
+def test_cached_sentences_are_sorted_by_their_own_lengths(tmp_path):
+    torch.manual_seed(0)
+    model, data = Sentences(), sentences(48)
+    fl.freeze(model, through="low")
+    split = fl.split(model, {name: own for name, own in pad(data[:4]).items() if name != "labels"})
+    filled = fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad, progress=False)
+    run = fl.fit(split.head, filled, epochs=1, batch_size=8, by_length=True, progress=False)
+    assert len(run.history) == 1
+    own = torch.tensor([len(ids) for ids, _ in data])
+    given = [features[0].shape[1] for features, _ in filled.loader(8, by_length=own)]
+    assert given == sorted(given)
+    with pytest.raises(fl.DataError, match="one number for each"):
+        filled.loader(8, by_length=own[:-1])
+
+
+def test_data_of_one_length_are_not_sorted_by_it():
+    with pytest.raises(fl.DataError, match="all samples have one length"):
+        fl.fit(Sentences(), sentences(), by_length=True)
+
+
 def test_a_collate_function_is_a_function_and_not_for_views():
     model, data = Sentences(), sentences()
     with pytest.raises(fl.DataError, match="collate_fn"):

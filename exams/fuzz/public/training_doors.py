@@ -263,6 +263,7 @@ _FIT: dict[str, Pool] = {
         constants({"unknown": "batch", "None": None, "number": 1, "empty": ""}),
     ),
     "storage": s.STORAGES,
+    "by_length": s.FLAGS.optional(),
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),

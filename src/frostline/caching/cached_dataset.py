@@ -136,7 +136,7 @@ class CachedDataset(Dataset[Sample]):
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
         device: torch.device | str | None = None, mix: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-        by_length: bool = False,
+        by_length: bool | Tensor = False,
     ) -> CachedLoader:  # fmt: skip
         """Whole batches straight from the mapped rows.
 
@@ -147,7 +147,8 @@ class CachedDataset(Dataset[Sample]):
             drop_last: Leave out a last batch that is not full.
             device: Where the batches go; None is where the model was when the cache was filled.
             by_length: Batches hold samples of like length, so that little of them is padding: samples are sorted within
-                50 batches at a time, and the batches come in random order if they are shuffled.
+                50 batches at a time, and the batches come in random order if they are shuffled. Pass a tensor (N,) of
+                lengths of your own to sort by these.
             mix: callable(features, target) -> (features, target) that mixes the samples of a batch, such as
                 `torchvision.transforms.v2.MixUp`. It is taken only if it gives what mixed inputs would, which
                 is compared on some samples: where the frozen layers are linear. Its draws follow from the seed.
@@ -159,7 +160,7 @@ class CachedDataset(Dataset[Sample]):
         call = "loader"
         batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
         shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
-        by_length = check_flag(call, "by_length", by_length)
+        lengths = self._sorted_by(by_length)
         place = self._device if device is None else as_device(call, "device", device)
         if mix is not None:
             check_callable(call, "mix", mix, takes="(features, target) -> (features, target)")
@@ -169,10 +170,25 @@ class CachedDataset(Dataset[Sample]):
         loader = CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
-            views=self.views, mix=mix, sizes=self._sizes, lengths=self.lengths if by_length else None,
+            views=self.views, mix=mix, sizes=self._sizes, lengths=lengths,
         )  # fmt: skip
         loader.epoch = self._epoch
         return loader
+
+    def _sorted_by(self, by_length: bool | Tensor) -> Tensor | None:
+        """The length of every row, those of all views; None where the order does not follow lengths.
+
+        Raises:
+            DataError: If lengths of one's own are not one number for each sample.
+        """
+        if not isinstance(by_length, Tensor):
+            return self.lengths if check_flag("loader", "by_length", by_length) else None
+        if by_length.shape != (len(self),) or by_length.is_complex():
+            raise DataError(
+                what="Samples are sorted by one number for each.", where="loader(by_length=...)",
+                received=batches.describe(by_length), do=f"pass a tensor of shape ({len(self)},), or True.",
+            )  # fmt: skip
+        return by_length.cpu().repeat(self.views)
 
     def __len__(self) -> int:
         return len(self._gatherer.keys) // self.views

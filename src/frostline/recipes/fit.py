@@ -113,7 +113,7 @@ def fit(
     accumulation: int = 1, warmup: float = 0.0, scheduler_interval: str = "epoch",
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
     callbacks: Sequence[Any] = (), logger: Any = None,
-    storage: str = "exact",
+    storage: str = "exact", by_length: bool = False,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -171,6 +171,8 @@ def fit(
             deterministic.
         collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
             training it may only pad. None stacks items of one size.
+        by_length: Batches of training data hold samples of like length, so that little of them is padding; needs a
+            `collate_fn`, or a `CachedDataset` that was filled with one.
         accumulation: Batches of one step: their gradients are added up as those of one batch of all their samples. The
             last step of an epoch takes the batches that are left; BatchNorm sees one batch at a time.
         warmup: Epochs in which the learning rate rises in a straight line to its full size, such as 0.5.
@@ -219,7 +221,7 @@ def fit(
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
         chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-        shown = viewed_data(train, views, epochs, collate_fn)
+        shown = viewed_data(train, views, epochs, collate_fn, by_length=by_length)
         val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
         _tell_data(shown, val, again, is_told=progress)
         import_fabric()
@@ -227,7 +229,7 @@ def fit(
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
-                              metrics, num_workers, collate_fn=collate_fn, is_planned=is_planned,
+                              metrics, num_workers, collate_fn=collate_fn, by_length=by_length, is_planned=is_planned,
                               storage=storage)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
@@ -240,7 +242,7 @@ def fit(
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
-                             **start_text(init_head, views, storage), **line.described,
+                             **start_text(init_head, views, storage, by_length=by_length), **line.described,
                              **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip

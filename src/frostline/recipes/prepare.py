@@ -73,6 +73,7 @@ class TrainingSetup:
         metrics: By name.
         num_workers: Processes that read samples.
         collate_fn: Makes a batch of samples that differ in size, or None.
+        by_length: Batches of training data hold samples of like length.
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk, as `FeatureCache.fill` takes it.
     """
@@ -91,6 +92,7 @@ class TrainingSetup:
     metrics: Mapping[str, str | Metric] = field(default_factory=dict[str, "str | Metric"])
     num_workers: int = 0
     collate_fn: Any = None
+    by_length: bool = False
     is_planned: bool = False
     storage: str = "exact"
 
@@ -103,7 +105,7 @@ class TrainingSetup:
     def plain(self) -> DatasetBatches:
         """Training batches of the items themselves."""
         views = self.train.count if isinstance(self.train, Views) else 1
-        return self._batches(self.train, shuffle=True, seed=self.seed, views=views)
+        return self._batches(self.train, shuffle=True, seed=self.seed, views=views, by_length=self.by_length)
 
     @cached_property
     def plain_val(self) -> DatasetBatches | None:
@@ -197,7 +199,7 @@ def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:
             what="Validation data has several views, of which each epoch would see another.", where="fit(val=...)",
             received=f"{val.views} views", do="fill the validation data without views, from a deterministic dataset.",
         )  # fmt: skip
-    loader = train.loader(setup.batch_size, shuffle=True, seed=setup.seed)
+    loader = train.loader(setup.batch_size, shuffle=True, seed=setup.seed, by_length=setup.by_length)
     features, target = next(iter(train.loader(FEW)))
     with setup.fabric.autocast():
         inputs = in_dtype(batches.move(features, setup.fabric.device), precision_of(setup.model))
@@ -259,10 +261,11 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     notes = [f"split: {note}\n" for note in made.explain().notes]
     sys.stderr.write("".join([*notes, *(f"cache: {note}\n" for data in line.data.values() for note in data.notes)]))
     data, *val_data = line.data.values()
+    by_length = setup.plain.lengths if setup.by_length else False
     with setup.fabric.autocast():
         figures = with_losses(setup, made, _in_precision(made, setup.model), data)
     return Ready(
-        made.head, data.loader(setup.batch_size, shuffle=True, seed=setup.seed),
+        made.head, data.loader(setup.batch_size, shuffle=True, seed=setup.seed, by_length=by_length),
         val_data[0].loader(setup.batch_size) if val_data else None, figures, split_s, fill_s,
         frozen_epoch_s=sum(rows.figures.samples * rows.figures.row_s for rows in line.data.values()),
         inputs=partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {}),

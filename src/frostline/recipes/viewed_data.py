@@ -6,26 +6,30 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
-from frostline.core.arguments import as_count, check_callable
+from frostline.core.arguments import as_count, check_callable, check_flag
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-def viewed_data(train: Any, views: int | None, epochs: int, collate_fn: Any = None) -> Any:
+def viewed_data(
+    train: Any, views: int | None, epochs: int, collate_fn: Any = None, *, by_length: bool = False
+) -> Any:  # fmt: skip
     """The training data as `fit` reads it: so many views of each sample, and no more than there are epochs.
 
     Args:
         train: A dataset, or cached features.
         views: As `fit` takes them; None leaves the data as they are.
         collate_fn: As `fit` takes it; it is checked.
+        by_length: As `fit` takes it; it is checked.
         epochs: Of the run. Each gives one view, so that further views would be stored for nothing.
 
     Raises:
         DataError: If the number is no number of views, or the data are features already.
     """
     check_collate(collate_fn, train, views)
+    check_by_length(by_length, train, collate_fn)
     if views is None:
         return train
     views = as_count("fit", "views", views)
@@ -53,6 +57,21 @@ def check_collate(collate_fn: Any, train: Any, views: int | None) -> None:
             where="fit(collate_fn=...)", received="a CachedDataset" if views is None else f"views={views}",
             do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it; of samples that differ in "
             "length no views are kept.",
+        )  # fmt: skip
+
+
+def check_by_length(by_length: Any, train: Any, collate_fn: Any) -> None:
+    """Check that there are lengths to sort samples by.
+
+    Raises:
+        DataError: If all samples have one length.
+    """
+    if not check_flag("fit", "by_length", by_length):
+        return
+    if collate_fn is None and not (isinstance(train, CachedDataset) and train.lengths is not None):
+        raise DataError(
+            what="Without a collate function all samples have one length.", where="fit(by_length=True)",
+            received="collate_fn=None", do="pass the collate_fn that pads your samples, or leave by_length out.",
         )  # fmt: skip
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order
+from frostline.core.order import epoch_order, grouped_by_length
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
 from frostline.training.metrics import Metric, check_whole_set
@@ -30,6 +31,7 @@ class DatasetBatches:
         num_workers: Processes that read the samples of a pass; 0 reads them in this one.
         views: Of each sample; the dataset holds them one behind the other, and a pass reads the next view.
         collate_fn: Makes a batch of a list of items, as that of a `DataLoader`; None stacks them.
+        by_length: Batches hold samples of like length; all items are read once more for it.
     """
 
     def __init__(
@@ -44,11 +46,12 @@ class DatasetBatches:
         num_workers: int = 0,
         views: int = 1,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        by_length: bool = False,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
-        self.num_workers, self.views, self.collate_fn = num_workers, views, collate_fn
+        self.num_workers, self.views, self.collate_fn, self.by_length = num_workers, views, collate_fn, by_length
 
     @property
     def num_samples(self) -> int:
@@ -58,10 +61,19 @@ class DatasetBatches:
     def __len__(self) -> int:
         return -(-self.num_samples // self.batch_size)
 
+    @cached_property
+    def lengths(self) -> torch.Tensor:
+        """(N,) the number of values of each sample's inputs."""
+        alone = in_workers(self._length, [*range(len(self.dataset))], self.num_workers)
+        return torch.tensor(list(alone), device="cpu")
+
+    def _length(self, index: int) -> int:
+        return sum(tensor.numel() for tensor in batches.leaves(self.batch([index])[0]).values())
+
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        order = epoch_order(
-            self.num_samples, shuffle=self.shuffle, seed=self.seed, epoch=self.epoch, views=self.views
-        ).tolist()
+        same = {"shuffle": self.shuffle, "seed": self.seed, "epoch": self.epoch}
+        whole = epoch_order(self.num_samples, views=self.views, **same)
+        order = (grouped_by_length(whole, self.lengths, self.batch_size, **same) if self.by_length else whole).tolist()
         parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         yield from in_workers(self.batch, parts, self.num_workers, seed=(self.seed + self.epoch) % 2**63)
         self.epoch += 1
