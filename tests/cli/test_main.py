@@ -1,6 +1,5 @@
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -13,10 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from frostline.recipes.schedules import thaw_schedule
-from helpers_caching import fill
 from helpers_commands import MODEL, run
 from helpers_processes import run_command
 
@@ -53,6 +50,19 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     assert "Saved:" in text
     assert "Cache:" not in text
     assert "Health:   no issue" in text
+
+
+def test_options_of_steps_reach_the_training(tmp_path, arrays):
+    options = ("--accumulation", 2, "--warmup", 0.5, "--scheduler", "cosine", "--scheduler-interval", "step",
+               "--ema", 0.5, "--logger", "tensorboard")  # fmt: skip
+    run("fit", arrays, "--model", MODEL, "--epochs", 2, "--out", tmp_path / "o", "--batch-size", 16, *options)
+    settings = json.loads((tmp_path / "o" / "checkpoint.json").read_text())["settings"]
+    assert {name: settings[name] for name in ("accumulation", "warmup", "scheduler_interval", "ema")} == {
+        "accumulation": 2, "warmup": 0.5, "scheduler_interval": "step", "ema": 0.5
+    }  # fmt: skip
+    assert (tmp_path / "o" / "tensorboard").is_dir()
+    error = run("fit", arrays, "--model", MODEL, "--warmup", 99, "--out", tmp_path / "p", code=1).stderr
+    assert "The warm-up of the learning rate is as long as the run" in error
 
 
 def test_validation_data_of_its_own(tmp_path, arrays):
@@ -127,32 +137,6 @@ def test_inspect_prints_the_frost_line(arrays):
     assert "Stored:    3.1 KB per sample" in text
     report = json.loads(run("inspect", arrays, "--model", MODEL, "--freeze", "body.3", "--json").stdout)
     assert report["explanation"]["frontier"][0]["name"] == "body.3"
-
-
-def test_cache_commands(tmp_path, arrays):
-    run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "o")
-    cache = tmp_path / "o" / "cache"
-    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout)["entries"][0]["rows"] == 40
-    assert "Every shard" in run("cache", "verify", "--cache", cache).stdout
-    shard = max(cache.glob("*/shards/*"), key=lambda path: path.stat().st_size)
-    shard.write_bytes(b"x")
-    assert "1 bytes" in run("cache", "verify", "--cache", cache, code=1).stdout
-    assert "freed" in run("cache", "purge", "--cache", cache, "--yes").stdout
-    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout) == {"entries": []}
-
-
-def test_a_cache_that_is_not_there_or_holds_nothing_says_so(tmp_path):
-    for command in ("ls", "verify", "purge"):
-        assert "There is no cache at this path" in run("cache", command, "--cache", tmp_path / "x", code=1).stderr
-    assert run("cache", "ls", "--cache", tmp_path).stdout == f"No features are stored in {tmp_path}.\n"
-
-
-def test_features_are_not_deleted_unasked_without_a_terminal(tmp_path):
-    fill(tmp_path)
-    error = run("cache", "purge", "--cache", tmp_path, code=1).stderr
-    assert "Deleting stored features needs a confirmation" in error
-    assert "add --yes" in error
-    assert len(FeatureCache(tmp_path).entries()) == 1
 
 
 def test_the_version():
@@ -297,22 +281,6 @@ def test_a_model_of_ones_own_gets_images_of_its_size(tmp_path):
     assert json.loads(done.stdout)["reused"] == "the layers as mine:net makes them (no --weights)"
     assert "random" not in done.stderr
     assert run_command("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
-
-
-@pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
-def test_a_person_is_asked_before_features_are_deleted(tmp_path, answer, code, num_left):
-    """At a terminal; a script is not asked."""
-    fill(tmp_path)
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "frostline", "cache", "purge", "--cache", str(tmp_path)]
-    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    os.write(ours, f"{answer}\n".encode())
-    out, _ = process.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
-    assert "Delete the stored features" in out
-    assert process.returncode == code
-    assert len(FeatureCache(tmp_path).entries()) == num_left
 
 
 ERRORS = {

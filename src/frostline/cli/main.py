@@ -6,24 +6,20 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from frostline.cli.output import csv_text, errors_in_four_parts, show, table
+from frostline.cli.cache_commands import cache_app
+from frostline.cli.output import Json, csv_text, errors_in_four_parts, show, table
 from frostline.core.arguments import as_path, as_seed
 from frostline.core.errors import DataError
 from frostline.core.restore import seed_generators
 from frostline.recipes.models import as_transform, build_model, load_data
 
-if TYPE_CHECKING:
-    from frostline.caching import FeatureCache
-
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-cache_app = typer.Typer(no_args_is_help=True, help="List, verify or delete cached features.")
 app.add_typer(cache_app, name="cache")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
 Weights = Annotated[str | None, typer.Option(help="A file of weights, of any framework.")]
@@ -38,7 +34,6 @@ FirstLine = Annotated[
     str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
-CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
 
 def _stop(*_: Any) -> None:
@@ -108,6 +103,11 @@ def fit(
     keep_statistics: Annotated[
         bool, typer.Option("--keep-statistics", help="Running statistics of thawed BatchNorms stay as they are.")
     ] = False,
+    accumulation: Annotated[int, typer.Option(help="Batches of one step.")] = 1,
+    warmup: Annotated[float, typer.Option(help="Epochs in which the learning rate rises.")] = 0.0,
+    scheduler_interval: Annotated[str, typer.Option(help="The scheduler moves after every epoch or step.")] = "epoch",
+    ema: Annotated[float | None, typer.Option(help="Average the weights; each step keeps this share: 0.99.")] = None,
+    logger: Annotated[str | None, typer.Option(help="tensorboard: figures go to OUT/tensorboard, too.")] = None,
     views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     certificate: CertificateFile = None, as_json: Json = False,
@@ -132,6 +132,7 @@ def fit(
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
+            accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval, ema=ema, logger=logger,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -341,60 +342,3 @@ def port(
             key=key,
         )  # fmt: skip
         show(report, report.text(), as_json=as_json)
-
-
-def _existing(cache: str) -> FeatureCache:
-    """The cache in a folder that exists.
-
-    Raises:
-        DataError: If there is no such folder.
-    """
-    from frostline.caching import FeatureCache
-
-    if not as_path("frostline cache", "--cache", cache).is_dir():
-        raise DataError(
-            what="There is no cache at this path.", where="frostline cache", received=f"{cache}, which is no folder",
-            do="pass the folder of fit(cache=...), or the cache in the folder of --out, such as frostline-out/cache.",
-        )  # fmt: skip
-    return FeatureCache(cache)
-
-
-@cache_app.command("ls")
-def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
-    """List what a cache holds."""
-    from frostline.caching.cache import CELLS
-
-    with errors_in_four_parts(as_json=as_json):
-        entries = _existing(cache).entries()
-        text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
-        show({"entries": entries}, text, as_json=as_json)
-
-
-@cache_app.command()
-def verify(cache: CacheFolder, as_json: Json = False) -> None:
-    """Check every shard against its digest; exit code 1 if something is wrong."""
-    with errors_in_four_parts(as_json=as_json):
-        problems = _existing(cache).verify()
-        show({"problems": problems}, "\n".join(problems) or "Every shard has the digest in its name.", as_json=as_json)
-        if problems:
-            raise typer.Exit(1)
-
-
-@cache_app.command()
-def purge(
-    cache: CacheFolder,
-    recipe: Annotated[str | None, typer.Option(help="Only this recipe (its first letters).")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False,
-) -> None:  # fmt: skip
-    """Delete stored features; they can be computed again."""
-    with errors_in_four_parts(as_json=as_json):
-        found = _existing(cache)
-        if not yes and not sys.stdin.isatty():
-            raise DataError(
-                what="Deleting stored features needs a confirmation.", where="frostline cache purge",
-                received="no terminal for a confirmation, and no --yes", do="add --yes to the command.",
-            )  # fmt: skip
-        if not yes:
-            typer.confirm(f"Delete the stored features in {cache}?", abort=True)
-        freed = found.purge(recipe)
-        show({"freed_bytes": freed}, f"{freed / 1e6:.1f} MB freed.", as_json=as_json)

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from frostline.core.errors import FrostlineError
 from frostline.core.summaries import plain
 from frostline.core.summaries import table as table
 
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 INTERRUPTED = 130
 # Where the library names an argument of a call, the command line has an option.
 _ARGUMENT = re.compile(r"\b(fit|predict|export|split_share)\((\w+)=[^()]*\)")
