@@ -52,6 +52,19 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     assert "Health:   no issue" in text
 
 
+def test_options_of_steps_reach_the_training(tmp_path, arrays):
+    options = ("--accumulation", 2, "--warmup", 0.5, "--scheduler", "cosine", "--scheduler-interval", "step",
+               "--ema", 0.5, "--logger", "tensorboard")  # fmt: skip
+    run("fit", arrays, "--model", MODEL, "--epochs", 2, "--out", tmp_path / "o", "--batch-size", 16, *options)
+    settings = json.loads((tmp_path / "o" / "checkpoint.json").read_text())["settings"]
+    assert {name: settings[name] for name in ("accumulation", "warmup", "scheduler_interval", "ema")} == {
+        "accumulation": 2, "warmup": 0.5, "scheduler_interval": "step", "ema": 0.5
+    }  # fmt: skip
+    assert (tmp_path / "o" / "tensorboard").is_dir()
+    error = run("fit", arrays, "--model", MODEL, "--warmup", 99, "--out", tmp_path / "p", code=1).stderr
+    assert "The warm-up of the learning rate is as long as the run" in error
+
+
 def test_validation_data_of_its_own(tmp_path, arrays):
     other = tmp_path / "val.npz"
     np.savez(other, x=np.random.rand(10, 1, 32, 32).astype(np.float32), y=np.arange(10) % 5)

@@ -89,6 +89,11 @@ def fit(
     keep_statistics: Annotated[
         bool, typer.Option("--keep-statistics", help="Running statistics of thawed BatchNorms stay as they are.")
     ] = False,
+    accumulation: Annotated[int, typer.Option(help="Batches of one step.")] = 1,
+    warmup: Annotated[float, typer.Option(help="Epochs in which the learning rate rises.")] = 0.0,
+    scheduler_interval: Annotated[str, typer.Option(help="The scheduler moves after every epoch or step.")] = "epoch",
+    ema: Annotated[float | None, typer.Option(help="Average the weights; each step keeps this share: 0.99.")] = None,
+    logger: Annotated[str | None, typer.Option(help="tensorboard: figures go to OUT/tensorboard, too.")] = None,
     views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     certificate: o.CertificateFile = None, as_json: o.Json = False,
@@ -114,6 +119,7 @@ def fit(
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
+            accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval, ema=ema, logger=logger,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

@@ -35,12 +35,14 @@ from frostline.splitting import split
 from frostline.training import (
     CrossEntropy,
     DatasetBatches,
+    as_loggers,
     check_metric,
     check_settings,
     describe_model,
     make_loss,
     make_metrics,
     make_optimizer,
+    step_options,
 )
 
 if TYPE_CHECKING:
@@ -87,13 +89,15 @@ def fit_command(
     scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
     overwrite: bool = False, thaw: ThawSchedule | None = None, views: int | None = None, augment: str | None = None,
-    storage: str = "exact",
+    **options: Any,
 ) -> FitReport:  # fmt: skip
-    """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
+    """Build the head, freeze, train, save; `heal` treats a sick model first. Other options are those of `fit`."""
     has_val = val is not None or val_share is not None
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
                    has_val=has_val, num_workers=num_workers, optimizer=optimizer,
                    scheduler=scheduler)  # fmt: skip
+    step_options(epochs=epochs, **{name: value for name, value in options.items() if name != "logger"})
+    as_loggers(options.get("logger"))
     _check_folder(out, resume=resume, overwrite=overwrite)
     classes = classes_of(dataset)
     train, val = _divided(dataset, val, val_share, seed)
@@ -120,7 +124,7 @@ def fit_command(
                  resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
                  overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views,
-                 storage=storage)  # fmt: skip
+                 **options)  # fmt: skip
     if healed is not None:
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts = model_facts(name, dataset, best_epoch=result.best_epoch, epochs=len(result.history), head=head,

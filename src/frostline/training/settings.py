@@ -84,7 +84,9 @@ class StepOptions:
         return {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
 
 
-def step_options(*, epochs: int, accumulation: Any, warmup: Any, scheduler_interval: Any, ema: Any) -> StepOptions:
+def step_options(
+    *, epochs: int, accumulation: Any = 1, warmup: Any = 0.0, scheduler_interval: Any = "epoch", ema: Any = None
+) -> StepOptions:
     """The options, checked.
 
     Raises:
