@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,16 +69,27 @@ def watch_case(case: Case) -> Trace:
     return watch(setup, setup.batches)
 
 
-def watch(setup: Setup, batches: Sequence[Batch]) -> Trace:
-    """Train the set-up on these batches, looking at it after every `EPOCH_STEPS`."""
-    trace = Trace(has_classes=setup.data.train_y.dtype == torch.long)
+def watch(
+    setup: Setup, batches: Sequence[Batch], measure: Callable[[Any, Tensor], float] = score, *,
+    has_classes: bool | None = None,
+) -> Trace:  # fmt: skip
+    """Train the set-up on these batches, looking at it after every `EPOCH_STEPS`.
+
+    Args:
+        setup: Trained.
+        batches: To train on.
+        measure: callable(outputs, target) -> share of right answers.
+        has_classes: Whether the targets are classes; None asks the set-up's data.
+    """
+    is_of_classes = setup.data.train_y.dtype == torch.long if has_classes is None else has_classes
+    trace = Trace(has_classes=is_of_classes)
     before: dict[str, Tensor] = {}
     earlier: dict[str, Tensor] = {}
     right: list[float] = []
 
     def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if module is setup.model:  # and not the copy that is looked into
-            right.append(score(output.detach(), targets[len(right)]))
+            right.append(measure(output, targets[len(right)]))
 
     targets = [target for _, target in batches]
     hook = setup.model.register_forward_hook(remember)
@@ -147,4 +159,5 @@ def _activations(model: nn.Module, inputs: Tensor) -> tuple[list[float], list[fl
         if isinstance(module, nn.ReLU | nn.Tanh | nn.Sigmoid | nn.Linear | nn.Conv2d):
             module.register_forward_hook(look)
     result = twin(inputs)
+    result = result[0] if isinstance(result, tuple) else result
     return dead, saturated, outputs, bool(torch.isfinite(result).all())

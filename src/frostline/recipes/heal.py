@@ -5,7 +5,8 @@ Read top to bottom; copy it where your treatments differ.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.doors import public
@@ -16,7 +17,7 @@ from frostline.core.restore import default_dtype, kept_generators, kept_gradient
 from frostline.core.steps import is_optimizer
 from frostline.diagnosis import Patient, Score, score
 from frostline.diagnosis.experiments import as_batches, check_given, merged, three_parts, usual_rows
-from frostline.diagnosis.experiments.marks import BestMark, verdict_of
+from frostline.diagnosis.experiments.marks import BestMark, Verdict, falls_below, verdict_of
 from frostline.diagnosis.experiments.race import Race
 from frostline.diagnosis.experiments.race_report import healing_of
 from frostline.diagnosis.experiments.relapse import LAST, finish, go_on
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from frostline.core.records import Healing
+    from frostline.core.records import Diagnosis, Healing
     from frostline.diagnosis.experiments import Batch
 
 _LEG, _FEWEST_STEPS = 0.05, 15  # from one comparison to the next: of the batches, and at least
@@ -53,10 +54,10 @@ def heal(
     network that does as well without is trained as it is.
 
     The verdict is on the state at the end, by samples that no decision used: a quarter of the held-out ones, or, where
-    epochs repeat their rows, a tenth of all rows, which are then trained on as little. A treated network that has
-    fallen below its best mark is taken back to it; one that broke down, learns nothing or has steps that are not finite
-    is not accepted. Where a finding names a line of your loop, loss or data, no treatment is tried, and the model is
-    trained as it is.
+    epochs repeat their rows, a tenth of all rows, which are taken out of the batches. A treated network that has fallen
+    below its best mark is taken back to it. One that broke down, learns nothing or has steps that are not finite is not
+    accepted, and is given back untreated if it does as well without. Where a finding names a line of your loop, loss or
+    data, no treatment is tried, and the model is trained as it is.
 
     On return the model and the optimizer, changed in place, have trained once on the first four fifths of the batches
     and can go on: a cure for inputs is a layer of the model, a threshold for gradients a hook on the optimizer's step.
@@ -99,21 +100,55 @@ def _heal(
         mark = BestMark(judged, loss_fn)
         best, races, before = _run_races(own, rest, judged, fresh or judged, loss_fn, leg, mark)
         kept = [winner for _, winner in races if winner.suspicion is not None]
-        after, num_broken = finish(best, rest, kept, loss_fn)
-        first_loss = races[0][0].seen.seen.first_loss
-        last = _score(best.patient, fresh or judged, loss_fn)
-        peak = _score(mark.patient, fresh or judged, loss_fn) if mark.patient is not None else None
-        verdict = verdict_of(last, peak, num_broken=num_broken, first_loss=first_loss)
-        goes_back = mark.is_better_than(_score(best.patient, judged, loss_fn), first_loss)
-        if goes_back and mark.patient is not None and peak is not None:
-            verdict = verdict.of_best_mark(peak, last, first_loss, mark.steps)
-            best.patient, last = mark.patient, peak
-            twin = Runner(best.patient.copy(), steps=mark.steps)  # the rules look at what it does next
-            after = watched(twin, rest[mark.steps :][:LAST], loss_fn, samples=2, families=families_of(kept))
-    num_skipped = sum({id(one): one.num_skipped for one in (*(winner for _, winner in races), best)}.values())
-    take_over(own, best, kept, skips=num_skipped > 0)
-    verdict = replace(verdict, why=f"{verdict.why}; {_by_what(fresh, is_apart=parts.is_apart)}.")
-    return healing_of(races, after, (before, last), num_skipped, len(rest), verdict)
+        end = _end(best, kept, rest, fresh or judged, loss_fn, mark, races[0][0].seen.seen.first_loss)
+        plain = _plain(own, rest, judged, leg, loss_fn, mark) if kept and not end.verdict.is_good else None
+        if plain is not None:  # the treatment did no good in the end
+            kept = []
+            first_loss = races[0][0].seen.seen.first_loss
+            end = _end(plain, kept, rest, fresh or judged, loss_fn, BestMark(judged, loss_fn), first_loss)
+    num_skipped = sum({id(one): one.num_skipped for one in (*(winner for _, winner in races), end.best)}.values())
+    take_over(own, end.best, kept, skips=num_skipped > 0)
+    verdict = replace(end.verdict, why=f"{end.verdict.why}; {_by_what(fresh, is_apart=parts.is_apart)}.")
+    return healing_of(races, end.after, (before, end.score), num_skipped, len(rest), verdict, kept)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where a training ended: the runner, its score by samples that no decision used, and what is said of it."""
+
+    best: Runner
+    score: Score
+    verdict: Verdict
+    after: Diagnosis
+
+
+def _end(
+    best: Runner, kept: Sequence[Runner], rest: Sequence[Batch], fresh: Sequence[Batch],
+    loss_fn: Callable[[Any, Any], Tensor], mark: BestMark, first_loss: float,
+) -> _End:  # fmt: skip
+    """Train the last steps, judge the state that they lead to, and take it back to the best mark if that is better."""
+    after, num_broken = finish(best, rest, kept, loss_fn)
+    last = _score(best.patient, fresh, loss_fn)
+    peak = _score(mark.patient, fresh, loss_fn) if mark.patient is not None else None
+    verdict = verdict_of(last, peak, num_broken=num_broken, first_loss=first_loss)
+    if mark.patient is None or peak is None or not mark.is_better_than(best.patient, first_loss):
+        return _End(best, last, verdict, after)
+    best.patient = mark.patient
+    twin = Runner(best.patient.copy(), steps=mark.steps)  # the rules look at what it does next
+    after = watched(twin, rest[mark.steps :][:LAST], loss_fn, samples=2, families=families_of(kept))
+    return _End(best, peak, verdict.of_best_mark(peak, last, first_loss, mark.steps), after)
+
+
+def _plain(
+    own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], leg: int, loss_fn: Callable[[Any, Any], Tensor],
+    mark: BestMark,
+) -> Runner | None:  # fmt: skip
+    """The network trained without treatment up to its last steps; None if it does worse than the best mark."""
+    plain, unused = Runner(own.copy()), BestMark(judged, loss_fn)
+    go_on(plain, rest, leg, loss_fn, unused, (), goes_to_the_end=True)
+    reached = _score(plain.patient, judged, loss_fn)
+    is_worse = mark.score is not None and falls_below(reached, mark.score)
+    return None if is_worse or not math.isfinite(reached.loss) else plain
 
 
 def _score(patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Score:

@@ -153,7 +153,7 @@ def test_the_best_state_is_kept_as_a_copy():
     assert mark.steps == 60
     assert torch.equal(mark.patient.model[0].weight, kept)
     assert mark.is_broken_down(now)
-    assert mark.is_better_than(now, 2.0)
+    assert mark.is_better_than(patient, 2.0)
     verdict = verdict_of(now, mark.score, num_broken=0, first_loss=2.0)
     assert not verdict.is_good
     back = verdict.of_best_mark(mark.score, now, 2.0, 60)
@@ -164,8 +164,9 @@ def test_the_best_state_is_kept_as_a_copy():
 def test_what_is_as_good_as_its_best_mark_stays():
     model = mlp()
     mark = BestMark(batches(4), F.cross_entropy)
-    last = mark.look(Patient(model, torch.optim.SGD(model.parameters(), lr=0.1)), 10)
-    assert not mark.is_better_than(last, 9.0)
+    patient = Patient(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    last = mark.look(patient, 10)
+    assert not mark.is_better_than(patient, 9.0)
     assert "2 of the last steps" in verdict_of(last, mark.score, num_broken=2, first_loss=9.0).why
 
 

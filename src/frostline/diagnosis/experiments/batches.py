@@ -346,15 +346,17 @@ def merged(
     if len(kinds) > 1 or not next(iter(kinds))[-1] or size < 2:
         return list(data)
     try:
-        apart, together = score(model, data[:2], loss_fn), score(model, _joined(data, 2)[:1], loss_fn)
+        apart = [score(model, [batch], loss_fn) for batch in data[:2]]
+        together = score(model, _joined(data, 2)[:1], loss_fn)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return list(data)
-    is_same = len(apart.samples) == len(data[0][0]) + len(data[1][0]) == len(together.samples)
-    pairs = zip(apart.samples, together.samples, strict=False)
-    is_same = is_same and all(math.isclose(a, b, abs_tol=1e-3) for a, b in pairs)
-    is_even = len(data[0][0]) == len(data[1][0])
-    if not is_same or (is_even and not math.isclose(apart.loss, together.loss, rel_tol=1e-3, abs_tol=1e-6)):
-        return list(data)
+    samples = [value for one in apart for value in one.samples]
+    counts = [len(inputs) for inputs, _ in data[:2]]
+    is_same = len(samples) == sum(counts) == len(together.samples)
+    is_same = is_same and all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(samples, together.samples, strict=True))
+    loss = sum(one.loss * count for one, count in zip(apart, counts, strict=True)) / sum(counts)
+    if not is_same or not math.isclose(loss, together.loss, rel_tol=1e-3, abs_tol=1e-6):
+        return list(data)  # a sum over the rows, say
     return _joined(data, size)
 
 

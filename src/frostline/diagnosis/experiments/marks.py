@@ -80,14 +80,17 @@ class BestMark:
         """True if so much was lost since the best mark that it is no noise."""
         return self.score is not None and falls_below(now, self.score, least=_BREAKDOWN)
 
-    def is_better_than(self, last: Score, first_loss: float) -> bool:
-        """True if the state of the best mark is good, and clearly better than the last one: it is taken back then.
+    def is_better_than(self, patient: Patient, first_loss: float) -> bool:
+        """True if the state of the best mark is good, and clearly better than this one: it is taken back then.
 
         Args:
-            last: The score of the state in which training ended, on the same samples.
+            patient: As training left it.
             first_loss: Of the first step, without treatment.
         """
-        return self.score is not None and falls_below(last, self.score) and is_skilled(self.score, first_loss)
+        if self.score is None:
+            return False
+        last = score(patient.model, self._judged, self._loss_fn, compares=True)
+        return falls_below(last, self.score) and is_skilled(self.score, first_loss)
 
 
 def verdict_of(last: Score, best: Score | None, *, num_broken: int, first_loss: float) -> Verdict:

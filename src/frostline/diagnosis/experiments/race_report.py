@@ -85,6 +85,7 @@ def healing_of(
     num_skipped: int,
     num_steps: int,
     verdict: Verdict,
+    kept: Sequence[Runner],
 ) -> Healing:
     """The course of a healing.
 
@@ -95,13 +96,18 @@ def healing_of(
         num_skipped: Steps that were left out because something was not finite.
         num_steps: All steps.
         verdict: On the last state.
+        kept: The winners whose treatments the model was given.
     """
     before, last = scores
-    treatments = [treatment_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
+    known = {id(one) for one in kept}
+    for _, winner in races:
+        if winner.suspicion is not None and id(winner) not in known:
+            winner.failure = "it broke down later, and the network does as well without"
+    treatments = [treatment_told(one, race, is_kept=id(one) in known) for race, _ in races for one in race.runners]
     is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
     treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
     first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
-    causes = [one.family for one in suspicions_of(winner for _, winner in races)]
+    causes = [one.family for one in suspicions_of(kept)]
     certain = first.seen.certain_cause
     causes += [certain] if certain is not None else ["nonfinite"] if num_skipped else []
     seen = best.seen or first.seen.diagnosis

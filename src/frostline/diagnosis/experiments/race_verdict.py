@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments.score import Score
     from frostline.diagnosis.experiments.untreated import Untreated
 
+_EARLY = 2  # marks, up to which a loss above the first one wins nothing: it may be on its way up
 _LEVEL = 0.05  # of the loss: so much above it counts as no worse
 
 
@@ -45,10 +46,14 @@ class RaceVerdict:
     def __init__(self, untreated: Untreated, schedule: Schedule, runners: Sequence[Runner]) -> None:
         self._untreated, self._schedule, self._runners = untreated, schedule, runners
 
+    @property
+    def first_loss(self) -> float:
+        """The lowest loss of a first step."""
+        return min([self._untreated.seen.seen.first_loss, *(one.first_loss for one in self._runners)])
+
     def learns(self, score: Score, least: float = LEARNS) -> bool:
         """True if a network with this score answers better than the constant-prediction baseline."""
-        first = min([self._untreated.seen.seen.first_loss, *(one.first_loss for one in self._runners)])
-        return is_skilled(score, first, least)
+        return is_skilled(score, self.first_loss, least)
 
     def has_symptom(self, suspicion: Suspicion) -> bool:
         """True if a rule has found what it treats, when it entered or since."""
@@ -78,6 +83,8 @@ class RaceVerdict:
         is_idle = not self.learns(other)
         if is_idle and is_issue and suspicion.family == "input_scale" and taken > self._schedule.leg:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
+        if own.loss > self.first_loss and self._schedule.num_marks(one.steps) <= _EARLY:
+            return False
         if is_idle and not self.learns(own, least=0.0):
             return False  # a loss far below that of a network that blew up may still be far above that of none
         is_better = leads(own, other, is_issue=is_issue, has_symptom=suspicion.has_symptom, learns=not is_idle)
