@@ -20,7 +20,7 @@ from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
 from frostline.caching.mixing import Mixable
-from frostline.caching.part import Provable
+from frostline.caching.part import Faster, Provable
 from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
@@ -88,6 +88,7 @@ class Filling:
         self.golden = Golden(
             self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding), batch_size, padding
         )
+        opened.notes += part.notes if isinstance(part, Faster) else []
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 

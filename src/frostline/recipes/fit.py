@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.caching import CachedDataset, FeatureCache, Views
-from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
+from frostline.core.arguments import as_frozen_pass, as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import disk_errors
@@ -105,6 +105,7 @@ def fit(
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
     thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
     init_head: str | None = None, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
+    frozen_pass: str | Sequence[str] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -160,6 +161,8 @@ def fit(
             deterministic.
         collate_fn: Makes a batch of a list of items that differ in length, as that of a `DataLoader`; for cached
             training it may only pad. None stacks items of one size.
+        frozen_pass: Ways to compute the frozen part in less time, rounded otherwise, as `FeatureCache.fill` takes them:
+            `channels_last`, `fold`, `bf16`, `compile`, or several. None computes it as the model does.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -189,7 +192,7 @@ def fit(
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers, collate_fn=collate_fn)  # fmt: skip
+                          num_workers, collate_fn=collate_fn, ways=_ways(frozen_pass, cache, train))  # fmt: skip
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
@@ -201,7 +204,8 @@ def fit(
             healed = _healed(setup, chosen_loss, optimizer, lr, clip, is_asked=monitor == "heal")
             described = {"lr": lr, "precision": precision, "epochs": epochs, "scheduler": describe_callable(scheduler),
                          **describe_optimizer(optimizer, healed.optimizer), **start_text(init_head, views),
-                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described}  # fmt: skip
+                         **({CHOSEN: through} if given_line == "auto" else {}), **line.described,
+                         **({"frozen pass": " ".join(setup.ways)} if setup.ways else {})}  # fmt: skip
             settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                  described, watching.around if watching else None)  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
@@ -232,6 +236,23 @@ def _result(
 def _check_clip(clip: Any) -> None:
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+
+
+def _ways(given: Any, cache: bool | FeatureCache, train: Any) -> tuple[str, ...]:
+    """How the frozen pass is run.
+
+    Raises:
+        DataError: If there is none.
+    """
+    ways = as_frozen_pass("fit", given)
+    if ways and (cache is False or isinstance(train, CachedDataset)):
+        raise DataError(
+            what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
+            received=f"{given!r} with {'cache=False' if cache is False else 'cached features'}",
+            do="leave frozen_pass out, or pass the dataset with cache=True; cached features take it in "
+            "FeatureCache.fill.",
+        )  # fmt: skip
+    return ways
 
 
 def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import FollowsLengths
+from frostline.caching import Faster, FollowsLengths
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import FrontierTensor
     from frostline.selection import Taps
-    from frostline.splitting import Split
+    from frostline.splitting import FasterPart, Split
 
 
 def precision_of(model: nn.Module) -> torch.dtype | None:
@@ -28,7 +28,7 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
 class InPrecision:
     """A frozen part whose model has half or double precision: its inputs are converted before they reach it."""
 
-    def __init__(self, part: Split | Taps, dtype: torch.dtype) -> None:
+    def __init__(self, part: Split | Taps | FasterPart, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
 
@@ -46,6 +46,16 @@ class InPrecision:
     def is_steered(self) -> bool:
         """As of the part itself."""
         return self._part.is_steered
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """As of the part itself, where its pass is a faster one."""
+        return self._part.notes if isinstance(self._part, Faster) else ()
+
+    @property
+    def rounding(self) -> torch.dtype | None:
+        """As of the part itself, where its pass is a faster one."""
+        return self._part.rounding if isinstance(self._part, Faster) else None
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself."""

@@ -7,6 +7,7 @@ The folders, from the bottom up: `calls`, `python_state`, `recording` (one run),
 from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
 from frostline.splitting.explanation import Explanation as Explanation
+from frostline.splitting.faster_pass import FasterPart as FasterPart
 from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of
 from frostline.splitting.parts.head import runs_own_forward as runs_own_forward

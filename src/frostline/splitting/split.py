@@ -15,6 +15,7 @@ from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
+from frostline.splitting.faster_pass import FasterPart
 from frostline.splitting.lengths import LengthCandidate, length_candidate
 from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
@@ -91,6 +92,16 @@ class Split:
         """The features of the first samples that the model was split by."""
         made = self._plan.features
         return made if made is not None else self._proven.extract(batch_of(self._plan.recorded, SMALL))
+
+    def faster(self, ways: Sequence[str], batch_size: int, memory: ProofMemory) -> FasterPart:
+        """The frozen part in less time; its rows differ in rounding, and have a recipe of their own.
+
+        Args:
+            ways: As `FeatureCache.fill(frozen_pass=...)` takes them.
+            batch_size: Samples per pass.
+            memory: Keeps what is measured, so that a second start decides as the first.
+        """
+        return FasterPart(self, self._proven, ways, batch_size, memory)
 
     # Proofs of more batches
 
