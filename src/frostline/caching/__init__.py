@@ -9,9 +9,11 @@ from frostline.caching.dataset_reader import check_steady as check_steady
 from frostline.caching.dataset_state import DatasetState as DatasetState
 from frostline.caching.earlier import Earlier as Earlier
 from frostline.caching.fill_plan import FillPlan as FillPlan
+from frostline.caching.frozen_pass import faster_part as faster_part
 from frostline.caching.keys import recipe_key as recipe_key
 from frostline.caching.lengths import of_any_length as of_any_length
 from frostline.caching.loader import CachedLoader as CachedLoader
+from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
 from frostline.caching.proofs import Proofs as Proofs

@@ -20,7 +20,7 @@ from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
 from frostline.caching.mix import Mixable
-from frostline.caching.part import Provable
+from frostline.caching.part import Faster, Provable
 from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
 from frostline.caching.sample_groups import SampleGroups
@@ -92,6 +92,7 @@ class Filling:
         self.golden = Golden(
             self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding, own), batch_size, padding
         )
+        opened.notes += part.notes if isinstance(part, Faster) else []
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.part import FollowsLengths, Provable
+from frostline.caching.part import CanBeFaster, Faster, FollowsLengths, Provable
+from frostline.caching.proofs import Proofs
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
 from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
@@ -20,6 +21,7 @@ from frostline.core.tolerances import autocast_dtypes, batch_tolerance, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -180,8 +182,34 @@ class Computer:
         """
         is_rounded = self.padding is not None and tensor.is_floating_point()
         kinds = [tensor.dtype, *(autocast_dtypes() if is_rounded else [])]
+        if isinstance(self.part, Faster) and self.part.rounding is not None and tensor.is_floating_point():
+            kinds.append(self.part.rounding)
         is_on_gpu = self.device is not None and self.device.type == "cuda"
         return max(batch_tolerance(kind, is_on_gpu=is_on_gpu) for kind in kinds)
+
+
+def faster_part(part: Any, ways: Sequence[str], batch_size: int, root: Path, *, has_one_size: bool) -> Any:
+    """The frozen part in these ways; the part itself without any.
+
+    Args:
+        part: The frozen part.
+        ways: Their names.
+        batch_size: Samples per pass.
+        root: The folder of the cache, which keeps what is measured.
+        has_one_size: False for samples of differing size, for which there is the plain pass only.
+
+    Raises:
+        DataError: If this part can only be run as it is.
+    """
+    if not ways:
+        return part
+    if not has_one_size or not isinstance(part, CanBeFaster):
+        raise DataError(
+            what="This frozen part has no faster pass.", where="frozen_pass=...",
+            received="samples of differing size (collate_fn)" if not has_one_size else type(part).__name__,
+            do="leave frozen_pass out; of a split of samples of one size, the frozen pass can be made faster.",
+        )  # fmt: skip
+    return part.faster(ways, batch_size, Proofs(root))
 
 
 def _is_usable(tensor: Tensor) -> Tensor:

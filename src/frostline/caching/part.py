@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    import torch
     from torch import Tensor
 
     from frostline.core.padding import PaddedBatch
@@ -45,6 +46,30 @@ class FrozenPart(Recipe, Protocol):
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Features of a batch: (B, *shape) each, or the whole tensor for a shared one."""
+        ...
+
+
+@runtime_checkable
+class CanBeFaster(Protocol):
+    """A frozen part that can be computed in less time, with rows that are rounded in another way: a `Split` can."""
+
+    def faster(self, ways: Sequence[str], batch_size: int, memory: Any) -> Faster:
+        """The same frozen part, run in these ways; `memory` keeps what is measured, as `Proofs` does."""
+        ...
+
+
+@runtime_checkable
+class Faster(FrozenPart, Protocol):
+    """A frozen part that is computed in less time."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was measured, folded and compiled."""
+        ...
+
+    @property
+    def rounding(self) -> torch.dtype | None:
+        """What values are rounded to on the way; None if nothing is coarser than the features."""
         ...
 
 

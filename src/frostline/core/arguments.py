@@ -201,6 +201,27 @@ def as_names(call: str, name: str, value: Any) -> list[str]:
     return given
 
 
+CHANNELS_LAST, FOLD, BF16, COMPILE = "channels_last", "fold", "bf16", "compile"
+_WAYS = (CHANNELS_LAST, FOLD, BF16, COMPILE)
+
+
+def as_frozen_pass(call: str, value: Any) -> tuple[str, ...]:
+    """The ways of a faster frozen pass; none for None.
+
+    Raises:
+        DataError: If there is no such way.
+    """
+    given = as_names(call, "frozen_pass", value) if value is not None else []
+    unknown = next((name for name in given if name not in _WAYS), None)
+    if unknown is not None:
+        raise DataError(
+            what=f"There is no way {unknown!r} to run the frozen part.", where=f"{call}(frozen_pass=...)",
+            received=repr(value),
+            do=f"pass some of {', '.join(map(repr, _WAYS))}, such as frozen_pass=['bf16', 'fold'].",
+        )  # fmt: skip
+    return tuple(name for name in _WAYS if name in given)
+
+
 def as_items(call: str, name: str, value: Any) -> list[Any]:
     """What an iterable holds, as `check_items` takes it.
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.caching import CachedDataset, FeatureCache, Views, check_storage
-from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
+from frostline.core.arguments import as_frozen_pass, as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
+from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult
 from frostline.core.restore import (
@@ -114,6 +115,7 @@ def fit(
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
     callbacks: Sequence[Any] = (), logger: Any = None,
     storage: str = "exact", by_length: bool = False,
+    frozen_pass: str | Sequence[str] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -190,6 +192,8 @@ def fit(
         storage: How cached features lie on the disk: `exact`, `float16`, `bfloat16` or `int8` (see
             `FeatureCache.fill`). What rounding changes in the head's loss on the first samples is printed, and is in
             `result.cache`.
+        frozen_pass: Ways to compute the frozen part in less time, rounded otherwise, as `FeatureCache.fill` takes them:
+            `channels_last`, `fold`, `bf16`, `compile`, or several. None computes it as the model does.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -230,7 +234,7 @@ def fit(
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
                               metrics, num_workers, collate_fn=collate_fn, by_length=by_length, is_planned=is_planned,
-                              storage=storage)  # fmt: skip
+                              storage=storage, ways=_ways(frozen_pass, cache, train))  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -243,7 +247,8 @@ def fit(
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
                              **start_text(init_head, views, storage, by_length=by_length), **line.described,
-                             **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
+                             **({CHOSEN: through} if given_line == "auto" else {}),
+                             **({"frozen pass": " ".join(setup.ways)} if setup.ways else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
@@ -292,6 +297,23 @@ def _result(
 def _check_clip(clip: Any) -> None:
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+
+
+def _ways(given: Any, cache: bool | FeatureCache, train: Any) -> tuple[str, ...]:
+    """How the frozen pass is run.
+
+    Raises:
+        DataError: If there is none.
+    """
+    ways = as_frozen_pass("fit", given)
+    if ways and (cache is False or isinstance(train, CachedDataset)):
+        raise DataError(
+            what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
+            received=f"{given!r} with {'cache=False' if cache is False else 'cached features'}",
+            do="leave frozen_pass out, or pass the dataset with cache=True; cached features take it in "
+            "FeatureCache.fill.",
+        )  # fmt: skip
+    return ways
 
 
 def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> None:

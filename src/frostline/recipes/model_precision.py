@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import FollowsLengths
+from frostline.caching import Faster, FollowsLengths
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
     from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
     from frostline.selection import Taps
-    from frostline.splitting import Split
+    from frostline.splitting import FasterPart, Split
 
 
 def precision_of(model: nn.Module) -> torch.dtype | None:
@@ -30,7 +30,7 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
 class InPrecision:
     """A frozen part whose model has half or double precision: its inputs are converted before they reach it."""
 
-    def __init__(self, part: Split | Taps, dtype: torch.dtype) -> None:
+    def __init__(self, part: Split | Taps | FasterPart, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
 
@@ -53,6 +53,16 @@ class InPrecision:
     def example_features(self) -> tuple[Tensor, ...] | None:
         """As of the part itself, if it has any."""
         return getattr(self._part, "example_features", None)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """As of the part itself, where its pass is a faster one."""
+        return self._part.notes if isinstance(self._part, Faster) else ()
+
+    @property
+    def rounding(self) -> torch.dtype | None:
+        """As of the part itself, where its pass is a faster one."""
+        return self._part.rounding if isinstance(self._part, Faster) else None
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself."""

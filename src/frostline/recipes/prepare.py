@@ -18,6 +18,7 @@ from frostline.caching import (
     Proofs,
     Views,
     check_steady,
+    faster_part,
     fill_as_planned,
     of_any_length,
     recipe_key,
@@ -76,6 +77,7 @@ class TrainingSetup:
         by_length: Batches of training data hold samples of like length.
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk, as `FeatureCache.fill` takes it.
+        ways: Of a faster frozen pass.
     """
 
     model: nn.Module
@@ -95,6 +97,7 @@ class TrainingSetup:
     by_length: bool = False
     is_planned: bool = False
     storage: str = "exact"
+    ways: tuple[str, ...] = ()
 
     @cached_property
     def first(self) -> FirstSamples:
@@ -336,13 +339,17 @@ def _filled(
     num_epochs: int, row_s: float, earlier: StoredLine | None,
 ) -> StoredLine:  # fmt: skip
     """The features of all datasets; before the training data is run, a warning is printed if a cache saves no time."""
-    part = _in_precision(made, setup.model)
+    has_one_size = setup.collate_fn is None
+    run = faster_part(made, setup.ways, setup.batch_size, store.root, has_one_size=has_one_size)
+    part = _in_precision(run, setup.model)
     frozen = frozenset(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
-    is_climbing = earlier is not None and earlier.frozen < frozen  # rows cost the layers between two lines, no item
+    # rows cost the layers between two lines, no item
+    is_climbing = earlier is not None and not setup.ways and earlier.frozen < frozen
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
         samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
-        lower = earlier if padding is None else None  # rows of differing length are computed from their items
+        # rows of differing length, and those of a faster pass, are computed from their items
+        lower = earlier if padding is None and not setup.ways else None
         warns = setup.progress and plain is setup.plain and not is_climbing
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
@@ -353,7 +360,7 @@ def _filled(
     return StoredLine(frozen, made.head, filled)
 
 
-def _in_precision(part: Split, model: nn.Module) -> Split | InPrecision:
+def _in_precision(part: Any, model: nn.Module) -> Split | InPrecision:
     """The split of a model, which takes the inputs of the dataset as they are."""
     dtype = precision_of(model)
     return part if dtype is None else InPrecision(part, dtype)

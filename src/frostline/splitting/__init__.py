@@ -10,6 +10,7 @@ from frostline.splitting.attempts import verify_once as verify_once
 from frostline.splitting.calls.addresses import address_text as address_text
 from frostline.splitting.calls.addresses import as_address as as_address
 from frostline.splitting.explanation import Explanation as Explanation
+from frostline.splitting.faster_pass import FasterPart as FasterPart
 from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of
 from frostline.splitting.parts.head import runs_own_forward as runs_own_forward

@@ -15,6 +15,7 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.units import size_text
+from frostline.splitting.faster_pass import FasterPart
 from frostline.splitting.lengths import LengthCandidate, length_candidate
 from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from frostline.splitting.calls.addresses import Frame, Point
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.explanation import Explanation
+    from frostline.splitting.proof.proof_key import ProofMemory
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.run_record import RecorderSettings
 
@@ -189,6 +191,16 @@ class Split:
         """The features of the first samples that the model was split by."""
         made = self._plan.features
         return made if made is not None else self._proven.extract(batch_of(self._plan.recorded, SMALL))
+
+    def faster(self, ways: Sequence[str], batch_size: int, memory: ProofMemory) -> FasterPart:
+        """The frozen part in less time; its rows differ in rounding, and have a recipe of their own.
+
+        Args:
+            ways: As `FeatureCache.fill(frozen_pass=...)` takes them.
+            batch_size: Samples per pass.
+            memory: Keeps what is measured, so that a second start decides as the first.
+        """
+        return FasterPart(self, self._proven, ways, batch_size, memory)
 
     # Proofs of more batches
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from frostline.core.arguments import as_number, check_model
+from frostline.core.batchnorm_merge import affine, is_batchnorm_with_activation, merge_after, wide
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, check_readable
@@ -145,7 +146,7 @@ def _plan(model: nn.Module, traced: Trace, norms: dict[str, Any]) -> tuple[list[
             after = [traced.steps[at] if at >= 0 else None for at in sorted(calls[0].feeds)]
             layer, reason = _layer_before(model, traced, norm, calls[0], before)
             is_after = layer is not None
-            if layer is None and (_has_activation(norm) or len(after) != 1 or not _is_layer(after[0])):
+            if layer is None and (is_batchnorm_with_activation(norm) or len(after) != 1 or not _is_layer(after[0])):
                 reason = f"{reason}; no layer takes its output alone"
             elif layer is None and after[0] is not None:
                 layer, reason = _layer_after(model, traced, calls[0], after[0])
@@ -161,7 +162,7 @@ def _unfit(norm: Any, calls: list[Step]) -> str | None:
         return "keeps no running statistics"
     if len(calls) != 1:
         return f"called {len(calls)} times in one pass"
-    if type(norm) not in _PLAIN and not _has_activation(norm):
+    if type(norm) not in _PLAIN and not is_batchnorm_with_activation(norm):
         return f"a {type(norm).__name__} may do more than normalise"
     return "has hooks" if _has_hooks(norm) else None
 
@@ -224,19 +225,13 @@ def _pads(layer: Any) -> bool:
     return any(layer.padding)
 
 
-def _has_activation(norm: Any) -> bool:
-    """True for timm's BatchNorm that drops and activates in itself."""
-    parts = dict(norm.named_children())
-    return type(norm).__module__.startswith("timm.") and set(parts) == {"drop", "act"}
-
-
 def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _remainder(norm: Any) -> nn.Module:
     """What is left of a BatchNorm without its normalisation."""
-    if not _has_activation(norm):
+    if not is_batchnorm_with_activation(norm):
         return nn.Identity()
     return nn.Sequential(OrderedDict([("drop", norm.drop), ("act", norm.act)]))
 
@@ -269,24 +264,10 @@ def _speed_up(model: nn.Module, example: Any, original: Snapshot) -> float:
     return paired_ratio(before, after)
 
 
-def merge_after(layer: nn.Module, norm: Any) -> tuple[Tensor, Tensor]:
-    """(weight, bias) of the layer followed by the norm."""
-    scale_C, shift_C = _affine(norm)
-    weight, bias_O = _wide(layer)
-    if getattr(layer, "transposed", False):  # (I, O/G, K...): the outputs of group g are scaled in its inputs' rows
-        groups = int(layer.groups)  # type: ignore[arg-type]
-        by_group = weight.reshape(groups, -1, *weight.shape[1:])
-        scale = scale_C.reshape(groups, 1, -1, *[1] * (weight.dim() - 2))
-        merged = (by_group * scale).reshape(weight.shape)
-    else:
-        merged = weight * scale_C.reshape(-1, *[1] * (weight.dim() - 1))
-    return merged, bias_O * scale_C + shift_C
-
-
 def merge_before(norm: Any, layer: nn.Module) -> tuple[Tensor, Tensor]:
     """(weight, bias) of the norm followed by the layer; exact only where nothing is padded with zeros."""
-    scale_C, shift_C = _affine(norm)
-    weight, bias_O = _wide(layer)
+    scale_C, shift_C = affine(norm)
+    weight, bias_O = wide(layer)
     groups = int(getattr(layer, "groups", 1))
     kernel = [1] * (weight.dim() - 2)
     scale = scale_C.reshape(groups, 1, -1, *kernel)
@@ -305,23 +286,3 @@ def write(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
             made = torch.empty(bias.shape, dtype=own.dtype, device=own.device)
             layer._parameters["bias"] = nn.Parameter(made, requires_grad=own.requires_grad)
         layer._parameters["bias"].copy_(bias)  # type: ignore[union-attr]
-
-
-def _affine(norm: Any) -> tuple[Tensor, Tensor]:
-    """(scale, shift) per channel of a BatchNorm in inference mode."""
-    variance_C, mean_C = norm.running_var.detach().double(), norm.running_mean.detach().double()
-    scale_C = (variance_C + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale_C = scale_C * norm.weight.detach().double()
-    shift_C = -mean_C * scale_C
-    return scale_C, shift_C if norm.bias is None else shift_C + norm.bias.detach().double()
-
-
-def _wide(layer: Any) -> tuple[Tensor, Tensor]:
-    weight = layer.weight.detach().double()
-    outputs = weight.shape[0]
-    if getattr(layer, "transposed", False):
-        outputs = weight.shape[1] * layer.groups
-    if layer.bias is None:
-        return weight, torch.zeros(outputs, dtype=torch.float64, device=weight.device)
-    return weight, layer.bias.detach().double()

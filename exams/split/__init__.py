@@ -1,0 +1,1 @@
+"""The exam of splitting: models that other people wrote, cut at three places, cached, and compared with themselves."""
