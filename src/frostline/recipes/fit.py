@@ -181,14 +181,9 @@ def fit(
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
-    seed, progress, storage = (
-        as_seed("fit", "seed", seed), check_flag("fit", "progress", progress), check_storage("fit", storage)
-    )  # fmt: skip
+    seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
-    is_planned = isinstance(cache, str) and cache == "auto"
-    cache = is_planned or (
-        cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
-    )
+    cache, is_planned = _cache_and_plan(cache)
     _check_clip(clip)
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
@@ -199,7 +194,8 @@ def fit(
     started = time.perf_counter()
     (given_line, moves), fabric = as_schedule(freeze, thaw, train, monitor), make_fabric(precision, devices, folder)
     setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss, metrics,
-                          num_workers, collate_fn=collate_fn, is_planned=is_planned, storage=storage)  # fmt: skip
+                          num_workers, collate_fn=collate_fn, is_planned=is_planned,
+                          storage=check_storage("fit", storage))  # fmt: skip
     model.to(fabric.device)
     through, moves = chosen_line(given_line, moves, setup, again, epochs)
     with _frozen(model, through, is_moving=moves is not None):
@@ -238,6 +234,13 @@ def _result(
                      course.timings(started, healed.elapsed_s), course.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases,
                      course.plan)  # fmt: skip
+
+
+def _cache_and_plan(cache: Any) -> tuple[bool | FeatureCache, bool]:
+    """(the cache, True if what it stores is planned)."""
+    if isinstance(cache, str) and cache == "auto":
+        return True, True
+    return (cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))), False
 
 
 def _check_clip(clip: Any) -> None:
