@@ -138,7 +138,6 @@ def test_nothing_loads_code_or_is_left_undone(path):
 TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
     "porting/readers/contract.py": "records without code of their own: every reader makes them",
-    "cli/options.py": "options without code of their own: every command in cli/test_main.py takes them",
     "recipes/command_reports.py": "how the commands read: tested through them, in cli/test_main.py",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "demo/sick_network_tables.py": "how the first act reads: tested with it, in demo/test_sick_network.py",

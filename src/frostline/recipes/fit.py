@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache, Views, check_storage
-from frostline.core.arguments import as_frozen_pass, as_path, as_seed, check_callable, check_flag, check_model
+from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.core.arguments import as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
-from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult
 from frostline.core.restore import (
@@ -34,6 +33,7 @@ from frostline.core.restore import (
 from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
 from frostline.data.counts import sample_counts
+from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
 from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.course import RunCourse
@@ -213,12 +213,8 @@ def fit(
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
-    storage = check_storage("fit", storage)
     overwrite = check_flag("fit", "overwrite", overwrite)
-    is_planned = isinstance(cache, str) and cache == "auto"
-    cache = is_planned or (
-        cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
-    )
+    stored = cache_options(cache, storage, frozen_pass, train)
     _check_clip(clip)
     with run_folders(out, resume, overwrite=overwrite) as (folder, again):
         model = _inside(model, is_told=progress)
@@ -232,9 +228,9 @@ def fit(
         started = time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
-        setup = TrainingSetup(model, shown, val, cache, fabric, folder, batch_size, seed, progress, example, loss,
-                              metrics, num_workers, collate_fn=collate_fn, by_length=by_length, is_planned=is_planned,
-                              storage=storage, ways=_ways(frozen_pass, cache, train))  # fmt: skip
+        setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
+                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
+                              is_planned=stored.is_planned, storage=stored.storage, ways=stored.ways)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -246,15 +242,14 @@ def fit(
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
-                             **start_text(init_head, views, storage, by_length=by_length), **line.described,
-                             **({CHOSEN: through} if given_line == "auto" else {}),
-                             **({"frozen pass": " ".join(setup.ways)} if setup.ways else {})}  # fmt: skip
+                             **start_text(init_head, views, by_length=by_length), **stored.described,
+                             **line.described, **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
                 seed_generators(seed)
                 done = begin_training(fabric, model, healed.optimizer, schedule, settings)
-                course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
+                course = RunCourse(line, seed, watching, is_verbose=progress, fills=stored.cache is not False)
                 _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
         return _result(done, course, healed, folder, started, is_told=progress)
 
@@ -297,23 +292,6 @@ def _result(
 def _check_clip(clip: Any) -> None:
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
-
-
-def _ways(given: Any, cache: bool | FeatureCache, train: Any) -> tuple[str, ...]:
-    """How the frozen pass is run.
-
-    Raises:
-        DataError: If there is none.
-    """
-    ways = as_frozen_pass("fit", given)
-    if ways and (cache is False or isinstance(train, CachedDataset)):
-        raise DataError(
-            what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
-            received=f"{given!r} with {'cache=False' if cache is False else 'cached features'}",
-            do="leave frozen_pass out, or pass the dataset with cache=True; cached features take it in "
-            "FeatureCache.fill.",
-        )  # fmt: skip
-    return ways
 
 
 def _tell_data(train: Any, val: Any, again: Path | None, *, is_told: bool) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.core import io
 from frostline.core.errors import SplitError
 from frostline.core.io import disk_errors
-from frostline.splitting import address_text, as_address
+from frostline.splitting import Frame, Point, address_text, as_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,9 +98,10 @@ def _followed(made: Split, plan: StoragePlan) -> tuple[Split, tuple[str, ...]]:
 
 def _storing(made: Split, figures: Mapping[str, float]) -> tuple[Split, tuple[str, ...]]:
     addresses = [as_address(json.loads(text)) for text in figures if text != _CACHED]
-    points = frozenset(own for own in addresses if hasattr(own, "operation"))
+    points = frozenset(own for own in addresses if isinstance(own, Point))
+    blocks = frozenset(own for own in addresses if isinstance(own, Frame))
     try:
-        return made.storing(points, frozenset(own for own in addresses if own not in points)), ()
+        return made.storing(points, blocks), ()
     except SplitError as error:
         return made, (f"the frontier is stored: {error.what} {error.received}",)
 

@@ -84,10 +84,7 @@ class _Converted:
             yield in_dtype(batches.move(inputs, self.device), self.dtype or torch.float32), target
 
 
-def start_text(
-    init_head: str | None, views: int | None = None, storage: str = "exact", *, by_length: bool = False
-) -> dict[str, Any]:
+def start_text(init_head: str | None, views: int | None = None, *, by_length: bool = False) -> dict[str, Any]:
     """Settings that a resumed run must have as well, where they are used; earlier versions did not record them."""
-    given = {"init_head": init_head, "views": views, "storage": storage if storage != "exact" else None,
-             "by_length": by_length or None}  # fmt: skip
+    given = {"init_head": init_head, "views": views, "by_length": by_length or None}
     return {name: value for name, value in given.items() if value is not None}

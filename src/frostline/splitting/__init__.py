@@ -7,6 +7,8 @@ The folders, from the bottom up: `calls`, `python_state`, `recording` (one run),
 from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
 from frostline.splitting.attempts import verify_once as verify_once
+from frostline.splitting.calls.addresses import Frame as Frame
+from frostline.splitting.calls.addresses import Point as Point
 from frostline.splitting.calls.addresses import address_text as address_text
 from frostline.splitting.calls.addresses import as_address as as_address
 from frostline.splitting.explanation import Explanation as Explanation

@@ -58,12 +58,15 @@ def storage_plan(
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))
     share = _share(costs, calls)
     price = _Price(costs, samples, epochs, samples if missing is None else missing)
-    ways = [price.uncached(), price.cached(FRONTIER, calls, frontier_choice(calls), share)] if calls else [
-        price.uncached(), price.whole_frontier(candidate)]  # fmt: skip
-    for choice in choices(calls, byte_s, share) if calls else ():
-        own = price.cached(_names(calls, choice), calls, choice, share)
-        if own.again and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached):
-            ways.append(own)
+    ways = [price.uncached()]
+    if calls is None:
+        ways.append(price.whole_frontier(candidate))
+    else:
+        ways.append(price.cached(FRONTIER, calls, frontier_choice(calls), share))
+        for choice in choices(calls, byte_s, share):
+            own = price.cached(_names(calls, choice), calls, choice, share)
+            if own.again and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached):
+                ways.append(own)
     fitting = [own for own in ways if budget_bytes is None or own.bytes_per_sample * samples <= budget_bytes]
     chosen = least_stored(fitting)
     assert chosen is not None  # training without a cache fits any disk
