@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, as_names, as_number, check_callable, check_flag
+from frostline.core.arguments import as_count, as_names, check_callable, check_flag
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
@@ -118,13 +118,6 @@ class Split:
         Raises:
             DataError: If an argument is not a number of that kind.
         """
-        samples, epochs = as_count("Split.plan", "samples", samples), as_count("Split.plan", "epochs", epochs)
-        batch_size = as_count("Split.plan", "batch_size", batch_size)
-        budget_bytes = None if budget_bytes is None else as_count("Split.plan", "budget_bytes", budget_bytes, least=0)
-        missing = None if missing is None else as_count("Split.plan", "missing", missing, least=0)
-        read_s, step_s = (
-            as_number("Split.plan", name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s))
-        )
         return storage_plan(
             self._proven, samples, epochs=epochs, batch_size=batch_size, read_s=read_s, budget_bytes=budget_bytes,
             missing=missing, step_s=step_s,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import store_rates
+from frostline.core.arguments import as_count, as_number
 from frostline.core.restore import kept_gradients
 from frostline.core.storage_records import (
     FRONTIER,
@@ -52,7 +53,18 @@ def storage_plan(
         budget_bytes: What the cache may take on the disk.
         missing: Samples whose rows are not stored yet; None: all.
         step_s: Seconds of the training loop in each step, beside the model.
+
+    Raises:
+        DataError: If an argument is not a number of that kind.
     """
+    call = "Split.plan"
+    samples, epochs, batch_size = (
+        as_count(call, name, own)
+        for name, own in (("samples", samples), ("epochs", epochs), ("batch_size", batch_size))
+    )
+    budget_bytes = None if budget_bytes is None else as_count(call, "budget_bytes", budget_bytes, least=0)
+    missing = None if missing is None else as_count(call, "missing", missing, least=0)
+    read_s, step_s = (as_number(call, name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s)))
     costs = replace(_measured_costs(candidate, batch_size, read_s), step_s=step_s)
     calls, note = _calls_of(candidate)
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))

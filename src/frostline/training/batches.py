@@ -71,7 +71,7 @@ class DatasetBatches:
         return sum(tensor.numel() for tensor in batches.leaves(self.batch([index])[0]).values())
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        same = {"shuffle": self.shuffle, "seed": self.seed, "epoch": self.epoch}
+        same: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed, "epoch": self.epoch}
         whole = epoch_order(self.num_samples, views=self.views, **same)
         order = (grouped_by_length(whole, self.lengths, self.batch_size, **same) if self.by_length else whole).tolist()
         parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
