@@ -77,37 +77,88 @@ def fine_tune(model: nn.Module, inputs: Tensor, labels: Tensor, epochs: int, see
         schedule.step()
 
 
-def digit_tasks(sizes: tuple[int, ...], epochs: int) -> list[Task]:
-    """A network trained on half of the digits 0 to 4; the other half of them, then 5 to 9 in five ways."""
+class Block(nn.Module):
+    """Attention and a hidden layer, each beside a shortcut."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.packed, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm2, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.heads = heads
+
+    def forward(self, tokens_NTC: Tensor) -> Tensor:
+        """Of the same shape."""
+        packed = self.packed(self.norm1(tokens_NTC)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(*packed.unbind(0)).transpose(1, 2).flatten(2)
+        tokens_NTC = tokens_NTC + self.out(mixed)
+        return tokens_NTC + self.down(F.gelu(self.up(self.norm2(tokens_NTC))))
+
+
+class Transformer(nn.Module):
+    """Four blocks over the 16 patches of an 8 x 8 digit, and an output layer on their mean."""
+
+    def __init__(self, num_classes: int, width: int = 48) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.places = nn.Parameter(0.02 * torch.randn(1, 16, width))
+        self.blocks = nn.Sequential(*[Block(width, 4) for _ in range(4)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, num_classes)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """(N, classes)."""
+        tokens_NTC = self.patches(images_NCHW).flatten(2).transpose(1, 2) + self.places
+        return self.head(self.norm(self.blocks(tokens_NTC)).mean(1))
+
+
+def transformer(num_classes: int, seed: int) -> Transformer:
+    """A small vision transformer for 8 x 8 digits."""
+    torch.manual_seed(seed)
+    return Transformer(num_classes)
+
+
+def digit_tasks(
+    sizes: tuple[int, ...], epochs: int, network: Callable[[int, int], nn.Module] = convnet, prefix: str = "",
+    *, is_reversed: bool = False,
+) -> list[Task]:  # fmt: skip
+    """A network trained on half of the digits 0 to 4; the other half of them, then 5 to 9 in five ways.
+
+    Args:
+        sizes: Training samples of the tasks.
+        epochs: Of the pretraining.
+        network: callable(number of classes, seed) -> the network.
+        prefix: Of the names of the tasks.
+        is_reversed: The network is trained on 5 to 9, and goes to 0 to 4.
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()
     images = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(found.target)
+    labels = torch.tensor((found.target + 5 * is_reversed) % 10)
     low, high = (labels < 5).nonzero()[:, 0], (labels >= 5).nonzero()[:, 0]
-    source = convnet(5, seed=0)
+    source = network(5, 0)
     fine_tune(source, images[low[::2]], labels[low[::2]], epochs, seed=0)
     state = {name: value.clone() for name, value in source.state_dict().items()}
 
     def start() -> nn.Module:
-        model = convnet(5, seed=0)
+        model = network(5, 0)
         model.load_state_dict(state)
         return model
 
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     noise = 0.5 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    near, far = ("5-9", "0-4") if is_reversed else ("0-4", "5-9")
     views = {
-        "0-4, other scans": (0, images, low[1::2]), "5-9": (1, images, high),
-        "5-9 rotated": (2, images.rot90(1, (2, 3)), high),
-        "5-9 inverted": (2, 1 - images, high), "5-9 noisy": (3, images + noise, high),
-        "5-9 permuted": (4, images.flatten(1)[:, order].reshape(images.shape), high),
+        f"{near}, other scans": (0, images, low[1::2]), far: (1, images, high),
+        f"{far} rotated": (2, images.rot90(1, (2, 3)), high),
+        f"{far} inverted": (2, 1 - images, high), f"{far} noisy": (3, images + noise, high),
+        f"{far} permuted": (4, images.flatten(1)[:, order].reshape(images.shape), high),
     }  # fmt: skip
     tasks: list[Task] = []
     for size in sizes:
         for name, (distance, view, rows) in views.items():
             mixed = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(3))]
             train, test = mixed[:size], mixed[size:]
-            tasks.append(Task(f"{name}, {size} samples", distance, start, view[train], labels[train] % 5,
+            tasks.append(Task(f"{prefix}{name}, {size} samples", distance, start, view[train], labels[train] % 5,
                               view[test], labels[test] % 5))  # fmt: skip
     return tasks
 

@@ -82,6 +82,7 @@ def test_lines_of_a_transformer_with_a_mask():
         hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, vocab_size=50
     )
     model = transformers.BertForSequenceClassification(config).eval()
-    inputs = {"input_ids": torch.randint(0, 50, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.int64)}
+    inputs = {"input_ids": torch.randint(0, 50, (4, 33)), "attention_mask": torch.ones(4, 33, dtype=torch.int64)}
+    inputs["attention_mask"][1, 20:] = 0  # with padding, the mask over pairs of positions is larger than the features
     found = names(find_lines(model, inputs))
     assert found == [None, "bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "bert.encoder", "bert"]

@@ -96,6 +96,8 @@ def _is_border(model: nn.Module, run: LiveTensors, layers: list[Call], at: int) 
     layer, below = layers[at], layers[at - 1]
     if layer.first <= below.last and _is_inside(layer.name, below.name):
         return False  # a layer that holds others as well as weights of its own: all of it is one unit
+    if isinstance(model.get_submodule(layer.name), nn.Embedding):
+        return False  # it takes indices: what is below it passes by
     opened = _opened_by(run, layers, at)
     if isinstance(model.get_submodule(layer.name), _NORMS) and opened == layer.name:
         return False  # a norm belongs to what is below it

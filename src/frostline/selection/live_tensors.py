@@ -52,7 +52,8 @@ class LiveTensors:
     def sizes_at(self, moment: int) -> list[int]:
         """Bytes of each tensor that was made before this moment and is read at it or later, largest first.
 
-        Parameters, buffers and what does not follow the batch do not count.
+        Parameters, buffers, what does not follow the batch, and what no layer has computed do not count: a mask that
+        was made from whole numbers and spread over pairs of positions may be larger than the features.
         """
         live = [size for made, read, size in self._spans.values() if made < moment <= read and size]
         return sorted(live, reverse=True)
@@ -65,15 +66,19 @@ class _Run(TorchFunctionMode):
         super().__init__()
         self.found, self.clock, self.kept = found, 0, list[Tensor]()
         self.held = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self.carrying = {id(parameter) for parameter in model.parameters()}  # and all that is computed from them
 
-    def made(self, tensors: list[Tensor]) -> None:
+    def made(self, tensors: list[Tensor], *, carries: bool) -> None:
         for tensor in tensors:
-            if id(tensor) not in self.found._spans and id(tensor) not in self.held:
+            known = self.found._spans.get(id(tensor))
+            if id(tensor) in self.held or (known is not None and (known[2] or not carries)):
+                continue
+            size = _size(tensor, self.found.num_samples) if carries else 0
+            if carries:
+                self.carrying.add(id(tensor))
+            if known is None:
                 self.kept.append(tensor)  # its id is not given away again while it lives
-                with torch._C.DisableTorchFunction():
-                    follows = tensor.dim() and tensor.shape[0] % max(2, self.found.num_samples) == 0
-                    size = tensor.numel() * tensor.element_size() if follows else 0
-                self.found._spans[id(tensor)] = (self.clock, self.clock, size)
+            self.found._spans[id(tensor)] = (known[0] if known else self.clock, self.clock, size)
 
     def read(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
@@ -99,9 +104,13 @@ class _Run(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.clock += 1
-        self.read(_tensors((args, kwargs)))
+        given = _tensors((args, kwargs))
+        self.read(given)
+        before = _versions(given)
         result = func(*args, **(kwargs or {}))
-        self.made(_tensors(result))
+        carries = any(id(tensor) in self.carrying for tensor in given)
+        written = [tensor for tensor, own, new in zip(given, before, _versions(given), strict=True) if own != new]
+        self.made([*_tensors(result), *written], carries=carries)
         return result
 
 
@@ -116,7 +125,8 @@ def live_tensors(model: nn.Module, inputs: Any) -> LiveTensors:
     run = _Run(model, found)
     given = list(leaves(inputs).values())
     found.num_samples = next((tensor.shape[0] for tensor in given if tensor.dim()), 0)
-    run.made(given)
+    for tensor in given:  # whole numbers are masks and positions, or are looked up in a table of weights
+        run.made([tensor], carries=tensor.is_floating_point() or tensor.is_complex())
     with _hooked(model, run), run:
         call_with_model(model, inputs)
     return found
@@ -136,6 +146,18 @@ def _hooked(model: nn.Module, run: _Run) -> Generator[None]:
             stack.callback(module.register_forward_pre_hook(begins, with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(ends).remove)
         yield
+
+
+def _size(tensor: Tensor, num_samples: int) -> int:
+    """Bytes; 0 for what does not follow the batch."""
+    with torch._C.DisableTorchFunction():
+        follows = tensor.dim() and tensor.shape[0] % max(2, num_samples) == 0
+        return tensor.numel() * tensor.element_size() if follows else 0
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    with torch._C.DisableTorchFunction():
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def _tensors(value: Any) -> list[Tensor]:
