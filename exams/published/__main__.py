@@ -31,6 +31,8 @@ from . import wiring as wiring
 from .case import CASES, Published, Training
 from .tables import of_networks, of_repairs, of_rivals, write
 
+# `make exam` writes the first with the second in it.
+_PAGES = (Path("docs/exam.md"), Path("exams/health/published.md"))
 _MARKS = ("said", "issue", "cause first", "advice", "issue on the twin")
 
 
@@ -107,7 +109,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--networks", action="store_true", help="ask about networks of usual size instead; minutes each"
     )
-    parser.add_argument("--write", metavar="PAGE", help="write the table between its marks into this page as well")
+    parser.add_argument("--write", action="store_true", help="write the table between its marks into the pages as well")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cases = [case for case in CASES.values() if options.part in (case.part, "all")]
@@ -125,8 +127,8 @@ def main(arguments: Sequence[str]) -> None:
         lines.append(f"| {' | '.join(row)} |")
         sys.stdout.write(f"{lines[-1]}\n")
         sys.stdout.flush()
-    if options.write:
-        write(Path(options.write), name, lines)
+    for page in _PAGES if options.write else ():
+        write(page, name, lines)
 
 
 def _of_checkups(cases: Sequence[Published]) -> Iterator[Sequence[str]]:

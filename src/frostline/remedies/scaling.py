@@ -48,6 +48,11 @@ class Standardised(AnswersForLayer):
         return self.layer(scaled.to(input.dtype), *args, **kwargs)
 
 
+def standardises_inputs(model: nn.Module) -> bool:
+    """True if a layer of the model scales its inputs: what comes before it may have any unit."""
+    return any(isinstance(module, Standardised) for module in model.modules())
+
+
 # The unit of the targets belongs into the model: with standardised targets, somebody has to remember to scale every
 # prediction back, and the loss would not be that of the caller.
 class Rescaled(AnswersForLayer):

@@ -31,7 +31,7 @@ from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
-from frostline.remedies.scaling import Rescaled, Standardised
+from frostline.remedies.scaling import Rescaled, standardises_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -148,10 +148,9 @@ class Observer:
 
     def _scale_inside(self) -> None:
         """Of a model that standardises inputs or rescales outputs itself, what stands inside of that counts."""
-        modules = list(self._patient.model.modules())
-        if self._inputs is not None and any(isinstance(module, Standardised) for module in modules):
+        if self._inputs is not None and standardises_inputs(self._patient.model):
             self._inputs = replace(self._inputs, is_normalised=True)
-        last = next((module for module in modules if isinstance(module, Rescaled)), None)
+        last = next((module for module in self._patient.model.modules() if isinstance(module, Rescaled)), None)
         if self._targets is not None and last is not None:
             mean, unit = float(last.mean), float(last.deviation)
             self._targets = TargetFacts((self._targets.mean - mean) / unit, self._targets.deviation / unit)

@@ -295,7 +295,7 @@ class Monitor:
             step.after()
         self._stop_listening()
         if self._watch.input is not None and self._inputs is None:
-            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
+            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order, model=self._model)
         self._watch.input = None
         sample = Sample(self._num_steps - 1, self._watch.take(), step)
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)
