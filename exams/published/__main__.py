@@ -1,5 +1,7 @@
 """Ask the checkup about published bugs: `python -m exams.published [--part PART] [name ...]`.
 
+`--heal` lets `heal` treat them, `--rivals` asks the rules of other tools, `--networks` takes networks of usual size.
+
 Prints a row for each: whether something is said of the sick network, as an issue, the right cause first, advice with
 the words of the fix, and the issues of the fixed twin. A bug in the loop is asked of the monitor as well.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +23,16 @@ from . import images as images
 from . import losses as losses
 from . import pairs as pairs
 from . import rates as rates
+from . import real_networks
 from . import sequences as sequences
 from . import settings as settings
 from . import steps as steps
 from . import wiring as wiring
 from .case import CASES, Published, Training
+from .tables import of_networks, of_repairs, of_rivals, write
 
+# `make exam` writes the first with the second in it.
+_PAGES = (Path("docs/exam.md"), Path("exams/health/published.md"))
 _MARKS = ("said", "issue", "cause first", "advice", "issue on the twin")
 
 
@@ -95,26 +102,45 @@ def marks(case: Published, sick: Answer, twin: Answer) -> tuple[bool, ...]:
 def main(arguments: Sequence[str]) -> None:
     """Ask about all cases, or about those of these names or of one part."""
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
-    parser.add_argument("names", nargs="*", help="of the bugs")
+    parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument("--part", default="open", choices=("open", "set aside", "all"), help="of the bugs, if unnamed")
+    parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
+    parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")
+    parser.add_argument(
+        "--networks", action="store_true", help="ask about networks of usual size instead; minutes each"
+    )
+    parser.add_argument("--write", action="store_true", help="write the table between its marks into the pages as well")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    total = [0] * len(_MARKS)
-    _row("bug", *_MARKS, "found")
-    _row(*["---"] * (len(_MARKS) + 2))
     cases = [case for case in CASES.values() if options.part in (case.part, "all")]
-    cases = [CASES[name] for name in options.names] or cases
+    cases = [CASES[name] for name in options.names] if options.names and not options.networks else cases
+    kinds = options.names or list(real_networks.KINDS)
+    asked = [name for name in ("heal", "rivals", "networks") if getattr(options, name)]
+    name = asked[0] if asked else "checkup"
+    rows = {
+        "heal": lambda: of_repairs(cases),
+        "rivals": lambda: of_rivals(cases),
+        "networks": lambda: of_networks(kinds),
+    }
+    lines = []
+    for row in rows.get(name, lambda: _of_checkups(cases))():
+        lines.append(f"| {' | '.join(row)} |")
+        sys.stdout.write(f"{lines[-1]}\n")
+        sys.stdout.flush()
+    for page in _PAGES if options.write else ():
+        write(page, name, lines)
+
+
+def _of_checkups(cases: Sequence[Published]) -> Iterator[Sequence[str]]:
+    yield "bug", *_MARKS, "found"
+    yield ["---"] * (len(_MARKS) + 2)
+    total = [0] * len(_MARKS)
     for case in cases:
         sick, twin = ask(case, is_sick=True), ask(case, is_sick=False)
         own = marks(case, sick, twin)
         total = [count + mark for count, mark in zip(total, own, strict=True)]
-        _row(case.name, *("yes" if mark else "no" for mark in own), ", ".join(dict.fromkeys(sick.codes)))
-    _row(f"of {len(cases)}", *map(str, total), "")
-
-
-def _row(*cells: str) -> None:
-    sys.stdout.write(f"| {' | '.join(cells)} |\n")
-    sys.stdout.flush()
+        yield case.name, *("yes" if mark else "no" for mark in own), ", ".join(dict.fromkeys(sick.codes))
+    yield f"of {len(cases)}", *map(str, total), ""
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from frostline.diagnosis.experiments import (
     held_out,
     num_epochs,
     prove,
-    told,
+    reported,
     usual_optimizer,
 )
 
@@ -101,7 +101,7 @@ def checkup(
         seen = examine(patient, part, judged, loss_fn, whole=whole, epochs=count * len(part) / len(data), budget=own)
         is_rate_known = optimizer is not None
         if seen.certain_cause is not None:
-            return told(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)
+            return reported(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)
         tried = _try_all(seen, is_rate_known=is_rate_known)
         proof = prove(seen, tried, whole)
         if proof is None:
@@ -110,7 +110,7 @@ def checkup(
         if proof is None:
             seen = seen.with_memory_test()
         cause = proof.trial.suspicion.family if proof is not None else None
-        return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
+        return reported(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
 
 
 def _tell(line: str) -> None:

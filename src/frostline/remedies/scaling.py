@@ -48,6 +48,11 @@ class Standardised(AnswersForLayer):
         return self.layer(scaled.to(input.dtype), *args, **kwargs)
 
 
+def standardises_inputs(model: nn.Module) -> bool:
+    """True if a layer of the model scales its inputs: what comes before it may have any unit."""
+    return any(isinstance(module, Standardised) for module in model.modules())
+
+
 # The unit of the targets belongs into the model: with standardised targets, somebody has to remember to scale every
 # prediction back, and the loss would not be that of the caller.
 class Rescaled(AnswersForLayer):
@@ -197,7 +202,7 @@ def _first_layer(
             first.append(module)
         if first and module is first[0] and isinstance(module, _TAKERS) and args and isinstance(args[0], Tensor):
             _add(population, args[0], 1 if isinstance(module, CONVOLUTIONS) else -1)
-            raise _Heard
+            raise _InputReached
 
     handles = [module.register_forward_pre_hook(hear) for module in model.modules()]
     try:
@@ -207,7 +212,7 @@ def _first_layer(
                 has_values, meant = any(tensor.is_floating_point() for tensor in named.values()), named.get(wanted)
                 try:
                     call_with_model(model, inputs)
-                except _Heard:
+                except _InputReached:
                     continue
     finally:
         for handle in handles:
@@ -232,5 +237,5 @@ def _add(population: Population, given: Tensor, axis: int) -> None:
         population.add(values[is_finite], axis)
 
 
-class _Heard(Exception):  # noqa: N818 (no error: a pass that went as far as it had to)
+class _InputReached(Exception):  # noqa: N818 (no error: a pass that went as far as it had to)
     pass

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import nn
 
 from frostline.diagnosis import Patient
 from frostline.diagnosis.experiments.actions import (
+    clip_usual,
     clip_with,
     hold_frozen,
     lower_momentum,
@@ -63,3 +65,28 @@ def test_momentum_is_lowered_and_never_raised():
         patient = Patient(model := mlp(), sgd(model, momentum=own))
         lower_momentum(patient, [])
         assert patient.optimizer.param_groups[0]["momentum"] == expected
+
+
+def threshold(share, rows, norms):
+    """At which gradients are clipped after these norms, of batches of so many rows of which a share is far out."""
+    model = mlp()
+    patient = Patient(model, sgd(model))
+    clip_usual(patient, [(torch.zeros(rows, 12), torch.zeros(rows))], 1.0, share)
+    for norm in norms:
+        for parameter in patient.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        patient.parameters[0].grad[0, 0] = norm
+        patient.clip(patient.parameters)
+    return float(patient.parameters[0].grad[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "expected"),
+    [
+        (0.0, 16, 16.5),
+        (0.5, 1, 9.25),
+        (0.3, 1000, 3.45),
+    ],  # of the last 30: the median, a quarter, a twentieth from below
+)
+def test_the_usual_norm_is_that_of_batches_without_rows_that_are_far_out(share, rows, expected):
+    assert threshold(share, rows, [*range(1, 31), 1000.0]) == pytest.approx(expected, rel=1e-3)

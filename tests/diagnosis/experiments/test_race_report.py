@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from frostline.diagnosis import Score, diagnosis_of
-from frostline.diagnosis.experiments.race_report import skips_told, treatment_told, what_lacks
+from frostline.diagnosis.experiments.race_report import skips_record, treatment_record, what_lacks
 from helpers_race import LEG, in_race, race
 
 
@@ -33,17 +33,17 @@ def test_why_a_treatment_was_kept_or_rolled_back_is_told_with_its_numbers():
         found.untreated.runner.scores[20 + LEG] = Score(0.5, 2.0)
         one = in_race(found, 0.5, steps=20 + LEG, family="vanishing")
     numbers = "held-out loss 0.5 against 2 untreated after 10 steps"
-    kept = treatment_told(one, found, is_kept=True)
+    kept = treatment_record(one, found, is_kept=True)
     assert kept.why == f"kept: {numbers}; the rules find no such issue any more."
     assert (kept.kept, kept.family, kept.loss) == (True, "vanishing", 0.5)
     one.failure = "another is better"
-    assert treatment_told(one, found, is_kept=False).why == f"rolled back: {numbers}; another is better."
+    assert treatment_record(one, found, is_kept=False).why == f"rolled back: {numbers}; another is better."
     one.scores.clear()
-    assert treatment_told(one, found, is_kept=False).why == "rolled back: another is better."
+    assert treatment_record(one, found, is_kept=False).why == "rolled back: another is better."
 
 
 @pytest.mark.parametrize(("num_skipped", "is_kept"), [(3, True), (5, False)])
 def test_steps_that_were_left_out_are_a_treatment_unless_they_are_half_of_all(num_skipped, is_kept):
-    told = skips_told(num_skipped, 10, Score(0.5, 2.0))
+    told = skips_record(num_skipped, 10, Score(0.5, 2.0))
     assert told.kept is is_kept
     assert told.why == f"{num_skipped} of 10 steps were left out."

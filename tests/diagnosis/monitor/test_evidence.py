@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+import frostline as fl
 from frostline.diagnosis.monitor import evidence
 from frostline.diagnosis.monitor.layers import find_layers
-from helpers_health import record
+from helpers_health import mlp, record, sgd
 
 MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 FOUND = find_layers(MODEL)
@@ -114,3 +115,23 @@ def test_an_optimizer_without_rate_or_momentum():
 
     facts = evidence.facts_of_optimizer(Own())
     assert (facts.lr, facts.momentum, facts.is_scheduled) == (None, None, False)
+
+
+def test_inputs_of_a_model_that_scales_them_are_not_judged():
+    model = mlp()
+    inputs = 1000 * torch.randn(32, 12)
+    assert "FL501" in codes(model, inputs)
+    fl.remedies.standardize_inputs(model, [(inputs, torch.zeros(32))])
+    assert "FL501" not in codes(model, inputs)
+
+
+def codes(model, inputs):
+    optimizer = sgd(model)
+    with fl.Monitor(model, optimizer, every=1) as monitor:
+        for _ in range(12):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss)
+    return {finding.code for finding in monitor.diagnosis.findings}

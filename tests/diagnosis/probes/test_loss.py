@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import judge, probe_loss
+from frostline.diagnosis.probes.loss import _is_by_row
 from frostline.diagnosis.rules.records import Evidence
 
 CLASSES = torch.randint(4, (16,), generator=torch.Generator().manual_seed(0))
@@ -472,3 +473,17 @@ def test_a_softmax_over_one_value_is_fixed(last):
     for width in (1, 3):
         model = nn.Sequential(nn.Linear(4, width), last)
         assert probe_loss(F.mse_loss, model(torch.randn(8, 4)), target.expand(8, width)).is_fixed == (width == 1)
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_by_row"), [(0.0, True), (5e-4, True), (2e-3, False)], ids=["mean", "within", "beyond"]
+)
+def test_a_loss_is_one_of_rows_if_halves_add_up_to_it_within_a_thousandth(extra, is_by_row):
+    output, target = torch.ones(8, 2), torch.zeros(8, 2)
+
+    def loss_fn(output, target):
+        mean = (output - target).square().mean()
+        return mean * (1 + extra) if len(output) == 8 else mean
+
+    assert _is_by_row(loss_fn, output, target) is is_by_row
+    assert _is_by_row(lambda output, target: (output - target).square().sum(), output, target)

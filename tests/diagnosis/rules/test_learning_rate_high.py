@@ -96,3 +96,15 @@ def test_steps_of_layers_that_start_at_zero_are_all_that_they_are():
     assert outcomes(learning_rate_high, Evidence(layers, kept, falling())) == ["passed"]
     alone = tuple(replace(layer, starts_at_zero=True) for layer in chain(2))
     assert outcomes(learning_rate_high, Evidence(alone, kept, RISING)) == ["issue"]
+
+
+@pytest.mark.parametrize(("last", "outcome"), [(1.69, "passed"), (1.71, "tip")])
+def test_a_loss_that_turned_is_told_by_its_best_and_its_first_level(last, outcome):
+    values = [10.0] * 3 + [1.0] * 15 + [last] * 3  # a fifth above the best, and a twentieth of the first
+    assert outcomes(learning_rate_high, of(0.01, losses(*values))) == [outcome]
+
+
+def test_losses_below_zero_that_fall_do_not_rise():
+    values = [-2.0] * 3 + [-2.1] * 15 + [-2.2] * 3
+    assert outcomes(learning_rate_high, of(0.04, losses(*values))) == ["tip"]  # large steps, and no issue
+    assert outcomes(learning_rate_high, of(0.01, losses(*values))) == ["passed"]

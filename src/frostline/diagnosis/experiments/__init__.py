@@ -13,7 +13,7 @@ from frostline.diagnosis.experiments.examination import Examination as Examinati
 from frostline.diagnosis.experiments.examination import Suspicion as Suspicion
 from frostline.diagnosis.experiments.examination import Trial as Trial
 from frostline.diagnosis.experiments.examination import examine as examine
-from frostline.diagnosis.experiments.report import told as told
+from frostline.diagnosis.experiments.report import reported as reported
 from frostline.diagnosis.experiments.treatments import BATCHNORM as BATCHNORM
 from frostline.diagnosis.experiments.trial import usual_optimizer as usual_optimizer
 from frostline.diagnosis.experiments.verdict import counts as counts

@@ -22,15 +22,16 @@ from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.classes import facts_of_classes
+from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
 from frostline.diagnosis.probes.modes import facts_of_modes
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
-from frostline.diagnosis.probes.sharing import shared_layers
+from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
-from frostline.remedies.scaling import Rescaled, Standardised
+from frostline.remedies.scaling import Rescaled, standardises_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,10 +148,9 @@ class Observer:
 
     def _scale_inside(self) -> None:
         """Of a model that standardises inputs or rescales outputs itself, what stands inside of that counts."""
-        modules = list(self._patient.model.modules())
-        if self._inputs is not None and any(isinstance(module, Standardised) for module in modules):
+        if self._inputs is not None and standardises_inputs(self._patient.model):
             self._inputs = replace(self._inputs, is_normalised=True)
-        last = next((module for module in modules if isinstance(module, Rescaled)), None)
+        last = next((module for module in self._patient.model.modules() if isinstance(module, Rescaled)), None)
         if self._targets is not None and last is not None:
             mean, unit = float(last.mean), float(last.deviation)
             self._targets = TargetFacts((self._targets.mean - mean) / unit, self._targets.deviation / unit)
@@ -174,7 +174,8 @@ def observe(
     start = trainable_weights(patient.model)
     every = max(1, len(data) // (samples * patient.accumulation))
     observer = Observer(patient, data, loss_fn, every=every, whole=whole)
-    mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
+    probes, first = Probes(), finite_rows(data[:1])[0]
+    mixes = probes.run(("FL506",), lambda: mixes_samples(patient.model, *first), None)
     with observer:
         try:
             observer.train(len(data))
@@ -185,7 +186,12 @@ def observe(
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
     evidence = replace(
-        observer.evidence, skill=skill, mixes=mixes, epochs=epochs, classes=facts_of_classes(whole or data)
+        observer.evidence,
+        skill=skill,
+        mixes=mixes,
+        epochs=epochs,
+        classes=facts_of_classes(whole or data),
+        failed_probes=tuple(probes.failed),
     )
     return Observation(with_certain_evidence(evidence, patient, start, data, loss_fn), reached)
 
@@ -210,17 +216,20 @@ def with_certain_evidence(
         loss_fn: callable(output, target) -> scalar.
     """
     (batch,) = finite_rows(data[:1])
-    model = patient.model
+    model, probes = patient.model, Probes()
     is_still, gradient = stands_still(patient, start, batch, loss_fn)
     idle = idle_parts(patient, start, data, loss_fn)
-    return replace(
-        evidence, idle=idle, cut_off=cut_off(model, idle, batch, loss_fn), stands_still=is_still,
-        still_gradient=gradient if is_still else None, plain_gradient=gradient,
-        outside=facts_of_outside(model, batch, loss_fn, patient.parameters),
-        modes=facts_of_modes(model, batch, loss_fn), axes=facts_of_axes(model, batch[0]),
-        places=facts_of_places(model, batch, loss_fn), shared=shared_layers(model),
-        classes=evidence.classes or facts_of_classes(data),
+    run = probes.run
+    evidence = replace(
+        evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
+        plain_gradient=gradient, shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
+        cut_off=run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ()),
+        outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
+        modes=run(("FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
+        axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, batch[0]), None),
+        places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip
+    return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:

@@ -55,7 +55,7 @@ def what_lacks(one: Runner, untreated: Runner, verdict: RaceVerdict, schedule: S
     return "its lead is too small to be reliable"
 
 
-def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
+def treatment_record(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
     """A treatment of a race, and why it was kept or rolled back, with the numbers."""
     assert one.suspicion is not None  # of all but the untreated one
     mark, numbers = max(one.scores, default=0), ""
@@ -71,7 +71,7 @@ def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
     return Treatment(one.suspicion.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
 
 
-def skips_told(num_skipped: int, num_steps: int, last: Score) -> Treatment:
+def skips_record(num_skipped: int, num_steps: int, last: Score) -> Treatment:
     """Steps that were left out because something was not finite, as a treatment."""
     why = f"{num_skipped} of {num_steps} steps were left out."
     is_kept = num_skipped < num_steps / 2  # else hardly anything was trained
@@ -103,9 +103,9 @@ def healing_of(
     for _, winner in races:
         if winner.suspicion is not None and id(winner) not in known:
             winner.failure = "it broke down later, and the network does as well without"
-    treatments = [treatment_told(one, race, is_kept=id(one) in known) for race, _ in races for one in race.runners]
-    is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
-    treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
+    treatments = [treatment_record(one, race, is_kept=id(one) in known) for race, _ in races for one in race.runners]
+    is_listed = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
+    treatments += [skips_record(num_skipped, num_steps, last)] if num_skipped and not is_listed else []
     first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
     causes = [one.family for one in suspicions_of(kept)]
     certain = first.seen.certain_cause

@@ -31,7 +31,7 @@ _OF_RATES = frozenset({"FL401", "FL402"})
 _ABOUT = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
 
 
-def told(
+def reported(
     diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = (),
     start: Diagnosis | None = None, *, is_rate_known: bool = True, budget: Budget | None = None,
 ) -> Diagnosis:  # fmt: skip
@@ -60,10 +60,10 @@ def told(
         is_known = proof is not None or finding.outcome == "issue"
         is_cause = is_known and finding.family == cause and code in (None, finding.code)
         own = next((one for one in parts if one.family == finding.family and _speaks(one, finding)), None)
-        is_told = is_cause or own is not None
-        findings.append(_of_cause(finding, proof, own) if is_told else _beside(finding, about, tried, ended))
-    is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
-    if proof is not None and about is not None and not is_told:
+        is_reported = is_cause or own is not None
+        findings.append(_of_cause(finding, proof, own) if is_reported else _beside(finding, about, tried, ended))
+    is_reported = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
+    if proof is not None and about is not None and not is_reported:
         name = proof.trial.suspicion.name
         known = [*(start.findings if start is not None else ()), *diagnosis.passed]
         same = (one for one in known if one.code == about.code and one.outcome == "passed")
@@ -71,7 +71,7 @@ def told(
         findings.append(
             _advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof.trial.suspicion)
         )
-    passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
+    passed = [one for one in diagnosis.passed if about is None or is_reported or one.code != about.code]
     open_ = _left_open(tried, budget) if budget is not None and proof is None else []
     return diagnosis_of([*findings, *passed, *diagnosis.not_judged, *open_], cause)
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.diagnosis.rules.records import InputFacts, Layer, OptimizerFacts, StepRecord
+from frostline.remedies.scaling import standardises_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
@@ -62,7 +63,12 @@ def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:
 
 
 def facts_of_input(
-    given: Tensor, found: Sequence[Found], order: dict[str, int], *, outlier: float | None = None
+    given: Tensor,
+    found: Sequence[Found],
+    order: dict[str, int],
+    *,
+    outlier: float | None = None,
+    model: nn.Module | None = None,
 ) -> InputFacts | None:
     """The scale of a float input; of images by channel, of sequences and tables by feature.
 
@@ -71,6 +77,7 @@ def facts_of_input(
         found: The layers.
         order: In which they ran, by name.
         outlier: The largest value over the usual one, if it is known; else it is that of this input.
+        model: One that scales its inputs itself is as good as one whose first layer normalises them.
     """
     if not given.is_floating_point() or given.dim() < 2 or len(given) < 2:
         return None
@@ -92,7 +99,8 @@ def facts_of_input(
     return InputFacts(
         mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
         widest=float(size.max()), offset=float((mean.abs() / deviation.clamp_min(usual))[varies].max()),
-        unevenness=float(deviation[varies].max() / usual), is_normalised=kinds.get(first) == "norm", outlier=outlier,
+        unevenness=float(deviation[varies].max() / usual), outlier=outlier,
+        is_normalised=kinds.get(first) == "norm" or (model is not None and standardises_inputs(model)),
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run does not fill it
 _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
-_UNTOLD = 8  # sampled steps after which the file and the logger are told
+_UNWRITTEN = 8  # sampled steps after which the file and the logger get them
 _MOST = 2**1000  # beyond, a whole number is no float
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
 _FREE_SAMPLES = 10  # that the budget does not count
@@ -109,12 +109,12 @@ class Monitor:
         self._open, self._stream = partial(JsonLines, path) if path is not None else None, None
         self._first: list[Sample] = []
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
-        self._untold: list[Sample] = []  # to the file and the logger
+        self._unwritten: list[Sample] = []  # to the file and the logger
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
-        self._told: list[tuple[int, Tensor | float]] = []
+        self._unread_losses: list[tuple[int, Tensor | float]] = []
         self._free_s = self._reserve_s = 0.0  # spent on these; kept for gradients when outputs get too dear
         self._num_steps = self._asked = self._taken = 0
-        self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
+        self._is_numbered_from_one: bool | None = None  # loops report the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
         self._zeros = ZeroStarts()
@@ -170,8 +170,8 @@ class Monitor:
                 what="The loss is not a scalar.", where="Monitor.step(loss)", received=describe(loss),
                 do="pass what backward() was called on, or its value.",
             )  # fmt: skip
-        self._told.append((self._num_steps, value))
-        if len(self._told) >= _UNREAD_LOSSES:
+        self._unread_losses.append((self._num_steps, value))
+        if len(self._unread_losses) >= _UNREAD_LOSSES:
             self._read_losses()
         if started is not None:
             self._account.own(started, times=self.every)
@@ -295,25 +295,25 @@ class Monitor:
             step.after()
         self._stop_listening()
         if self._watch.input is not None and self._inputs is None:
-            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
+            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order, model=self._model)
         self._watch.input = None
         sample = Sample(self._num_steps - 1, self._watch.take(), step)
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)
         self._laboratory.add(sample)
         self._taken += 1
         if self._stream is not None or self._log is not None:
-            if len(self._untold) >= _UNTOLD:
+            if len(self._unwritten) >= _UNWRITTEN:
                 self._tell()
-            self._untold.append(sample)
+            self._unwritten.append(sample)
 
     def _tell(self) -> None:
         """Records to the file and to the logger. Without these, numbers stay on the device until they are read."""
-        if not self._untold:
+        if not self._unwritten:
             return
         self._read_losses()
         self._laboratory.measure()
-        untold, self._untold = self._untold, []
-        for record in [sample.record(self._watch.order) for sample in untold]:
+        unwritten, self._unwritten = self._unwritten, []
+        for record in [sample.record(self._watch.order) for sample in unwritten]:
             if self._stream is not None:
                 self._stream.write(record)
             if self._log is not None:
@@ -321,15 +321,15 @@ class Monitor:
                 self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
 
     def _read_losses(self) -> None:
-        told, self._told = self._told, []
-        if not told:
+        waiting, self._unread_losses = self._unread_losses, []
+        if not waiting:
             return
-        if self._is_told_after is None:
-            self._is_told_after = told[0][0] > 0
-        tensors = [value.reshape(()).float() for _, value in told if isinstance(value, Tensor)]
+        if self._is_numbered_from_one is None:
+            self._is_numbered_from_one = waiting[0][0] > 0
+        tensors = [value.reshape(()).float() for _, value in waiting if isinstance(value, Tensor)]
         read = iter(torch.stack(tensors).tolist() if tensors else ())
-        numbers = [number - self._is_told_after for number, _ in told]
-        values = [next(read) if isinstance(value, Tensor) else float(value) for _, value in told]
+        numbers = [number - self._is_numbered_from_one for number, _ in waiting]
+        values = [next(read) if isinstance(value, Tensor) else float(value) for _, value in waiting]
         self._losses.extend(zip(numbers, values, strict=True))
         loss_of = dict(zip(numbers, values, strict=True))
         for sample in (*self._first, *self._last):
@@ -337,8 +337,8 @@ class Monitor:
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
         now = copies(self._watch.found) if self._num_steps and any(self._copies.values()) else {}
-        told = self._copies.items() if self._num_steps >= _PARTED else self._zeros.without(self._copies)
-        return tuple((name, min(share, now[name])) for name, share in told if now.get(name) and share)
+        shares = self._copies.items() if self._num_steps >= _PARTED else self._zeros.without(self._copies)
+        return tuple((name, min(share, now[name])) for name, share in shares if now.get(name) and share)
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import AxesFacts
 
 if TYPE_CHECKING:
@@ -30,31 +30,28 @@ def facts_of_axes(model: nn.Module, inputs: Any) -> AxesFacts:
     or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1.
 
     Args:
-        model: Asked in evaluation mode, and left as it is.
+        model: Runs in evaluation mode, and is left as it is.
         inputs: Of one batch.
     """
-    heard = _Heard(batches.batch_size(inputs))
+    recorded = _RecordedCalls(batches.batch_size(inputs))
     hooks = [
-        module.register_forward_pre_hook(heard.layer(name, module), with_kwargs=True)
+        module.register_forward_pre_hook(recorded.layer(name, module), with_kwargs=True)
         for name, module in model.named_modules() if isinstance(module, _TEMPORAL)
     ]  # fmt: skip
     try:
-        with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-            model.eval()
-            seed_generators(0)
-            with torch.no_grad(), heard:
-                batches.call(model, inputs)
+        with evaluation(model), torch.no_grad(), recorded:
+            batches.call(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()
     return AxesFacts(
-        tuple(dict.fromkeys(heard.exchanged)), tuple(dict.fromkeys(heard.over_samples)),
-        tuple(dict.fromkeys(heard.of_one)),
+        tuple(dict.fromkeys(recorded.exchanged)), tuple(dict.fromkeys(recorded.over_samples)),
+        tuple(dict.fromkeys(recorded.of_one)),
     )  # fmt: skip
 
 
-class _Heard(TorchFunctionMode):
-    """Listens to reshapes and softmaxes."""
+class _RecordedCalls(TorchFunctionMode):
+    """Records reshapes and softmaxes."""
 
     def __init__(self, size: int | None) -> None:
         super().__init__()
@@ -85,16 +82,16 @@ class _Heard(TorchFunctionMode):
             self.of_one.append(tuple(given.shape))
 
     def layer(self, name: str, module: nn.Module) -> Callable[..., None]:
-        """A hook that hears a layer whose samples lie where it expects steps."""
+        """A hook that records a layer whose samples lie where it expects steps."""
 
-        def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
             if given is None or given.dim() != 3 or _is_batch_first(module):
                 return
             if given.shape[0] == self._size and given.shape[1] != self._size:
                 self.over_samples.append(f"layer {name!r} ({type(module).__name__}, without batch_first)")
 
-        return hear
+        return record
 
 
 def _is_batch_first(module: nn.Module) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.layers import is_pinned
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.core.restore import seed_generators
+from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import ModeFacts
 
 if TYPE_CHECKING:
@@ -52,13 +53,7 @@ def _losses(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor
     if any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
         return None, None
     found: list[float] = []
-    with (
-        suppress(*FOREIGN, DataError),
-        kept_modes(model),
-        kept_buffers(model),
-        kept_attributes(model, numbers=True),
-        kept_generators(),
-    ):
+    with suppress(*FOREIGN, DataError), evaluation(model):
         for mode in (True, False):
             model.train(mode)
             seed_generators(0)
@@ -84,8 +79,7 @@ def _is_as_made(module: nn.Module) -> bool:
 def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None]:
     """(how far two passes differ, whether all rows get the same output); None where outputs cannot be compared."""
     outputs: list[Any] = []
-    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-        model.eval()
+    with evaluation(model):
         for seed in (0, 1):
             seed_generators(seed)
             with torch.no_grad():

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.core.restore import seed_generators
+from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import OutsideFacts
 
 if TYPE_CHECKING:
@@ -30,15 +31,14 @@ def facts_of_outside(
     model asks for a gradient.
 
     Args:
-        model: Asked in evaluation mode, and left as it is.
+        model: Runs in evaluation mode, and is left as it is.
         batch: (inputs, target).
         loss_fn: callable(output, target) -> scalar.
         held: What the optimizer moves: a loss may have parameters of its own.
     """
     known = {id(parameter) for parameter in (*model.parameters(), *held)}
     size = batches.batch_size(batch[0])
-    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-        model.eval()
+    with evaluation(model):
         passes = [list(_strangers(model, batch, loss_fn, known, seed)) for seed in (0, 1)]
     first, second = passes
     lasting = {id(leaf) for leaf in first} & {id(leaf) for leaf in second}

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.core.restore import seed_generators
+from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import PlaceFacts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def facts_of_places(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any]
     """None where the targets are not one class for each place of the input.
 
     Args:
-        model: Asked in evaluation mode, and left as it is.
+        model: Runs in evaluation mode, and is left as it is.
         batch: (inputs of shape (B, T), classes of shape (B, T)).
         loss_fn: callable(output, target) -> scalar.
     """
@@ -39,9 +40,7 @@ def facts_of_places(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any]
     words_BT = next((one for one in batches.leaves(batch[0]).values() if one.shape == target_BT.shape), None)
     if words_BT is None or words_BT.is_floating_point() or target_BT.shape[1] < _FEWEST:
         return None
-    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-        model.eval()
-        seed_generators(0)
+    with evaluation(model):
         with torch.no_grad():
             output = batches.call(model, batch[0])
         padding, label = _padding(output, words_BT, target_BT, loss_fn)

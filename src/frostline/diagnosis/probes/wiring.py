@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import (
-    kept_attributes,
     kept_buffers,
     kept_generators,
     kept_gradients,
     kept_modes,
     seed_generators,
 )
+from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import NO_GRADIENT, NO_RATE, NO_SLOPE, UNHELD
 
 if TYPE_CHECKING:
@@ -89,11 +89,8 @@ def cut_off(
     inputs, target = batch
 
     def loss() -> float:
-        with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-            model.eval()
-            seed_generators(0)
-            with torch.no_grad():
-                return float(loss_fn(batches.call(model, inputs), target))
+        with evaluation(model), torch.no_grad():
+            return float(loss_fn(batches.call(model, inputs), target))
 
     before = loss() if parts else 0.0
     found: list[str] = []
@@ -160,8 +157,7 @@ def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
     others = inputs.clone()
     others[0] = inputs[-1]  # what runs over samples as if they were steps hands it on to the later ones
     answers: list[Any] = []
-    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-        model.eval()
+    with evaluation(model):
         for given in (inputs, inputs, others):
             seed_generators(0)
             with torch.no_grad():

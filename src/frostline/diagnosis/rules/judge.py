@@ -25,6 +25,8 @@ def judge(evidence: Evidence) -> Diagnosis:
         replace(finding, layer_type=types.get(finding.layer or "", "")) for rule in RULES
         for finding in rule.check(evidence)
     ]  # fmt: skip
+    failed = dict(evidence.failed_probes)
+    findings = [_unprobed(one, failed[one.code]) if one.code in failed else one for one in findings]
     if not _has_seen_training(evidence):
         findings = [_unproven(finding, evidence) for finding in findings]
     return diagnosis_of(findings, cause=None)
@@ -44,6 +46,13 @@ def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
 def all_of(diagnosis: Diagnosis) -> list[Finding]:
     """What every rule said, whatever it was."""
     return [*diagnosis.findings, *diagnosis.passed, *diagnosis.not_judged]
+
+
+def _unprobed(finding: Finding, why: str) -> Finding:
+    """Not judged, unless something was found all the same."""
+    if finding.outcome in {"issue", "tip"}:
+        return finding
+    return replace(finding, outcome="not judged", measured=None, limit=None, why=f"{why}.")
 
 
 def _unproven(finding: Finding, evidence: Evidence) -> Finding:

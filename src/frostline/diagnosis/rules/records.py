@@ -309,6 +309,7 @@ class Evidence:
         is_learnt_by_heart: True if a network that learns nothing learns one batch by heart; None if not tried.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
         validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
+        failed_probes: (code, why) of rules whose probe ended with an error of the model or the loss.
         unseen: What could not be measured, and why.
     """
 
@@ -343,4 +344,5 @@ class Evidence:
     is_learnt_by_heart: bool | None = None
     mixes: bool | None = None
     validation: tuple[tuple[int, str, float], ...] = ()
+    failed_probes: tuple[tuple[str, str], ...] = ()
     unseen: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 from torch import nn
 
-from frostline.diagnosis.probes.sharing import shared_layers
+from frostline.diagnosis.probes.repeated_layers import shared_layers
 
 
 def test_one_module_in_several_places_is_named_once():
