@@ -44,7 +44,7 @@ OPTIONS = {
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
             "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
-            "--keep-statistics", "--views", "--augment"},
+            "--keep-statistics", "--views", "--augment", "--frozen-pass"},
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},

@@ -175,6 +175,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
     )
 
 
+PASSES = _texts(**{UNSET: "", "fold": "fold", "unknown": "fast"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [
@@ -214,6 +215,7 @@ DOORS: list[Door] = [
             "keep_statistics": FLAG,
             "views": PATIENCE,
             "augment": AUGMENT,
+            "frozen_pass": PASSES,
             "json": FLAG,
         },
         5,

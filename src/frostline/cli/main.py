@@ -34,9 +34,7 @@ Size = Annotated[int | None, typer.Option(help="Images: resize and cut to square
 Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
 Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
-FirstLine = Annotated[
-    str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
-]
+FirstLine = Annotated[str | None, typer.Option(help="A layer, auto or converged; default: all but the new head.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -110,6 +108,7 @@ def fit(
     ] = False,
     views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
+    frozen_pass: Annotated[list[str] | None, typer.Option(help="channels_last, fold, bf16, compile: faster.")] = None,
     certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -132,6 +131,7 @@ def fit(
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
+            frozen_pass=frozen_pass,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

@@ -86,6 +86,7 @@ def fit_command(
     scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
     overwrite: bool = False, thaw: ThawSchedule | None = None, views: int | None = None, augment: str | None = None,
+    frozen_pass: Sequence[str] | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     has_val = val is not None or val_share is not None
@@ -117,7 +118,8 @@ def fit_command(
     result = fit(model, train, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
-                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views)  # fmt: skip
+                 overwrite=overwrite, freeze=freeze if is_chosen else None, thaw=thaw, views=views,
+                 frozen_pass=frozen_pass)  # fmt: skip
     if healed is not None:
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts = model_facts(name, dataset, best_epoch=result.best_epoch, epochs=len(result.history), head=head,
