@@ -5,6 +5,7 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline.caching import frozen_pass, shard_writer
 from helpers_caching import D, N, Part, dataset, fill, shards
+from helpers_passes import images, network
 
 
 def test_features_that_are_not_finite_name_their_samples(tmp_path):
@@ -160,3 +161,34 @@ def test_golden_rows_are_spread_over_all_that_passed(count):
     assert max(gaps) <= 4 * max(1, count / frozen_pass.GOLDEN_ROWS)
     rows.check()  # they are forgotten
     assert computer.asked == asked
+
+
+def test_rows_of_a_faster_pass_are_kept_apart_and_found_again(tmp_path):
+    model = network()
+    fl.freeze(model, through="5")
+    split, cache = fl.split(model, images().tensors[0][:4]), fl.FeatureCache(tmp_path)
+
+    def run(ways):
+        return cache.fill(split, images(), batch_size=8, progress=False, frozen_pass=ways)
+
+    plain, fast = run(None), run(["fold", "bf16"])
+    assert (plain.figures.computed, fast.figures.computed) == (24, 24)
+    assert "frozen pass: 3 of 3 frozen BatchNorms are folded" in fast.notes
+    assert len(cache.entries()) == 2
+    assert run("bf16").figures.computed == 24
+    assert run(["bf16", "fold"]).figures.computed == 0
+    for (ours, _), (theirs, _) in zip(fast.loader(8), plain.loader(8), strict=True):
+        torch.testing.assert_close(ours[0], theirs[0], rtol=5e-2, atol=2e-2)
+        assert not torch.equal(ours[0], theirs[0])
+
+
+def test_a_part_that_can_only_run_as_it_is_has_no_faster_pass(tmp_path):
+    with pytest.raises(fl.DataError, match="no faster pass") as error:
+        fill(tmp_path, frozen_pass="fold")
+    assert error.value.received == "Part"
+
+
+def test_an_unknown_way_is_named(tmp_path):
+    with pytest.raises(fl.DataError, match="no way 'fp8' to run the frozen part") as error:
+        fill(tmp_path, frozen_pass=["fold", "fp8"])
+    assert "'channels_last', 'fold', 'bf16', 'compile'" in error.value.do

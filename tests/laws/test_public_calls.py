@@ -47,6 +47,7 @@ METHODS = {
     "CachedDataset.lengths": "a tensor that follows from the rows",
     "FitResult": "a record",
     "Split.check_padded_loss": "called by fit(collate_fn=...), which has a door, with features that it makes",
+    "Split.faster": "called by FeatureCache.fill(frozen_pass=...), which has a door, with names that it has checked",
     "Split.follow_lengths": "called by FeatureCache.fill(collate_fn=...), which has a door, with batches that it makes",
     "Split.storing": "called by Split.follow, which has a door, with the addresses of a plan",
     "Split.prove_padded": "called by FeatureCache.fill(collate_fn=...), which has a door, with features that it makes",

@@ -143,6 +143,7 @@ INDEX_LISTS = Pool(
 
 _FILL: dict[str, Pool] = {
     "collate_fn": COLLATES,
+    "frozen_pass": s.PASSES,
     "batch_size": s.COUNTS.optional(),
     "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),

@@ -189,6 +189,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
 
 BYTES = _texts(**{UNSET: "", "plenty": "1TB", "none": "0", "much": "much", "minus": "-1", "1.5 GB": "1.5 GB"})
 STORAGE = _texts(**{UNSET: "", "float16": "float16", "int8": "int8", "unknown": "int4"})
+PASSES = _texts(**{UNSET: "", "fold": "fold", "unknown": "fast"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [
@@ -235,6 +236,7 @@ DOORS: list[Door] = [
             "scheduler_interval": _texts(**{UNSET: "", "step": "step", "unknown": "batch", "empty": ""}),
             "ema": LR_OR_NONE,
             "logger": _texts(**{UNSET: "", "tensorboard": "tensorboard", "unknown": "wandb", "empty": ""}),
+            "frozen_pass": PASSES,
             "json": FLAG,
         },
         5,

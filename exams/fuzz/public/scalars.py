@@ -45,6 +45,10 @@ STORAGES = Pool(
     constants({"unknown": "int4", "None": None, "dtype": torch.float16, "number": 8}),
 )
 VIEWS = Pool(constants({"-": None, "2": 2}), COUNTS.odd)
+PASSES = Pool(
+    constants({"-": None, "fold": "fold", "bf16 and fold": ["bf16", "fold"]}),
+    constants({"text": "fast", "empty": [], "number": 3, "numbers": [1], "True": True, "twice": ["fold", "fold"]}),
+)
 FEW = _number({"2": 2, "1": 1}, {"0": 0, "minus": -1, "half": 1.5, "True": True, "False": False})
 SEEDS = _number({"0": 0, "7": 7}, {"minus": -1, "half": 0.5, "True": True, "huge": 2**70, "64 bits": 2**63})
 SHARES = _number({"0.2": 0.2, "0.5": 0.5}, {"0": 0, "1": 1, "minus": -0.5, "above": 1.5, "tiny": 1e-9, "True": True})

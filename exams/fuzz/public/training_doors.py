@@ -239,6 +239,7 @@ _FIT: dict[str, Pool] = {
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
     "collate_fn": COLLATES,
+    "frozen_pass": s.PASSES,
     "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
     "views": s.VIEWS,
     "accumulation": s.COUNTS.optional(),

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 
 _INSPECTED = 32  # samples of the steps that `inspect` measures
+_NOT_OF_STEPS = ("logger", "storage", "frozen_pass")  # of the further options of `fit`
 MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
 
 
@@ -96,7 +97,7 @@ def fit_command(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
                    has_val=has_val, num_workers=num_workers, optimizer=optimizer,
                    scheduler=scheduler)  # fmt: skip
-    step_options(epochs=epochs, **{name: value for name, value in options.items() if name != "logger"})
+    step_options(epochs=epochs, **{name: value for name, value in options.items() if name not in _NOT_OF_STEPS})
     as_loggers(options.get("logger"))
     _check_folder(out, resume=resume, overwrite=overwrite)
     classes = classes_of(dataset)
