@@ -14,6 +14,7 @@ from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
+from frostline.caching.part import ChecksBatches
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
@@ -22,6 +23,7 @@ from frostline.core import io
 from frostline.core.arguments import as_count, as_name, as_path, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
+from frostline.core.given_rows import GivenRows
 from frostline.core.inputs import describe
 from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
@@ -141,9 +143,15 @@ class FeatureCache:
         check_flag("fill", "progress", progress)
         _check_part(split)
         samples, padding = of_any_length(split, dataset, collate_fn)
-        return fill_as_planned(
+        data = fill_as_planned(
             self, split, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding
         )
+        head = getattr(split, "head", None)
+        if isinstance(head, ChecksBatches):
+            given = head.given or GivenRows()
+            head.check_batches_with(given)
+            data.note_given(given)
+        return data
 
     @public("FeatureCache.plan")
     def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None) -> FillPlan:

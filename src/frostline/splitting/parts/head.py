@@ -23,6 +23,7 @@ from frostline.splitting.recording.changes import leave
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from frostline.core.given_rows import GivenRows
     from frostline.splitting.parts.frontier import Frontier
     from frostline.splitting.python_state.places import Place
     from frostline.splitting.recording.run_record import Recording
@@ -82,6 +83,15 @@ class Head(nn.Module):
         self._binding.prove_size = prove_size
 
     @property
+    def given(self) -> GivenRows | None:
+        """What loaders have given out for this head; None before its features were filled."""
+        return self._binding.given
+
+    def check_batches_with(self, given: GivenRows) -> None:
+        """Compare batches in training with what loaders have given out."""
+        self._binding.given = given
+
+    @property
     def bound_model(self) -> nn.Module | None:
         """The model that the head was split from, whose buffers and attributes a call may move; None in a copy."""
         return self._binding.model
@@ -122,9 +132,16 @@ class Head(nn.Module):
 
         Raises:
             SplitError: If the features do not fit the frontier, or the model was changed under the head.
+            DataError: If a training loop has changed the batch that a loader of these features gave.
         """
         if self._binding.prove_size is not None:
             self._binding.prove_size(self._batch_size(features))
+        given = self._binding.given
+        if given is not None and not torch.compiler.is_compiling():
+            if self.training and torch.is_grad_enabled():
+                given.check(features)
+            else:
+                given.forget()
         return self.recorded(*features)
 
     def recorded(self, *features: Tensor) -> Any:

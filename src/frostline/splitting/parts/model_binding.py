@@ -14,6 +14,7 @@ from frostline.core.errors import NotCacheable
 from frostline.splitting.python_state.module_tables import ModuleTables, changed_model_error
 
 if TYPE_CHECKING:
+    from frostline.core.given_rows import GivenRows
     from frostline.splitting.python_state.places import Place
     from frostline.splitting.recording.changes import LeftValue
 
@@ -111,6 +112,7 @@ class ModelBinding:
         self.model, self.tensors = model, list(tensors)
         self._read, self._places, self._tables = read, places, tables
         self.prove_size: Callable[[int], None] | None = None
+        self.given: GivenRows | None = None  # by loaders of the features; a copy has none
 
     def check(self) -> None:
         """Follow replaced buffers, and check that the head still is made from this model.
