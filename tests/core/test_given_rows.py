@@ -150,5 +150,14 @@ def test_a_run_of_fit_over_cached_features_passes(tmp_path):
     assert len(result.history) == 3
 
 
+def test_a_line_that_a_callback_moves_is_found(tmp_path):
+    split, features = filled(tmp_path)
+    train(split, features.loader(16))
+    split.head.bound_model[0].requires_grad_(True)  # as callbacks that thaw a backbone do
+    with pytest.raises(fl.SplitError, match="The frost line was moved after the split") as error:
+        train(split, features.loader(16), epochs=2)
+    assert error.value.received == "'0.bias', '0.weight'"
+
+
 def test_nothing_given_is_nothing_to_judge():
     GivenRows().check((torch.ones(2, 3),))

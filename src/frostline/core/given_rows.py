@@ -57,22 +57,23 @@ class GivenRows:
         """What the head is given next is not judged: it need not come from a loader."""
         self._since = 0
 
-    def check(self, features: Sequence[Tensor]) -> None:
+    def check(self, features: Sequence[Tensor]) -> bool:
         """Raise if rows of this batch are not among those that were given out.
+
+        Returns:
+            True if this call is one of those that are judged.
 
         Raises:
             DataError: If the batch was changed on its way from the loader to the head.
         """
         since, self._since = self._since, 0
-        if not 1 <= since <= _KEPT:
-            return
-        self._calls += 1
-        if self._calls & (self._calls - 1):
-            return
+        self._calls += bool(1 <= since <= _KEPT)
+        if not 1 <= since <= _KEPT or self._calls & (self._calls - 1):
+            return False
         found = [(source, samples) for ref, samples in self._last if (source := ref()) is not None]
         at = _compared(found[0][0].frontier) if found else None
         if at is None or at >= len(features) or not features[at].dim() or not len(features[at]):
-            return  # the head itself refuses these
+            return True  # the head itself refuses these
         given_R = torch.cat([source.features(samples.cpu())[at].flatten(1).cpu() for source, samples in found])
         chosen = torch.linspace(0, len(features[at]) - 1, min(_ROWS, len(features[at]))).long()
         own_B = features[at].detach().flatten(1)[chosen.to(features[at].device)].cpu()
@@ -89,6 +90,7 @@ class GivenRows:
                 "model; MixUp is data.loader(mix=...). Features that are changed on purpose (manifold mixup): "
                 "data.loader(..., may_change=True).",
             )  # fmt: skip
+        return True
 
 
 def _compared(frontier: Sequence[FrontierTensor]) -> int | None:

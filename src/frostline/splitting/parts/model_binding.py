@@ -131,6 +131,12 @@ class ModelBinding:
                     raise _moved_generator_error(place)
                 raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
 
+    def trains_beside(self, head: nn.Module) -> set[str]:
+        """Names of parameters of the model that train, and that the head does not hold."""
+        own = {id(parameter) for parameter in head.parameters()}
+        named = self.model.named_parameters() if self.model is not None else ()
+        return {name for name, parameter in named if parameter.requires_grad and id(parameter) not in own}
+
     def check_modules(self) -> None:
         """Raise a SplitError if a module was replaced, or got another forward or a hook."""
         if self._tables is not None:
