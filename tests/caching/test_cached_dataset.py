@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 import frostline as fl
@@ -131,3 +132,20 @@ def test_a_part_is_the_rows_at_its_positions(tmp_path):
         data.part([])
     with pytest.raises(fl.DataError, match="A sample is selected by its position"):
         data.part([0.5])
+
+
+def test_collate_makes_the_batches_of_the_loader(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    fl.freeze(model, through="1")
+    dataset = torch.utils.data.TensorDataset(torch.randn(10, 4), torch.arange(10) % 2)
+    data = fl.FeatureCache(tmp_path).fill(fl.split(model, torch.randn(4, 4)), dataset, progress=False)
+    own = list(data.loader(4))
+    for (features, target), (expected, labels) in zip(
+        torch.utils.data.DataLoader(data, 4, collate_fn=data.collate), own, strict=True
+    ):
+        assert torch.equal(features[0], expected[0])
+        assert torch.equal(target, labels)
+    for odd in ([], [1, 2], [(torch.ones(8), 1)]):
+        with pytest.raises(fl.DataError, match="These are no samples of a cached dataset"):
+            data.collate(odd)

@@ -328,3 +328,12 @@ def test_a_size_that_no_collated_sample_showed_is_refused(tmp_path):
     cache.fill(split, sentences(), collate_fn=pad, progress=False)
     with pytest.raises(fl.DataError, match="their padding is unknown"):
         cache.fill(split, data, collate_fn=pad, progress=False)
+
+
+def test_collate_pads_as_the_loader_does(tmp_path):
+    data = sentences()
+    cached = fl.FeatureCache(tmp_path).fill(split_of(made(), data), data, batch_size=8, collate_fn=pad, progress=False)
+    own = torch.utils.data.DataLoader(cached, 8, collate_fn=cached.collate)
+    for (features, target), (expected, labels) in zip(own, cached.loader(8), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
+        assert torch.equal(target, labels)

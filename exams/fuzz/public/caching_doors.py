@@ -90,6 +90,18 @@ SPLITS = Pool(
 )
 
 
+SAMPLE_LISTS = Pool(
+    {"two": lambda w: [_cached(w)[0], _cached(w)[3]]},
+    {
+        **constants({"None": None, "text": "samples", "number": 3, "empty": [], "numbers": [1, 2], "pairs": [(1, 2)]}),
+        "one": lambda w: _cached(w)[0],
+        "others": lambda _: [((torch.ones(3),), 1), ((torch.ones(2),), 0)],
+        "targets of two kinds": lambda w: [_cached(w)[0], (_cached(w)[1][0], "a")],
+        "no tensors": lambda _: [((1.0,), 1)],
+    },
+)
+
+
 def _passes(loader: Any) -> Any:
     len(loader)
     return list(islice(loader, 3))
@@ -212,11 +224,19 @@ DOORS: list[Door] = [
             "seed": s.SEEDS.optional(),
             "drop_last": s.FLAGS.optional(),
             "by_length": s.FLAGS.optional(),
+            "may_change": s.FLAGS.optional(),
             "device": s.DEVICES,
             "mix": MIXES,
         },
         _cached,
         _passes,
+        **_ONCE,
+    ),
+    method(
+        "CachedDataset.collate",
+        fl.CachedDataset.collate,
+        {"samples": SAMPLE_LISTS},
+        _cached,
         **_ONCE,
     ),
     method(

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import re
-import stat
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import evict
+from frostline.caching.eviction import FOLDERS, bytes_of, delete_recipe, evict, is_folder
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
 from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
-from frostline.caching.manifest import MANIFEST_NAME, read_newest
+from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
-from frostline.caching.proofs import PROOF_NAME
-from frostline.caching.shard_writer import MERGE_LOCK
-from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.part import ChecksBatches
+from frostline.caching.shards import Shards
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import USE_LOCK, in_use, last_used
+from frostline.caching.use import in_use, last_used
 from frostline.caching.views import viewed
-from frostline.core import io
 from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, as_path, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
+from frostline.core.given_rows import GivenRows
 from frostline.core.inputs import check_map_style, describe
-from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
+from frostline.core.io import Damaged, disk_errors, names_in
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from frostline.core.padding import Padding
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
-_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
 
 
 @dataclass(frozen=True)
@@ -168,10 +164,16 @@ class FeatureCache:
         ways = as_frozen_pass("fill", frozen_pass)
         samples, padding = of_any_length(split, dataset, collate_fn)
         part = faster_part(split, ways, batch_size, self.root, has_one_size=padding is None)
-        return fill_as_planned(
+        data = fill_as_planned(
             self, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
             storage=storage,
         )  # fmt: skip
+        head = getattr(split, "head", None)
+        if isinstance(head, ChecksBatches):
+            given = head.given or GivenRows()
+            head.check_batches_with(given)
+            data.note_given(given)
+        return data
 
     @public("FeatureCache.plan")
     def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None, storage: str = EXACT) -> FillPlan:
@@ -205,7 +207,7 @@ class FeatureCache:
         for folder in self._folders():
             _, manifest, _ = read_newest(folder / "manifests")
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), _bytes_of(folder), names, manifest.written_by,
+            found.append(CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by,
                                     manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
         return tuple(found)
 
@@ -237,7 +239,7 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = self._folders(*_FOLDERS)  # a run that was refused may have left a proof and no rows
+        chosen = self._folders(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 recipe = as_name("purge", "recipe", recipe)
@@ -249,7 +251,7 @@ class FeatureCache:
                 received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )
-        return sum(_delete(folder) for folder in chosen)
+        return sum(delete_recipe(folder) for folder in chosen)
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -275,7 +277,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._folders(*_FOLDERS), _bytes_of, _delete, max_bytes, unused_days)
+        return evict(self._folders(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -306,7 +308,7 @@ class FeatureCache:
         with disk_errors("list", self.root):
             folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
             owned = kinds or ("manifests",)
-            return [own for own in folders if _is_folder(own) and any(_is_folder(own / kind) for kind in owned)]
+            return [own for own in folders if is_folder(own) and any(is_folder(own / kind) for kind in owned)]
 
 
 def fill_as_planned(
@@ -349,23 +351,6 @@ def fill_as_planned(
     return data
 
 
-def _is_folder(path: Path) -> bool:
-    found = status(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
-
-
-def _bytes_of(folder: Path) -> int:
-    """Bytes of all files of a recipe."""
-    with disk_errors("read", folder):
-        return sum(_size_of(path) for path in folder.rglob("*"))
-
-
-def _size_of(path: Path) -> int:
-    """Bytes of a regular file; none of one that is gone by now."""
-    found = status(path)
-    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
-
-
 def _check_part(part: Any) -> None:
     lacking = [name for name in ("recipe", "frontier", "extract") if not hasattr(part, name)]
     if lacking or isinstance(part, type):
@@ -373,25 +358,3 @@ def _check_part(part: Any) -> None:
             what="This is not a frozen part.", where="fill(split)", received=describe(part),
             do="pass what frostline.split(model, example) gives.",
         )  # fmt: skip
-
-
-def _delete(folder: Path) -> int:
-    """Delete our files and then the folders that are empty; returns bytes."""
-    freed = 0
-    for kind, names in _FOLDERS.items():
-        own = folder / kind
-        with disk_errors("delete files in", own):
-            for path in [own / name for name in names_in(own)]:
-                size = _size_of(path)
-                if is_temporary(path.name, names):  # one that is being written stays, and with it its folder
-                    is_gone = remove_unlocked(path)
-                else:
-                    is_gone = names.fullmatch(path.name) is not None and not _is_folder(path) and remove(path)
-                freed += size if is_gone else 0
-    for name in (MERGE_LOCK, USE_LOCK):
-        with disk_errors("delete", folder / name):
-            remove(folder / name)
-    for empty in (*(folder / kind for kind in _FOLDERS), folder):
-        with suppress(OSError):  # somebody else's files are in it, or it is not there
-            io.call(empty.rmdir)
-    return freed

@@ -15,14 +15,16 @@ from frostline.caching.mix import needs_the_model
 from frostline.caching.ragged import TargetSizes
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
+from frostline.core.doors import public
 from frostline.core.errors import DataError
-from frostline.core.padding import sizes_of
+from frostline.core.padding import pad_rows, sizes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.caching.gather import Gatherer
     from frostline.caching.mix import Mixable
+    from frostline.core.given_rows import GivenRows
     from frostline.core.padding import Padding
     from frostline.core.records import CacheFigures, FrontierTensor
 
@@ -45,6 +47,7 @@ class CachedDataset(Dataset[Sample]):
         mixable: Mixable | None = None, sizes: TargetSizes | None = None,
     ) -> None:  # fmt: skip
         self._sizes = sizes
+        self._given: GivenRows | None = None
         self._gatherer, self._targets, self._device = gatherer, targets, device
         self.views, self._mixable = views, mixable
         self._shown = torch.zeros((), dtype=torch.int64, device="cpu")  # the epoch
@@ -58,7 +61,7 @@ class CachedDataset(Dataset[Sample]):
     def __getstate__(self) -> dict[str, Any]:
         if self._check_weights is not None:
             self._check_weights()
-        return {**self.__dict__, "_check_weights": None, "_mixable": None}
+        return {**self.__dict__, "_check_weights": None, "_mixable": None, "_given": None}
 
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
@@ -91,6 +94,10 @@ class CachedDataset(Dataset[Sample]):
             epoch: Counted from 0; view epoch % views is given.
         """
         self._shown.fill_(as_count("set_epoch", "epoch", epoch, least=0))
+
+    def note_given(self, given: GivenRows) -> None:
+        """Note every batch that is given out, for the head that is trained on it."""
+        self._given = given
 
     @property
     def _epoch(self) -> int:
@@ -128,15 +135,17 @@ class CachedDataset(Dataset[Sample]):
             )  # fmt: skip
         rows = torch.cat([samples + view * len(self) for view in range(self.views)])
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, rows))
-        return CachedDataset(
+        part = CachedDataset(
             self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights,
             self.views, self._mixable, None if self._sizes is None else self._sizes.part(rows),
         )  # fmt: skip
+        part._given = self._given
+        return part
 
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
         device: torch.device | str | None = None, mix: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-        by_length: bool | Tensor = False,
+        by_length: bool | Tensor = False, may_change: bool = False,
     ) -> CachedLoader:  # fmt: skip
         """Whole batches straight from the mapped rows.
 
@@ -152,6 +161,8 @@ class CachedDataset(Dataset[Sample]):
             mix: callable(features, target) -> (features, target) that mixes the samples of a batch, such as
                 `torchvision.transforms.v2.MixUp`. It is taken only if it gives what mixed inputs would, which
                 is compared on some samples: where the frozen layers are linear. Its draws follow from the seed.
+            may_change: The loop changes features on purpose (noise, manifold mixup), before the head gets them; else
+                such a batch is refused in training, for most are changed by mistake.
 
         Returns:
             An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated, and of each
@@ -161,6 +172,7 @@ class CachedDataset(Dataset[Sample]):
         batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
         shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
         lengths = self._sorted_by(by_length)
+        may_change = check_flag(call, "may_change", may_change)
         place = self._device if device is None else as_device(call, "device", device)
         if mix is not None:
             check_callable(call, "mix", mix, takes="(features, target) -> (features, target)")
@@ -173,6 +185,7 @@ class CachedDataset(Dataset[Sample]):
             views=self.views, mix=mix, sizes=self._sizes, lengths=lengths,
         )  # fmt: skip
         loader.epoch = self._epoch
+        loader.given = self._given if mix is None and not may_change else None
         return loader
 
     def _sorted_by(self, by_length: bool | Tensor) -> Tensor | None:
@@ -203,6 +216,8 @@ class CachedDataset(Dataset[Sample]):
         if self._check_weights is not None and self._num_given % count < len(samples):  # about once per epoch
             self._check_weights()
         self._num_given += len(samples)
+        if self._given is not None:
+            self._given.note(self._gatherer, samples)
         self._gatherer.check_keys(samples)
         features = self._gatherer.features(samples)
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
@@ -215,6 +230,44 @@ class CachedDataset(Dataset[Sample]):
             )
             found.append((own, batches.map_tensors(targets, lambda x, at=at: x[at])))
         return found
+
+    @public("CachedDataset.collate")
+    def collate(self, samples: Sequence[Sample]) -> tuple[tuple[Tensor, ...], Any]:
+        """Samples of this dataset as one batch, as `loader` gives it: the `collate_fn` of any `DataLoader`.
+
+        Args:
+            samples: What `data[i]` gives, in a list. Rows of differing length are padded as the model's own collate
+                function pads; what all samples share stays one tensor.
+
+        Returns:
+            (features, target) of the batch.
+
+        Raises:
+            DataError: If these are no samples of this dataset.
+        """
+        given: list[Any] = as_items("CachedDataset.collate", "samples", samples)
+        is_pair = all(isinstance(one, tuple) and len(one) == 2 for one in given)
+        if (
+            not given
+            or not is_pair
+            or any(not isinstance(features, tuple) or len(features) != len(self.frontier) for features, _ in given)
+        ):
+            raise DataError(
+                what="These are no samples of a cached dataset.", where="CachedDataset.collate(samples)",
+                received=batches.describe(given[0]) if given else "an empty list",
+                do=f"pass a list of what data[i] gives: ({len(self.frontier)} features in a tuple, target).",
+            )  # fmt: skip
+        padding = self._gatherer.padding
+        columns = zip(*(features for features, _ in given), strict=True)
+        features = tuple(
+            own[0] if tensor.shared else
+            pad_rows(own, padding.value_of(tensor.name) if padding else 0, is_left=bool(padding and padding.is_left))
+            for own, tensor in zip(columns, self.frontier, strict=True)
+        )  # fmt: skip
+        targets = [target for _, target in given]
+        if padding is not None and padding.targets:
+            return features, padding.batch_of_targets(targets)
+        return features, batches.collate_targets(targets, range(len(targets)))
 
     def _positions(self, where: str, indices: Sequence[int]) -> Tensor:
         """(B,) positions from 0 on.

@@ -1,17 +1,26 @@
-"""Evicts recipes from a cache that has grown too large or too old; what is in use stays."""
+"""Deletes recipes: one that is named, or those that a cache which has grown too large or too old can do without."""
 
 from __future__ import annotations
 
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.caching.use import evictable, last_used
+from frostline.caching.manifest import MANIFEST_NAME
+from frostline.caching.proofs import PROOF_NAME
+from frostline.caching.shard_writer import MERGE_LOCK
+from frostline.caching.shards import SHARD_NAME
+from frostline.caching.use import USE_LOCK, evictable, last_used
+from frostline.core import io
+from frostline.core.io import disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
 _DAY_S = 86400.0
 
 
@@ -38,21 +47,16 @@ class Eviction:
         return text + (f"; in use, and therefore kept: {', '.join(r[:12] for r in self.in_use)}" if self.in_use else "")
 
 
-def evict(
-    folders: Sequence[Path], size_of: Callable[[Path], int], delete: Callable[[Path], int],
-    max_bytes: int | None, unused_days: float | None,
-) -> Eviction:  # fmt: skip
+def evict(folders: Sequence[Path], max_bytes: int | None, unused_days: float | None) -> Eviction:
     """Delete recipes that were used longest ago, as `FeatureCache.prune` does.
 
     Args:
         folders: Of the recipes.
-        size_of: Bytes of a folder.
-        delete: Deletes one, and gives the bytes that were freed.
         max_bytes: Bytes that may stay; None sets no limit.
         unused_days: Recipes that were not used for so long go in any case; None keeps them.
     """
     used = {folder: last_used(folder) for folder in folders}
-    sizes = {folder: size_of(folder) for folder in folders}
+    sizes = {folder: bytes_of(folder) for folder in folders}
     left, freed, now = sum(sizes.values()), 0, time.time()
     evicted: list[str] = []
     in_use: list[str] = []
@@ -64,7 +68,47 @@ def evict(
             if not is_free:
                 in_use.append(folder.name)
                 continue
-            freed += delete(folder)
+            freed += delete_recipe(folder)
         left -= sizes[folder]
         evicted.append(folder.name)
     return Eviction(freed, tuple(evicted), tuple(in_use), left)
+
+
+def delete_recipe(folder: Path) -> int:
+    """Delete our files of a recipe and then the folders that are empty; returns bytes."""
+    freed = 0
+    for kind, names in FOLDERS.items():
+        own = folder / kind
+        with disk_errors("delete files in", own):
+            for path in [own / name for name in names_in(own)]:
+                size = _size_of(path)
+                if is_temporary(path.name, names):  # one that is being written stays, and with it its folder
+                    is_gone = remove_unlocked(path)
+                else:
+                    is_gone = names.fullmatch(path.name) is not None and not is_folder(path) and remove(path)
+                freed += size if is_gone else 0
+    for name in (MERGE_LOCK, USE_LOCK):
+        with disk_errors("delete", folder / name):
+            remove(folder / name)
+    for empty in (*(folder / kind for kind in FOLDERS), folder):
+        with suppress(OSError):  # somebody else's files are in it, or it is not there
+            io.call(empty.rmdir)
+    return freed
+
+
+def bytes_of(folder: Path) -> int:
+    """Bytes of all files of a recipe."""
+    with disk_errors("read", folder):
+        return sum(_size_of(path) for path in folder.rglob("*"))
+
+
+def is_folder(path: Path) -> bool:
+    """True if a folder stands there, and no link to one."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a regular file; none of one that is gone by now."""
+    found = status(path)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.caching.gather import Gatherer
     from frostline.caching.ragged import TargetSizes
+    from frostline.core.given_rows import GivenRows
 
 # Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
@@ -48,6 +49,7 @@ class CachedLoader:
         self._check_weights = check_weights
         self._resident: Resident | None = None
         self._buffers = Buffers()
+        self.given: GivenRows | None = None  # where batches are noted
         self._epoch = self._start = 0  # of the next pass
         self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
 
@@ -95,6 +97,8 @@ class CachedLoader:
                     features, target = moved((next(rows), next(parts)), place)
                     yield self._mixed(features, target, epoch, number)
                     continue
+                if self.given is not None:
+                    self.given.note(self._gatherer, order[number * size : (number + 1) * size])
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
 

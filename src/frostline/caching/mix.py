@@ -30,7 +30,7 @@ _DRAWS, _MOST_DRAWS = 8, 256
 _WHERE = "CachedDataset.loader(mix=...)"
 _OTHERWISE = (
     "mix in the dataset and keep views of it (fill(views=K)), or train with frostline.fit(..., cache=False); mixing "
-    "features is another method (manifold mixup), for a loop of your own"
+    "features is another method (manifold mixup), for a loop of your own with loader(may_change=True)"
 )
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from frostline.core.given_rows import GivenRows
     from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
 
@@ -92,4 +93,18 @@ class Provable(Protocol):
 
     def check_weights(self) -> None:
         """Raise if a weight or buffer of the frozen part has changed; quick enough for every epoch."""
+        ...
+
+
+@runtime_checkable
+class ChecksBatches(Protocol):
+    """A head that compares the batches of a training with what loaders have given out."""
+
+    @property
+    def given(self) -> GivenRows | None:
+        """What it compares them with; None before its features were filled."""
+        ...
+
+    def check_batches_with(self, given: GivenRows) -> None:
+        """Compare them with this."""
         ...

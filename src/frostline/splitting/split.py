@@ -80,6 +80,8 @@ class Split:
         Raises:
             SplitError: If a value that steers the model differs from the recording, and the head does not hold.
         """
+        if self.head.given is not None:
+            self.head.given.forget()
         return self._proven.extract(inputs)
 
     def explain(self) -> Explanation:

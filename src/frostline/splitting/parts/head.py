@@ -23,6 +23,7 @@ from frostline.splitting.recording.changes import leave
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from frostline.core.given_rows import GivenRows
     from frostline.splitting.parts.frontier import Frontier
     from frostline.splitting.python_state.places import Place
     from frostline.splitting.recording.run_record import Recording
@@ -67,6 +68,7 @@ class Head(nn.Module):
             places=_places(recordings, has_queues=has_queues),
             tables=ModuleTables(model, followed, has_own_forward="own_forward" in trained.constants),
         )  # fmt: skip
+        self._unused: set[str] = set()  # parameters that train and that no output needs
         object.__setattr__(self, "training", model.training)
 
     def __getattr__(self, name: str) -> Any:
@@ -80,6 +82,16 @@ class Head(nn.Module):
     def prove_sizes_with(self, prove_size: Callable[[int], None]) -> None:
         """Ask for a proof at every batch size that is met for the first time."""
         self._binding.prove_size = prove_size
+
+    @property
+    def given(self) -> GivenRows | None:
+        """What loaders have given out for this head; None before its features were filled."""
+        return self._binding.given
+
+    def check_batches_with(self, given: GivenRows) -> None:
+        """Compare batches in training with what loaders have given out."""
+        self._binding.given = given
+        self._unused = self._binding.trains_beside(self)
 
     @property
     def bound_model(self) -> nn.Module | None:
@@ -122,9 +134,17 @@ class Head(nn.Module):
 
         Raises:
             SplitError: If the features do not fit the frontier, or the model was changed under the head.
+            DataError: If a training loop has changed the batch that a loader of these features gave.
         """
         if self._binding.prove_size is not None:
             self._binding.prove_size(self._batch_size(features))
+        given = self._binding.given
+        if given is not None and not torch.compiler.is_compiling():
+            if self.training and torch.is_grad_enabled():
+                if given.check(features):
+                    self._check_line()
+            else:
+                given.forget()
         return self.recorded(*features)
 
     def recorded(self, *features: Tensor) -> Any:
@@ -165,6 +185,17 @@ class Head(nn.Module):
                     do="pass the features of this split, in the order of split.frontier; or split again.",
                 )
         self._binding.check()
+
+    def _check_line(self) -> None:
+        """Raise if layers below the frost line train now, as callbacks of trainers make them."""
+        moved = sorted(self._binding.trains_beside(self) - self._unused)
+        if moved:
+            raise SplitError(
+                what="The frost line was moved after the split: layers train now that the head does not hold.",
+                where="split.head", received=f"{', '.join(map(repr, moved[:3]))}{' and more' if moved[3:] else ''}",
+                do="thaw first, then call frostline.split(model, example) and FeatureCache.fill again; while the model "
+                "trains, frostline.fit(..., thaw={epoch: 'LAYER'}) does it.",
+            )  # fmt: skip
 
     def _batch_size(self, features: tuple[Tensor, ...]) -> int:
         entries = self._frontier.entries

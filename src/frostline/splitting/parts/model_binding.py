@@ -14,6 +14,7 @@ from frostline.core.errors import NotCacheable
 from frostline.splitting.python_state.module_tables import ModuleTables, changed_model_error
 
 if TYPE_CHECKING:
+    from frostline.core.given_rows import GivenRows
     from frostline.splitting.python_state.places import Place
     from frostline.splitting.recording.changes import LeftValue
 
@@ -111,6 +112,7 @@ class ModelBinding:
         self.model, self.tensors = model, list(tensors)
         self._read, self._places, self._tables = read, places, tables
         self.prove_size: Callable[[int], None] | None = None
+        self.given: GivenRows | None = None  # by loaders of the features; a copy has none
 
     def check(self) -> None:
         """Follow replaced buffers, and check that the head still is made from this model.
@@ -128,6 +130,12 @@ class ModelBinding:
                 if isinstance(place.value, torch.Generator):
                     raise _moved_generator_error(place)
                 raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
+
+    def trains_beside(self, head: nn.Module) -> set[str]:
+        """Names of parameters of the model that train, and that the head does not hold."""
+        own = {id(parameter) for parameter in head.parameters()}
+        named = self.model.named_parameters() if self.model is not None else ()
+        return {name for name, parameter in named if parameter.requires_grad and id(parameter) not in own}
 
     def check_modules(self) -> None:
         """Raise a SplitError if a module was replaced, or got another forward or a hook."""
