@@ -53,7 +53,7 @@ def storage_plan(
         missing: Samples whose rows are not stored yet; None: all.
         step_s: Seconds of the training loop in each step, beside the model.
     """
-    costs = replace(_measured_costs(candidate, batch_size, read_s), step_s=step_s)
+    costs = replace(_measured_costs(candidate, batch_size, read_s), batch_size=batch_size, step_s=step_s)
     calls, note = _calls_of(candidate)
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))
     share = _share(costs, calls)
@@ -152,6 +152,15 @@ def _calls_of(candidate: Candidate) -> tuple[FrozenCalls | None, str]:
 
 def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> StorageCosts:
     """Steps of the model and of its head, and passes of the frozen part, in turns."""
+    try:
+        return _costs_at(candidate, batch_size, read_s)
+    except torch.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+    return _measured_costs(candidate, batch_size // 2, read_s)
+
+
+def _costs_at(candidate: Candidate, batch_size: int, read_s: float) -> StorageCosts:
     model, head = candidate.model, candidate.head
     inputs = batch_of(candidate.plan.recorded, batch_size)
     with kept_model(model), kept_gradients(model), torch.enable_grad():
@@ -177,5 +186,6 @@ def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> Sto
 def _step(outputs: Any, optimizer: torch.optim.Optimizer) -> None:
     found = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad and tensor.is_floating_point()]
     torch.stack([tensor.float().mean() for tensor in found]).sum().backward()
-    optimizer.step()
+    if not any(own.grad is not None and own.grad.is_sparse for own in optimizer.param_groups[0]["params"]):
+        optimizer.step()  # AdamW takes no sparse gradients
     optimizer.zero_grad()
