@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -80,10 +82,7 @@ class Split:
         return self._proven.extract(inputs)
 
     def explain(self) -> Explanation:
-        """What is frozen, what trains, what is stored per sample, what it costs, and the alternatives; `print` it.
-
-        Alternatives are measured when they are first printed: a few training steps, after which the model is as before.
-        """
+        """What is frozen, what trains, what is stored and at which cost; printing it measures the alternatives."""
         if self._explanation.measure is None:
             self._explanation = replace(self._explanation, measure=lambda: self.plan(_SAMPLES))
         return self._explanation
@@ -97,8 +96,7 @@ class Split:
     ) -> StoragePlan:  # fmt: skip
         """What to store and what to compute again in every step, with the alternatives and what each costs here.
 
-        Every frozen call is measured (milliseconds and bytes per sample), and so are a training step of the model and
-        of its head. A minimum cut chooses among all places where the frozen part can be stored.
+        Frozen calls and training steps are measured; a minimum cut chooses among all places where rows can be stored.
 
         Args:
             samples: Of an epoch.
@@ -115,16 +113,17 @@ class Split:
         Raises:
             DataError: If an argument is not a number of that kind.
         """
-        samples, epochs = as_count("Split.plan", "samples", samples), as_count("Split.plan", "epochs", epochs)
-        batch_size = as_count("Split.plan", "batch_size", batch_size)
-        budget_bytes = None if budget_bytes is None else as_count("Split.plan", "budget_bytes", budget_bytes, least=0)
-        missing = None if missing is None else as_count("Split.plan", "missing", missing, least=0)
+
+        def count(name: str, given: int | None) -> int | None:
+            return None if given is None else as_count("Split.plan", name, given, least=0)
+
         read_s, step_s = (
-            as_number("Split.plan", name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s))
+            as_number("Split.plan", n, own, least=0.0) for n, own in (("read_s", read_s), ("step_s", step_s))
         )
         return storage_plan(
-            self._proven, samples, epochs=epochs, batch_size=batch_size, read_s=read_s, budget_bytes=budget_bytes,
-            missing=missing, step_s=step_s,
+            self._proven, as_count("Split.plan", "samples", samples), epochs=as_count("Split.plan", "epochs", epochs),
+            batch_size=as_count("Split.plan", "batch_size", batch_size), read_s=read_s, step_s=step_s,
+            budget_bytes=count("budget_bytes", budget_bytes), missing=count("missing", missing),
         )  # fmt: skip
 
     @public("Split.follow")
@@ -151,13 +150,8 @@ class Split:
         return self if best is None else self.storing(*best.addresses)
 
     def storing(self, again: frozenset[Point], opened: frozenset[Frame]) -> Split:
-        """The split whose head computes these values again; this one if there are none.
-
-        Args:
-            again: Their addresses.
-            opened: The calls of frozen modules in which they are made.
-        """
-        if not again or self._remake is None or self._lengths is not None:
+        """The split whose head computes the values at these addresses again, in these calls of frozen modules."""
+        if not again or self._remake is None:
             return self
         made = self._remake(self._plan.settings.but(again=again, opened=opened))
         if made._size >= self._size:
@@ -280,26 +274,31 @@ class Split:
         """
         if self._lengths is not None:
             return
-        device = self._proven.device
-        candidate, self._explanation = length_candidate(
-            self._model, batches.move(shorter, device), batches.move(longer, device)
-        )
+        pair = tuple(batches.move(own, self._proven.device) for own in (shorter, longer))
+        candidate, explanation = length_candidate(self._model, *pair)
         self.head.adopt(candidate.head)
         candidate.head = self.head
+        self._take_lengths(candidate, explanation)
+        self._remake = partial(self._at_lengths, pair)
+
+    def _at_lengths(self, pair: tuple[Any, ...], settings: RecorderSettings) -> Split:
+        made = copy.copy(self)
+        candidate, explanation = length_candidate(self._model, *pair, settings)
+        made.head = candidate.head
+        made._take_lengths(candidate, explanation)
+        return made
+
+    def _take_lengths(self, candidate: LengthCandidate, explanation: Explanation) -> None:
         self._lengths = self._proven = candidate
         self._plan, self.frontier, self.recipe = candidate.plan, candidate.frontier, candidate.recipe
-        self.proof_key = None
+        self._explanation, self.proof_key = explanation, None
         self._sums = {name: checksum(tensor) for name, tensor in candidate.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
 
     def prove_padded(
-        self,
-        inputs: Any,
-        features: tuple[Tensor, ...],
-        sizes: Mapping[str, Sequence[tuple[int, ...]]],
-        *,
+        self, inputs: Any, features: tuple[Tensor, ...], sizes: Mapping[str, Sequence[tuple[int, ...]]], *,
         is_left: bool,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Prove outputs, buffers and gradients on a padded batch, at the places of the samples themselves.
 
         Args:

@@ -23,7 +23,7 @@ from frostline.core.storage_records import (
 )
 from frostline.core.timing import interleaved
 from frostline.splitting.calls.containers import tensors_in
-from frostline.splitting.plan.frozen_calls import frozen_calls
+from frostline.splitting.plan.frozen_calls import frozen_calls, frozen_modules_as_calls
 from frostline.splitting.plan.samples import batch_of
 from frostline.splitting.plan.store_or_compute import Choice, choices, frontier_choice
 from frostline.splitting.uncached import kept_model
@@ -65,7 +65,11 @@ def storage_plan(
         ways.append(price.cached(FRONTIER, calls, frontier_choice(calls), share))
         for choice in choices(calls, byte_s, share):
             own = price.cached(_names(calls, choice), calls, choice, share)
-            if own.again and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached):
+            if (
+                own.again
+                and _stores_features(calls, choice)
+                and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached)
+            ):
                 ways.append(own)
     fitting = [own for own in ways if budget_bytes is None or own.bytes_per_sample * samples <= budget_bytes]
     chosen = least_stored(fitting)
@@ -74,6 +78,11 @@ def storage_plan(
     plan = StoragePlan(samples, epochs, budget_bytes, costs, (), ordered, chosen,
                        tuple(title_of(own) for own in ways if own not in fitting), note)  # fmt: skip
     return _with_calls(plan, calls) if calls else plan
+
+
+def _stores_features(calls: FrozenCalls, choice: Choice) -> bool:
+    """True unless nothing but inputs is stored: that would be training without a cache under another name."""
+    return any(calls.values[at].call is not None and calls.values[at].bytes for at in choice.stored)
 
 
 def _with_calls(plan: StoragePlan, calls: FrozenCalls) -> StoragePlan:
@@ -119,7 +128,8 @@ class _Price:
         made = set(choice.again)
         points = frozenset(point for value in calls.values if value.call in made for point in value.points)
         blocks = frozenset(block for at in made if (block := calls.calls[at].block) is not None)
-        slowest = sorted(choice.again, key=lambda at: -calls.calls[at].seconds)
+        made_s = [at for at in choice.again if calls.calls[at].seconds]  # others run in every step all the same
+        slowest = sorted(made_s, key=lambda at: -calls.calls[at].seconds)
         return replace(plain, again=tuple(calls.calls[at].name for at in slowest), points=points, blocks=blocks)
 
     def _cached(self, name: str, size: int, again_s: float, stored: tuple[str, ...]) -> Alternative:
@@ -139,12 +149,12 @@ def _share(costs: StorageCosts, calls: FrozenCalls | None) -> float:
 
 
 def _calls_of(candidate: Candidate) -> tuple[FrozenCalls | None, str]:
-    if candidate.plan.settings.replayed:
-        return None, "the head runs the model's own forward: frozen calls are stored or the cache is left out"
     try:
         found = frozen_calls(candidate.plan)
     except Exception as error:  # whatever a model does in a larger batch: the frontier can be stored all the same
         return None, f"the frozen calls were not measured: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    if candidate.plan.settings.replayed:
+        return frozen_modules_as_calls(found), ""
     if len(found.needed) < len(candidate.plan.frontier.entries):
         return None, "the head reads tensors that are made in training mode only: they are stored"
     return found, ""
