@@ -252,3 +252,10 @@ def test_files_of_other_programs_are_no_rows(tmp_path):
     again = filled(tmp_path, "int8")
     assert again.figures.computed == N
     assert any("set aside" in note for note in again.notes)
+
+
+def test_worker_processes_load_rounded_rows(tmp_path):
+    cached = filled(tmp_path, "int8")
+    loader = torch.utils.data.DataLoader(cached, batch_size=10, num_workers=1, multiprocessing_context="spawn")
+    found = torch.cat([rows[0] for rows, _ in loader])
+    assert torch.equal(found, features(cached))

@@ -155,33 +155,47 @@ def test_views_are_planned_too(costs, tmp_path):
     assert losses(planned) == pytest.approx(losses(fit(Adapted(), cache=False, **options)), rel=1e-6)
 
 
-def test_samples_of_differing_length_have_two_alternatives(costs, tmp_path):
-    class Words(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(1)
-            self.embed, self.mix, self.out = nn.Embedding(20, 8), nn.Linear(8, 8), nn.Linear(8, 2)
-            self.embed.requires_grad_(False)
-            self.mix.requires_grad_(False)
+class Words(nn.Module):
+    """A frozen layer of words, and frozen projections beside trainable ones."""
 
-        def forward(self, ids, mask):
-            h = self.mix(self.embed(ids).tanh())
-            return self.out((h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.embed, self.mix = nn.Embedding(20, 8), nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Linear(32, 8))
+        self.query, self.value, self.change, self.out = (nn.Linear(8, 8) for _ in range(4))
+        for own in (self.embed, self.mix, self.query, self.value):
+            own.requires_grad_(False)
 
+    def forward(self, ids, mask):
+        h = self.mix(self.embed(ids))
+        h = (self.query(h) + self.change(h)).tanh() * (self.value(h) + self.change(h)) + h
+        return self.out((h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))[:, :2]
+
+
+def pad(rows):
+    keys = rows[0][0].keys()
+    inputs = {key: nn.utils.rnn.pad_sequence([own[key] for own, _ in rows], batch_first=True) for key in keys}
+    return inputs, torch.tensor([target for _, target in rows])
+
+
+def test_samples_of_differing_length_store_a_layer_input_once_too(costs, tmp_path):
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(3, 9, (N,), generator=generator).tolist()
     items = [({"ids": torch.randint(1, 20, (n,), generator=generator), "mask": torch.ones(n)}, n % 2) for n in lengths]
-
-    def pad(rows):
-        keys = rows[0][0].keys()
-        inputs = {key: nn.utils.rnn.pad_sequence([own[key] for own, _ in rows], batch_first=True) for key in keys}
-        return inputs, torch.tensor([target for _, target in rows])
-
     costs(DEAR)
-    planned = fit(Words(), items, epochs=2, batch_size=8, collate_fn=pad, cache="auto", out=tmp_path / "run")
-    plain = fit(Words(), items, epochs=2, batch_size=8, collate_fn=pad, cache=False)
+    options = {"epochs": 2, "batch_size": 8, "collate_fn": pad}
+    planned = fit(Words(), items, cache="auto", out=tmp_path / "run", **options)
+    plain = fit(Words(), items, cache=False, **options)
     assert losses(planned) == pytest.approx(losses(plain), rel=1e-5)
-    assert {own.name for own in planned.plan.alternatives} == {"no cache", "the frontier"}
+    frontier = fit(Words(), items, cache=tmp_path / "all", **options)
+    assert losses(frontier) == pytest.approx(losses(plain), rel=1e-5)
+    stored = {entry.tensors for entry in fl.FeatureCache(tmp_path / "run" / "cache").entries() if entry.rows}
+    (names,) = stored
+    assert {"query", "value"}.isdisjoint(names)
+    assert {"query", "value"} <= set(fl.FeatureCache(tmp_path / "all").entries()[0].tensors)
+    again = fit(Words(), items, cache="auto", out=tmp_path / "run", overwrite=True, **options)
+    assert (again.cache.computed, again.cache.reused) == (0, N)
+    assert losses(again) == losses(planned)
 
 
 def test_a_plan_whose_head_is_not_the_model_is_told_and_the_frontier_is_stored(costs, tmp_path, monkeypatch, capsys):

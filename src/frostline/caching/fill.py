@@ -260,7 +260,8 @@ class Filling:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
-        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding, self.storage)
+        storage = self.storage if self.storage.rounded else None
+        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding, storage)
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(

@@ -59,6 +59,9 @@ class Storage:
             masks = _masks(part)
             self.rounded = {own.name: own for own in part.frontier if own.name not in masks and _is_larger(own, kind)}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_part": None}  # loading rows needs no model
+
     @property
     def part(self) -> FrozenPart | StoredPart:
         """What names the folder, and what its shards hold."""

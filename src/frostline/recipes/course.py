@@ -68,8 +68,9 @@ class RunCourse:
             sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
             for _ in self._line.lines_below() if self._fills and self._ready is None else ():
-                self._make_ready(make_ready, "a line below, for a later phase",
-                                 self._line.num_epochs(progress, of_run=True))  # fmt: skip
+                below = self._make_ready(make_ready, "a line below, for a later phase",
+                                         self._line.num_epochs(progress, of_run=True))  # fmt: skip
+                below.around.close()  # of a line at which nothing is cached
             promise = FrozenState(self._line.model)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
             ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import io
-from frostline.core.errors import SplitError
+from frostline.core.errors import FOREIGN, FrostlineError, SplitError
 from frostline.core.io import disk_errors
 from frostline.splitting import Frame, Point, address_text, as_address
 
@@ -45,8 +45,8 @@ class PlannedCache:
 
 
 def planned_cache(
-    made: Split, store: FeatureCache, proofs: Proofs, missing: Callable[[Split], int], *, samples: int, epochs: int,
-    batch_size: int, read_s: float, step_s: float,
+    made: Split, store: FeatureCache, proofs: Proofs, missing: Callable[[Split], int], *, samples: int, rows: int,
+    epochs: int, batch_size: int, read_s: float, step_s: float,
 ) -> PlannedCache:  # fmt: skip
     """Decide what to store, or follow what an earlier start has decided.
 
@@ -56,27 +56,32 @@ def planned_cache(
         proofs: Of the cache; decisions are kept there too.
         missing: callable(split) -> samples whose rows at this split are not stored yet.
         samples: Of an epoch.
+        rows: That the cache would hold: of every view of every sample.
         epochs: Of the run.
         batch_size: Samples of a step.
         read_s: Seconds to read a sample.
         step_s: Seconds of a step of the loop itself.
     """
     run = {**_key(made, "run"), "samples": str(samples), "epochs": str(epochs), "batch size": str(batch_size)}
-    rows = _key(made, "rows")
+    for_rows = _key(made, "rows")
     figures = proofs.recall(made, run)
     if figures is not None:
         return _as_before(made, figures)
-    budget = _room(store.root)
-    earlier = proofs.recall(made, rows)
+    budget = _room(store.root) * samples // rows
+    earlier = proofs.recall(made, for_rows)
     base = made if earlier is None else _storing(made, earlier)[0]
-    plan = base.plan(samples, epochs=epochs, batch_size=batch_size, budget_bytes=budget, read_s=read_s,
-                     missing=missing(base), step_s=step_s)  # fmt: skip
+    try:
+        plan = base.plan(samples, epochs=epochs, batch_size=batch_size, budget_bytes=budget, read_s=read_s,
+                         missing=missing(base), step_s=step_s)  # fmt: skip
+    except (FrostlineError, *FOREIGN) as error:  # the step of the mean of the outputs, which is not the run's own loss
+        note = f"the frontier is stored: a step could not be measured ({type(error).__name__}: {str(error)[:200]})"
+        return PlannedCache(base, None, (note.splitlines()[0],))
     chosen, own, notes = plan.chosen, base, ()
     if earlier is None and chosen.is_cached:
         own, notes = _followed(made, plan)
     decided = _figures(chosen if own is not made else None) if earlier is None else dict(earlier)
     if chosen.is_cached:
-        proofs.keep(made, rows, decided)
+        proofs.keep(made, for_rows, decided)
     proofs.keep(made, run, {**decided, _CACHED: float(chosen.is_cached)})
     return PlannedCache(own if chosen.is_cached else None, plan, (*str(plan).splitlines(), *notes))
 

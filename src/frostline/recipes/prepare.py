@@ -290,10 +290,10 @@ def _planned(
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
         return sum(plan.num_missing for plan in plans)
 
-    size = min(setup.batch_size, setup.plain.num_samples)
+    size, samples = min(setup.batch_size, setup.plain.num_samples), sum(plain.num_samples for plain in own.values())
     return planned_cache(
-        made, store, proofs, missing, samples=sum(plain.num_samples for plain in own.values()), epochs=num_epochs,
-        batch_size=size, read_s=_read_s(setup.plain, size), step_s=loop_step_s(),
+        made, store, proofs, missing, samples=samples, rows=sum(len(plain.dataset) for plain in own.values()),
+        epochs=num_epochs, batch_size=size, read_s=_read_s(setup.plain, size), step_s=loop_step_s(),
     )  # fmt: skip
 
 
@@ -350,7 +350,7 @@ def _filled(
         samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
         # rows of differing length, and those of a faster pass, are computed from their items
         lower = earlier if padding is None and not setup.ways else None
-        warns = setup.progress and plain is setup.plain and not is_climbing
+        warns = setup.progress and plain is setup.plain and not is_climbing and not setup.is_planned
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,

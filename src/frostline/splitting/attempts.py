@@ -179,8 +179,7 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
     def remake(settings: RecorderSettings) -> Split:
         model = candidate.model
         with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
-            other = Candidate(model, *record_plan(model, candidate.plan.recorded, settings))
-            made = _proven_split(other, candidate.plan.recorded, memory)
+            made = _recorded_again(candidate, settings, memory)
         traces.check()
         return made
 
@@ -200,6 +199,25 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
         if key is not None:
             memory.keep(candidate, key, figures)
     return Split(candidate, candidate.explained(figures), key, remake)
+
+
+def _recorded_again(candidate: Candidate, settings: RecorderSettings, memory: ProofMemory | None) -> Split:
+    """The split of the same model and samples with other settings."""
+    model, example = candidate.model, candidate.plan.recorded
+    if not settings.replayed:
+        return _proven_split(Candidate(model, *record_plan(model, example, settings)), example, memory)
+
+    def prove(plan: Plan, head: Head) -> Split:
+        return _proven_split(Candidate(model, plan, head), example, memory)
+
+    made = first_proven(prove, model, example, settings.replayed, settings=settings)
+    if made is None:
+        raise SplitError(
+            what="What the plan computes again cannot be computed in the head.", where="Split.follow(plan)",
+            received="no head that runs the model's own forward is the model then",
+            do="store the frontier: use this split as it is.",
+        )  # fmt: skip
+    return made
 
 
 def verify_once(split: Split, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:

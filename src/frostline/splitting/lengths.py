@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from frostline.splitting.parts.head import Head
     from frostline.splitting.plan.graph_plan import Plan
     from frostline.splitting.proof.verification import Verification
+    from frostline.splitting.recording.run_record import RecorderSettings
 
 
 Following = tuple[int, tuple[tuple[str, int], ...]]  # (axis of an output, (name of an input, axis of its samples) ...)
@@ -127,20 +128,23 @@ def _by_path(outputs: Any) -> dict[str, Tensor]:
     return {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(outputs)}
 
 
-def length_candidate(model: nn.Module, shorter: Any, longer: Any) -> tuple[LengthCandidate, Explanation]:
+def length_candidate(
+    model: nn.Module, shorter: Any, longer: Any, settings: RecorderSettings | None = None
+) -> tuple[LengthCandidate, Explanation]:
     """What a split becomes that takes batches of any length, proven at the two lengths that are given.
 
     Args:
         model: The model.
         shorter: A batch of two samples or more, without padding.
         longer: The same at another length.
+        settings: Which calls of frozen modules run in the head; None: none of those that can be answered.
 
     Raises:
         NotCacheable: If the axis of the length cannot be found, or the frozen part cannot be cached.
         SplitError: If the head is not the model.
     """
     with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
-        candidate = LengthCandidate(model, *record_lengths(model, shorter, longer))
+        candidate = LengthCandidate(model, *record_lengths(model, shorter, longer, settings))
         candidate.find_left_out(shorter)
         figures = candidate.prove(shorter)
         candidate.verify(longer, candidate.extract(longer))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -85,10 +87,7 @@ class Split:
         return self._proven.extract(inputs)
 
     def explain(self) -> Explanation:
-        """What is frozen, what trains, what is stored per sample, what it costs, and the alternatives; `print` it.
-
-        Alternatives are measured when they are first printed: a few training steps, after which the model is as before.
-        """
+        """What is frozen, what trains, what is stored and at which cost; printing it measures the alternatives."""
         if self._explanation.measure is None:
             self._explanation = replace(self._explanation, measure=lambda: self.plan(_SAMPLES))
         return self._explanation
@@ -102,8 +101,7 @@ class Split:
     ) -> StoragePlan:  # fmt: skip
         """What to store and what to compute again in every step, with the alternatives and what each costs here.
 
-        Every frozen call is measured (milliseconds and bytes per sample), and so are a training step of the model and
-        of its head. A minimum cut chooses among all places where the frozen part can be stored.
+        Frozen calls and training steps are measured; a minimum cut chooses among all places where rows can be stored.
 
         Args:
             samples: Of an epoch.
@@ -149,13 +147,8 @@ class Split:
         return self if best is None else self.storing(*best.addresses)
 
     def storing(self, again: frozenset[Point], opened: frozenset[Frame]) -> Split:
-        """The split whose head computes these values again; this one if there are none.
-
-        Args:
-            again: Their addresses.
-            opened: The calls of frozen modules in which they are made.
-        """
-        if not again or self._remake is None or self._lengths is not None:
+        """The split whose head computes the values at these addresses again, in these calls of frozen modules."""
+        if not again or self._remake is None:
             return self
         made = self._remake(self._plan.settings.but(again=again, opened=opened))
         if made._size >= self._size:
@@ -288,15 +281,24 @@ class Split:
         """
         if self._lengths is not None:
             return
-        device = self._proven.device
-        candidate, self._explanation = length_candidate(
-            self._model, batches.move(shorter, device), batches.move(longer, device)
-        )
+        pair = tuple(batches.move(own, self._proven.device) for own in (shorter, longer))
+        candidate, explanation = length_candidate(self._model, *pair)
         self.head.adopt(candidate.head)
         candidate.head = self.head
+        self._take_lengths(candidate, explanation)
+        self._remake = partial(self._at_lengths, pair)
+
+    def _at_lengths(self, pair: tuple[Any, ...], settings: RecorderSettings) -> Split:
+        made = copy.copy(self)
+        candidate, explanation = length_candidate(self._model, *pair, settings)
+        made.head = candidate.head
+        made._take_lengths(candidate, explanation)
+        return made
+
+    def _take_lengths(self, candidate: LengthCandidate, explanation: Explanation) -> None:
         self._lengths = self._proven = candidate
         self._plan, self.frontier, self.recipe = candidate.plan, candidate.frontier, candidate.recipe
-        self.proof_key = None
+        self._explanation, self.proof_key = explanation, None
         self._sums = {name: checksum(tensor) for name, tensor in candidate.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
 

@@ -24,7 +24,7 @@ from frostline.core.storage_records import (
 )
 from frostline.core.timing import interleaved
 from frostline.splitting.calls.containers import tensors_in
-from frostline.splitting.plan.frozen_calls import frozen_calls
+from frostline.splitting.plan.frozen_calls import frozen_calls, frozen_modules_as_calls
 from frostline.splitting.plan.samples import batch_of
 from frostline.splitting.plan.store_or_compute import Choice, choices, frontier_choice
 from frostline.splitting.uncached import kept_model
@@ -65,7 +65,7 @@ def storage_plan(
     budget_bytes = None if budget_bytes is None else as_count(call, "budget_bytes", budget_bytes, least=0)
     missing = None if missing is None else as_count(call, "missing", missing, least=0)
     read_s, step_s = (as_number(call, name, own, least=0.0) for name, own in (("read_s", read_s), ("step_s", step_s)))
-    costs = replace(_measured_costs(candidate, batch_size, read_s), step_s=step_s)
+    costs = replace(_measured_costs(candidate, batch_size, read_s), batch_size=batch_size, step_s=step_s)
     calls, note = _calls_of(candidate)
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))
     share = _share(costs, calls)
@@ -77,7 +77,11 @@ def storage_plan(
         ways.append(price.cached(FRONTIER, calls, frontier_choice(calls), share))
         for choice in choices(calls, byte_s, share):
             own = price.cached(_names(calls, choice), calls, choice, share)
-            if own.again and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached):
+            if (
+                own.again
+                and _stores_features(calls, choice)
+                and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached)
+            ):
                 ways.append(own)
     fitting = [own for own in ways if budget_bytes is None or own.bytes_per_sample * samples <= budget_bytes]
     chosen = least_stored(fitting)
@@ -86,6 +90,11 @@ def storage_plan(
     plan = StoragePlan(samples, epochs, budget_bytes, costs, (), ordered, chosen,
                        tuple(title_of(own) for own in ways if own not in fitting), note)  # fmt: skip
     return _with_calls(plan, calls) if calls else plan
+
+
+def _stores_features(calls: FrozenCalls, choice: Choice) -> bool:
+    """True unless nothing but inputs is stored: that would be training without a cache under another name."""
+    return any(calls.values[at].call is not None and calls.values[at].bytes for at in choice.stored)
 
 
 def _with_calls(plan: StoragePlan, calls: FrozenCalls) -> StoragePlan:
@@ -131,7 +140,8 @@ class _Price:
         made = set(choice.again)
         points = frozenset(point for value in calls.values if value.call in made for point in value.points)
         blocks = frozenset(block for at in made if (block := calls.calls[at].block) is not None)
-        slowest = sorted(choice.again, key=lambda at: -calls.calls[at].seconds)
+        made_s = [at for at in choice.again if calls.calls[at].seconds]  # others run in every step all the same
+        slowest = sorted(made_s, key=lambda at: -calls.calls[at].seconds)
         return replace(plain, again=tuple(calls.calls[at].name for at in slowest), points=points, blocks=blocks)
 
     def _cached(self, name: str, size: int, again_s: float, stored: tuple[str, ...]) -> Alternative:
@@ -151,12 +161,12 @@ def _share(costs: StorageCosts, calls: FrozenCalls | None) -> float:
 
 
 def _calls_of(candidate: Candidate) -> tuple[FrozenCalls | None, str]:
-    if candidate.plan.settings.replayed:
-        return None, "the head runs the model's own forward: frozen calls are stored or the cache is left out"
     try:
         found = frozen_calls(candidate.plan)
     except Exception as error:  # whatever a model does in a larger batch: the frontier can be stored all the same
         return None, f"the frozen calls were not measured: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    if candidate.plan.settings.replayed:
+        return frozen_modules_as_calls(found), ""
     if len(found.needed) < len(candidate.plan.frontier.entries):
         return None, "the head reads tensors that are made in training mode only: they are stored"
     return found, ""
@@ -164,6 +174,15 @@ def _calls_of(candidate: Candidate) -> tuple[FrozenCalls | None, str]:
 
 def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> StorageCosts:
     """Steps of the model and of its head, and passes of the frozen part, in turns."""
+    try:
+        return _costs_at(candidate, batch_size, read_s)
+    except torch.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+    return _measured_costs(candidate, batch_size // 2, read_s)
+
+
+def _costs_at(candidate: Candidate, batch_size: int, read_s: float) -> StorageCosts:
     model, head = candidate.model, candidate.head
     inputs = batch_of(candidate.plan.recorded, batch_size)
     with kept_model(model), kept_gradients(model), torch.enable_grad():
@@ -189,5 +208,6 @@ def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> Sto
 def _step(outputs: Any, optimizer: torch.optim.Optimizer) -> None:
     found = [tensor for tensor in tensors_in(outputs) if tensor.requires_grad and tensor.is_floating_point()]
     torch.stack([tensor.float().mean() for tensor in found]).sum().backward()
-    optimizer.step()
+    if not any(own.grad is not None and own.grad.is_sparse for own in optimizer.param_groups[0]["params"]):
+        optimizer.step()  # AdamW takes no sparse gradients
     optimizer.zero_grad()

@@ -113,6 +113,37 @@ def frozen_calls(plan: Plan) -> FrozenCalls:
     return _graph(plan, small, large, {point: own / size for point, own in best.items()})
 
 
+def frozen_modules_as_calls(found: FrozenCalls) -> FrozenCalls:
+    """The same for a head that runs the model's own forward, and of a frozen module makes all calls or none.
+
+    What stands beside frozen modules runs in every step all the same: it costs nothing more, and its inputs are needed.
+    What a module returns and the inputs of the model can be stored, nothing else.
+    """
+    blocks = list(dict.fromkeys(call.block for call in found.calls if call.block is not None))
+    number = {block: at for at, block in enumerate(blocks)}
+    made_by = [None if own.call is None else found.calls[own.call].block for own in found.values]
+    calls = [FrozenCall(block.name, 0.0, 0, (), True, block) for block in blocks]
+    needed = set(found.needed)
+    for call in found.calls:
+        if call.block is None:
+            needed.update(call.reads)
+            calls.append(replace(call, seconds=0.0, again=True))
+            continue
+        at = number[call.block]
+        outside = tuple(own for own in call.reads if made_by[own] != call.block and own not in calls[at].reads)
+        calls[at] = replace(calls[at], seconds=calls[at].seconds + call.seconds, reads=calls[at].reads + outside)
+    beside = iter(range(len(blocks), len(calls)))
+    places = [next(beside) if call.block is None else number[call.block] for call in found.calls]
+    values: list[FrozenValue] = []
+    for own, block in zip(found.values, made_by, strict=True):
+        is_kept = own.call is None or any(point.frame == block and point.operation == "return" for point in own.points)
+        call = None if own.call is None else places[own.call]
+        values.append(replace(own, call=call, bytes=own.bytes if is_kept else None))
+        if is_kept and call is not None:
+            calls[call] = replace(calls[call], bytes=calls[call].bytes + (own.bytes or 0))
+    return replace(found, calls=tuple(calls), values=tuple(values), needed=tuple(sorted(needed)))
+
+
 def _recorded(plan: Plan, inputs: Any) -> Recorder:
     model = plan.frost_line.model
     with (
@@ -173,6 +204,8 @@ def _graph(plan: Plan, small: Recorder, large: Recorder, seconds: Mapping[Point,
             calls[at] = replace(calls[at], bytes=calls[at].bytes + left, again=calls[at].again and can)
         values.append(FrozenValue(name, frozenset(own), at, count))
     crossing = {entry.origin for entry in plan.frontier.entries}
+    if plan.settings.replayed:
+        crossing = {own.origin for own in large.recording.crossings}
     needed = tuple(at for at, value in enumerate(values) if value.points & crossing)
     return FrozenCalls(tuple(calls), tuple(values), needed, sizes[1])
 

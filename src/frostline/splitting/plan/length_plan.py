@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from frostline.splitting.parts.frontier import Layout
     from frostline.splitting.recording.omitted_noise import NoiseSource
+    from frostline.splitting.recording.run_record import RecorderSettings
 
 _WHY = "samples differ in length"
 
@@ -71,13 +72,16 @@ class Blank:
         return torch.zeros((), dtype=self.dtype, device=features[0].device).expand(shape)
 
 
-def record_lengths(model: nn.Module, shorter: Any, longer: Any) -> tuple[Plan, Head]:
+def record_lengths(
+    model: nn.Module, shorter: Any, longer: Any, settings: RecorderSettings | None = None
+) -> tuple[Plan, Head]:
     """Record a model at two lengths, and build the head for batches of any length.
 
     Args:
         model: The model; modes are set by the caller.
         shorter: A batch without padding.
         longer: A batch of the same samples at another length.
+        settings: Which calls of frozen modules run in the head; None: none of those that can be answered.
 
     Raises:
         NotCacheable: If no frozen module gives rows of samples at both lengths, or one gives none that fit together.
@@ -85,7 +89,7 @@ def record_lengths(model: nn.Module, shorter: Any, longer: Any) -> tuple[Plan, H
     """
     try:
         (plan, head), (other, other_head) = (
-            record_replayed(model, own, _WHY, is_lean=False) for own in (shorter, longer)
+            record_replayed(model, own, _WHY, is_lean=False, settings=settings) for own in (shorter, longer)
         )
     except NothingToReplay as signal:
         raise _no_axis("no frozen module whose output has a row for each sample") from signal

@@ -62,7 +62,7 @@ class NothingToReplay(Exception):  # noqa: N818 (a signal inside this pillar, ne
 
 def first_proven(
     prove: Callable[[Plan, Head], _Proven], model: nn.Module, example: Any, why: Exception | str,
-    *, only_lean: bool = False,
+    *, only_lean: bool = False, settings: RecorderSettings | None = None,
 ) -> _Proven | None:  # fmt: skip
     """The first head that runs the model's own forward and is proven to be the model; None if there is none.
 
@@ -72,6 +72,7 @@ def first_proven(
         example: A batch.
         why: Why no graph holds.
         only_lean: Do not store inputs and features of which no use was seen.
+        settings: Of earlier recordings; None makes them.
     """
     if isinstance(why, FrostlineError):
         why = f"{why.what} ({why.where})"
@@ -79,7 +80,7 @@ def first_proven(
         why = f"{type(why).__name__}: {why}"
     for is_lean in (True,) if only_lean else (True, False):
         try:
-            return prove(*record_replayed(model, example, why, is_lean=is_lean))
+            return prove(*record_replayed(model, example, why, is_lean=is_lean, settings=settings))
         except NothingToReplay:
             return None
         except (*RECORDING_FAILS, NoiseOnFrozenSide, DependsOnBatch):  # the graph's own failure is nearer to the model
@@ -87,7 +88,9 @@ def first_proven(
     return None
 
 
-def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) -> tuple[Plan, Head]:
+def record_replayed(
+    model: nn.Module, example: Any, why: str, *, is_lean: bool, settings: RecorderSettings | None = None
+) -> tuple[Plan, Head]:
     """Record the frozen modules of a model in both modes at two batch sizes, and build the head that answers them.
 
     Args:
@@ -95,11 +98,12 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         example: A batch.
         why: Why no graph holds.
         is_lean: Store only what a run of the model was seen to use; else all inputs and all results of frozen modules.
+        settings: Which calls of frozen modules run in the head; None: none of those that can be answered.
 
     Raises:
         NothingToReplay: If there is no frozen call to answer.
     """
-    settings = RecorderSettings(is_whole=True, replayed=why)
+    settings = settings or RecorderSettings(is_whole=True, replayed=why)
     frost_line, sizes = FrostLine(model), (batch_of(example, SMALL), batch_of(example, LARGE))
     recordings: dict[bool, list[Recording]] = {}
     for training in (True, False):
@@ -110,7 +114,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     others = other_values(batch_of(example, SMALL, start=1))
     small, large = recordings[False]
     refuse_unknown_origins(small, large, lambda: record_blocks(model, frost_line, others, settings))
-    blocks = _answered(recordings)
+    blocks = {frame: own for frame, own in _answered(recordings).items() if frame not in settings.opened}
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):
         model.train(training)

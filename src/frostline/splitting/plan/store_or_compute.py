@@ -66,6 +66,8 @@ def choices(calls: FrozenCalls, byte_s: float, call_share: float = 1.0) -> Itera
         if last is None or found.bytes(calls) < last.bytes(calls):
             yield found
             last = found
+            if not found.bytes(calls):
+                return
 
 
 def _cheapest(calls: FrozenCalls, byte_s: float, call_share: float) -> Choice | None:
