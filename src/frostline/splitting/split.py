@@ -329,8 +329,6 @@ class Split:
         batch = (batches.move(inputs, device), batches.move(targets, device))
         prove_loss(function, self._model, self.head, reference, features, batch, training=False)
 
-    # Changes since the split
-
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
         """Check that the frozen part still is what the recipe says: calls, numbers, weights, buffers, code.
