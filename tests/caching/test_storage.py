@@ -145,7 +145,7 @@ def test_each_type_has_rows_of_its_own_and_old_rows_stay(tmp_path):
     entries = {entry.storage: entry for entry in fl.FeatureCache(tmp_path).entries()}
     assert set(entries) == {"exact", *KINDS}
     assert all(0 < entries[kind].error <= BOUNDS[kind] for kind in KINDS)
-    assert entries["int8"].cells()[4] == f"int8, error {entries['int8'].error:.1e}"
+    assert entries["int8"].cells()[5] == f"int8, error {entries['int8'].error:.1e}"
     assert fl.FeatureCache(tmp_path).verify() == ()
 
 
