@@ -31,8 +31,8 @@ _BROKEN = (
     "decay, the network is broken: look for a detach, a wrong axis, layers that are not in the optimizer."
 )
 _SAME = (
-    "print a few inputs where they enter the model, batch[0][:3]: look for a cast to integers after a division, a crop of the "
-    "same place, a file that is read again and again, or an index that does not move."
+    "print a few inputs where they enter the model, batch[0][:3]: look for a cast to integers after a division, a crop "
+    "of the same place, a file that is read again and again, or an index that does not move."
 )
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
