@@ -110,7 +110,7 @@ def lstm(what: str) -> Training:
         model.recurrent.batch_first = False
     inputs = 1000 * inputs if what == "inputs times 1000" else inputs
     rate = 0.3 if what == "other optimizer" else 0.05
-    return Training(model, epochs_of(inputs, target, 32, 6), F.cross_entropy, _optimizer(model, what, 1e-2, rate))
+    return Training(model, epochs_of(inputs, target, 32, 6), F.cross_entropy, _optimizer(model, what, 3e-3, rate))
 
 
 def critic(what: str) -> Training:

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.diagnosis.probes.modes import facts_of_modes
+from frostline.diagnosis.probes.modes import facts_of_modes, vary
 from helpers_health import CLASSES, FEATURES, mlp, task
 
 
@@ -89,3 +89,15 @@ def test_losses_of_both_modes_and_the_largest_dropout():
     assert (same.train_loss, same.dropout) == (same.eval_loss, 0.0)
     assert facts(nn.Sequential(nn.Dropout(0.1), nn.Dropout(0.4), nn.Linear(FEATURES, CLASSES))).dropout == 0.4
     assert facts(normed()).train_loss is None  # BatchNorm has a rule of its own
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size", "expected"),
+    [
+        (torch.ones(8, 3), 8, False), (torch.arange(24.0).view(8, 3), 8, True), (torch.ones(7, 3), 7, None),
+        ((torch.ones(8, 3), torch.arange(8.0)), 8, True), (torch.ones(3, 8), 8, None),
+    ],
+    ids="same differ few second other-axis".split(),
+)  # fmt: skip
+def test_inputs_vary_if_any_of_them_does(inputs, size, expected):
+    assert vary(inputs, size) is expected

@@ -65,3 +65,10 @@ def test_both_ends_are_told_and_later_steps_are_not_judged():
     assert outcomes(initialization, later) == ["not applicable"]
     silent = of_sizes(0.0, 1.0, inputs=INPUT)
     assert outcomes(initialization, silent) == ["passed"]
+
+
+@pytest.mark.parametrize("size", [0.01, 50.0])
+def test_states_of_a_recurrent_layer_are_not_compared_with_its_inputs(size):
+    recurrent = replace(of_sizes(size, 1.0, inputs=INPUT), layers=(*chain(2, "recurrent")[:1], *chain(2)[1:]))
+    assert outcomes(initialization, recurrent) == ["passed"]
+    assert outcomes(initialization, of_sizes(size, 1.0, inputs=INPUT)) == ["tip"]

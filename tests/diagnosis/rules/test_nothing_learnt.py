@@ -99,3 +99,12 @@ def test_one_batch_by_heart_tells_wrong_pairs_from_a_broken_network():
     assert outcomes(nothing_learnt, Evidence(**short, is_learnt_by_heart=True, loss=known)) == ["tip"]
     triplets = LossFacts("unknown")  # a batch is learnt long before the embedding holds for others
     assert outcomes(nothing_learnt, Evidence(**stuck, is_learnt_by_heart=True, loss=triplets)) == ["tip"]
+
+
+def test_inputs_that_are_all_the_same_are_an_issue_where_nothing_is_learnt():
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, inputs_vary=False))
+    assert finding.outcome == "issue"
+    assert "All inputs of a batch are the same" in finding.why
+    assert "print a few inputs" in finding.advice
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.5, inputs_vary=False)) == ["passed"]
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.0, inputs_vary=True)) == ["tip"]

@@ -24,7 +24,7 @@ from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.classes import facts_of_classes
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
-from frostline.diagnosis.probes.modes import facts_of_modes
+from frostline.diagnosis.probes.modes import facts_of_modes, vary
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
@@ -222,7 +222,8 @@ def with_certain_evidence(
     run = probes.run
     evidence = replace(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
-        plain_gradient=gradient, shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
+        plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
+        shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         cut_off=run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ()),
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),

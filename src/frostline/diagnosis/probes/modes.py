@@ -93,8 +93,13 @@ def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None]:
     return redraws, _is_constant(first, inputs, size)
 
 
+def vary(inputs: Any, size: int) -> bool | None:
+    """Whether the inputs of so many samples differ; None for few samples, or inputs without an axis of samples."""
+    given = [tensor for tensor in batches.leaves(inputs).values() if tensor.dim() and len(tensor) == size]
+    return any(bool((tensor != tensor[:1]).any()) for tensor in given) if given and size >= _FEWEST else None
+
+
 def _is_constant(outputs_B: Tensor, inputs: Any, size: float) -> bool | None:
-    given = [tensor for tensor in batches.leaves(inputs).values() if tensor.dim() and len(tensor) == len(outputs_B)]
-    if len(outputs_B) < _FEWEST or not any(bool((tensor != tensor[:1]).any()) for tensor in given):
+    if not vary(inputs, len(outputs_B)):
         return None
     return bool((outputs_B - outputs_B[:1]).abs().max() <= _SAME * size)

@@ -18,6 +18,7 @@ ABOUT = About("FL302", "badly scaled initialisation", "initialization", _ADVICE.
 # Outputs of the last layer of He, Glorot and torch's own initialisation deviate by 0.1 to 3.
 _ISSUE, _TIP = 10.0, 4.0
 _JUMP = 10.0  # between one layer and the next
+_GATED = "recurrent"  # states between -1 and 1, which half-open gates make small at first
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -36,8 +37,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = f"before the first step, the outputs of layer {last.name!r} have a standard deviation of {size:.2g}."
         found.append(_advised((ABOUT.issue if size > _ISSUE else ABOUT.tip)(why, size, _ISSUE, last.name)))
     start = evidence.inputs.widest if evidence.inputs is not None else None
-    if start and known[0][1] and not 1 / _JUMP < known[0][1] / start < _JUMP and evidence.layers[0].has_weights:
-        jump = known[0][1] / start
+    jump = known[0][1] / start if start and known[0][1] else 1.0
+    is_first = evidence.layers[0].has_weights and known[0][0].kind != _GATED
+    if is_first and not 1 / _JUMP < jump < _JUMP:
         why = f"the outputs of layer {known[0][0].name!r} are {jump:.2g} times as large as its inputs."
         found.append(_advised(ABOUT.tip(why, jump, _JUMP, known[0][0].name)))
     return tuple(found) or (

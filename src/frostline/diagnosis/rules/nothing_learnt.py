@@ -30,6 +30,10 @@ _BROKEN = (
     "take a larger learning rate or Adam first; if one batch alone is still not learnt, without dropout and weight "
     "decay, the network is broken: look for a detach, a wrong axis, layers that are not in the optimizer."
 )
+_SAME = (
+    "print a few inputs where they enter the model, batch[0][:3]: look for a cast to integers after a division, a crop "
+    "of the same place, a file that is read again and again, or an index that does not move."
+)
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _LITTLE, _SOME = 0.005, 0.02, 0.05
@@ -63,6 +67,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     why = f"after {steps} steps, the model is no better on held-out samples than the constant-prediction baseline."
     if skill > _NONE:
         why = f"after {steps} steps, the held-out loss is at most {skill:.0%} below the constant-prediction baseline."
+    if evidence.inputs_vary is False:
+        why = f"{why} All inputs of a batch are the same, value by value: nothing can be learnt from them."
+        return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SAME),)
     if evidence.modes is not None and evidence.modes.is_constant:
         why = f"{why} It gives the same output for every input."
         return (ABOUT.issue(why, skill, LEARNS),)

@@ -283,6 +283,7 @@ class Evidence:
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
         targets: Real targets, or None if there are none or nobody looked.
         classes: Targets that are classes, or None if they are not, or nobody looked.
+        inputs_vary: False if all inputs of a batch are the same; None if nobody looked, or the batch is small.
         loss: How the loss behaves, or None if it was not probed.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
@@ -322,6 +323,7 @@ class Evidence:
     outliers: OutlierFacts | None = None
     targets: TargetFacts | None = None
     classes: ClassFacts | None = None
+    inputs_vary: bool | None = None
     loss: LossFacts | None = None
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()
