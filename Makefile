@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint docs bench bench-gpu claims exam exam-porting fuzz mutants soak clean
+.PHONY: demo test test-gpu lint docs bench bench-gpu claims exam exam-split exam-porting fuzz mutants soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -49,6 +49,10 @@ exam: $(STAMP)
 	$(BIN)/python -m exams.health
 	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
 	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
+
+# Models of timm and transformers, split, cached and compared (an hour and a half of one core; it goes on where it was).
+exam-split: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.split
 
 # Networks of seven frameworks, each built in an environment of its own (4 GB and half an hour the first time).
 exam-porting: $(STAMP)

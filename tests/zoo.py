@@ -127,24 +127,3 @@ def frozen_model(case: Case, cut: str) -> tuple[nn.Module, str]:
     name = layer(model, cut)
     fl.freeze(model, through=name)
     return model, name
-
-
-def check_minimal(model: nn.Module, split: Any, example: Any) -> int:
-    """How many frozen modules that nothing trainable feeds run in the head: 0 if it is minimal."""
-    fed: set[int] = set()
-    ran: list[int] = []
-    frozen = [m for m in model.modules() if (own := list(m.parameters())) and not any(p.requires_grad for p in own)]
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        if any(tensor.requires_grad for tensor in tensors):
-            fed.add(id(module))
-        ran.append(id(module))
-
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in frozen]
-    features = split.extract(example)
-    ran.clear()
-    split.head(*features)
-    for handle in handles:
-        handle.remove()
-    return sum(1 for module in ran if module not in fed)

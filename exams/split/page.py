@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from .peers import PEERS
 if TYPE_CHECKING:
     from .cases import Case
 
+_NAME = re.compile(r"'[^']*'")
 DOCS = Path(__file__).parents[2] / "docs"
 STORE, PAGE = DOCS / "coverage.json", DOCS / "coverage.md"
 _INTRODUCTION = f"""\
@@ -112,6 +114,8 @@ def _table(kind: str, cases: list[Case], kept: Verdicts, reasons: dict[str, list
              "|---|---|" + "---|" * (len(cuts) + 1 + len(PEERS))]  # fmt: skip
     for case in sorted(cases, key=lambda case: case.name):
         found = kept.of(case)
+        if not found:
+            continue
         cells = [_cell(found.get(cut)) for cut in cuts]
         frozen = str(max((found[cut].get("num_frozen_in_head", 0) for cut in cuts if cut in found), default=0))
         peers = [_peer([found[f"{peer}: {cut}"] for cut in case.cuts if f"{peer}: {cut}" in found]) for peer in PEERS]
@@ -119,7 +123,8 @@ def _table(kind: str, cases: list[Case], kept: Verdicts, reasons: dict[str, list
         for cut in cuts:
             if found.get(cut, {}).get("outcome") in (REFUSED, CRASHED):
                 reasons.setdefault(_reason(found[cut]), []).append(f"{case.name}, {cut}")
-    return [*lines, ""]
+    left = ", ".join(sorted(case.name for case in cases if not kept.of(case)))
+    return [*lines, "", *([f"Not run yet: {left}.", ""] if left else [])]
 
 
 def _cell(verdict: dict[str, Any] | None) -> str:
@@ -139,10 +144,5 @@ def _peer(verdicts: list[dict[str, Any]]) -> str:
 def _reason(verdict: dict[str, Any]) -> str:
     """What an error says, without the names of this model."""
     text = [part.strip() for part in verdict["detail"].splitlines()]
-    what = text[0].split("'")
-    do = next((part for part in text if part.startswith("Do:")), "")
-    return (
-        " ".join(["...".join([what[0], what[-1]]) if len(what) > 2 else text[0], do])
-        .replace("|", "/")
-        .replace("<", "`")
-    )
+    do = next((part.removeprefix("Do:").strip() for part in text if part.startswith("Do:")), "")
+    return _NAME.sub("'...'", f"{text[0]} Do: {do}" if do else text[0]).replace("|", "/").replace("<", "(")

@@ -1,10 +1,11 @@
-"""Real architectures, cut at a stage border and inside a block; the whole zoo is `make bench` (P8)."""
+"""Real architectures, cut at a stage border and inside a block; many more are in `python -m exams.split`."""
 
 import pytest
 import torch
 
 import frostline as fl
-from zoo import CASES, check_minimal, frozen_model
+from exams.split.judging import num_frozen_upstream
+from zoo import CASES, frozen_model
 
 SMALL = ("resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_100", "densenet121", "bert", "gpt2", "llama", "t5",
          "longformer", "mpnet")  # fmt: skip
@@ -17,7 +18,7 @@ def test_split_is_exact_and_minimal(case, cut):
     model, _ = frozen_model(case, getattr(case, cut))
     split = fl.split(model, case.example(4))
     assert split.explain().verification.is_exact
-    assert check_minimal(model, split, case.example(3)) == 0
+    assert num_frozen_upstream(model, split, case.example(3)) == 0
     larger = split.verify(case.example(6))
     assert larger.largest_difference < 1e-5
 

@@ -40,13 +40,13 @@ class Stopwatch:
         return self.seconds / self.samples if self.samples else 0.0
 
 
-def timed(action: Callable[[], object]) -> float:
+def timed(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, work of a GPU included."""
     wait()
-    started = time.perf_counter()
+    started = clock()
     action()
     wait()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def interleaved(
@@ -55,6 +55,7 @@ def interleaved(
     rounds: int,
     before: Sequence[Callable[[], object]] | None = None,
     budget_s: float = 3.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], ...]:
     """The times of each action over `rounds` rounds, after one that warms up; who goes first takes turns.
 
@@ -63,6 +64,7 @@ def interleaved(
         rounds: Times that are kept of each.
         before: Called right before the action of the same place, untimed.
         budget_s: After so many seconds three rounds are enough.
+        clock: What the times are read from.
     """
     times: tuple[list[float], ...] = tuple([] for _ in actions)
     started = time.perf_counter()
@@ -73,7 +75,7 @@ def interleaved(
             place %= len(actions)
             if before is not None:
                 before[place]()
-            seconds = timed(actions[place])
+            seconds = timed(actions[place], clock)
             if at:
                 times[place].append(seconds)
     return times

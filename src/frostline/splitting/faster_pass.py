@@ -6,6 +6,7 @@ are compared with the plain pass. Nothing of the model is changed outside of a p
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,9 @@ class FasterPart:
         if known is None:
             example = batch_of(batches.move(self._proven.plan.recorded, self._proven.device), min(batch_size, _SAMPLES))
             ways = [partial(self._timed, example, is_channels_last=own) for own in (False, True)]
-            plain, other = interleaved(ways, rounds=_ROUNDS)
+            is_on_cpu = self._proven.device.type == "cpu"  # a busy machine changes times of the processor little
+            clock = time.process_time if is_on_cpu else time.perf_counter
+            plain, other = interleaved(ways, rounds=_ROUNDS, clock=clock)
             known = {"gain": paired_ratio(plain, other)}
             memory.keep(self._split, _DECISION, known)
         is_used = known["gain"] >= _LEAST_GAIN

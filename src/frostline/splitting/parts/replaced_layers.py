@@ -114,7 +114,7 @@ def folded_norms(model: nn.Module, inputs: Any, watched: Watched) -> tuple[list[
     return found, f"{len(found) // 2} of {len(norms)} frozen BatchNorms are folded"
 
 
-def _layer_before(norm: nn.Module, traced: Trace) -> nn.Module | None:
+def _layer_before(norm: Any, traced: Trace) -> nn.Module | None:
     """The layer whose result goes into this norm and nowhere else; None if there is none that can be merged."""
     calls = traced.calls(norm)
     is_plain = type(norm) in _NORMS or is_batchnorm_with_activation(norm)
@@ -124,7 +124,7 @@ def _layer_before(norm: nn.Module, traced: Trace) -> nn.Module | None:
     layer = before.module
     if not isinstance(layer, _LAYERS) or before.feeds != {calls[0].at} or len(traced.calls(layer)) != 1:
         return None
-    kind = next(kind for kind in _LAYERS if isinstance(layer, kind))
+    kind: type[nn.Module] = next(kind for kind in type(layer).__mro__ if kind in _LAYERS)
     is_own = type(layer).forward is kind.forward and "forward" not in vars(layer) and "weight" in layer._parameters
     if not is_own or not _is_frozen(layer) or _has_hooks(layer) or not layer.weight.is_floating_point():
         return None
