@@ -20,8 +20,8 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 
-EPOCHS, BATCH, ROUNDS = 5, 32, 2
-PIXELS = 64
+EPOCHS, BATCH, ROUNDS = 4, 32, 2
+PIXELS, IMAGES = 64, 128
 
 
 def run(device: str, *, is_quick: bool = False) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _measured(make: Callable[[], nn.Module], data: TensorDataset) -> dict[str, A
 
 
 def _pairs() -> dict[str, tuple[Callable[[], nn.Module], TensorDataset]]:
-    images = TensorDataset(torch.randn(256, 3, PIXELS, PIXELS), torch.randint(0, 10, (256,)))
+    images = TensorDataset(torch.randn(IMAGES, 3, PIXELS, PIXELS), torch.randint(0, 10, (IMAGES,)))
     vectors = TensorDataset(torch.randn(4096, 64), torch.randint(0, 10, (4096,)))
     tokens = TensorDataset(torch.randint(0, 1000, (512, 32)), torch.randint(0, 3, (512,)))
     return {

@@ -8,7 +8,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.core.storage_records import StorageCosts
-from frostline.splitting import storage_plan
+from frostline.splitting import Frame, Point, storage_plan
 from helpers_splitting import D, Net, has_graph, x
 
 COSTS = StorageCosts(32, 0.0, 1e-3, 2e-3, 1e-3, 1e-9)
@@ -236,3 +236,12 @@ def test_what_is_no_plan_is_refused():
         split.follow(None)
     with pytest.raises(fl.DataError, match="samples"):
         split.plan(0)
+
+
+def test_a_plan_of_another_split_is_refused():
+    split = fl.split(Attention(), x(6))
+    with pytest.raises(fl.SplitError, match="has to be stored all the same"):
+        split.storing(frozenset([Point(Frame("body", 0), "return", 7)]), frozenset())
+    rows = fl.split(Net(lambda m, x: torch.stack([m.high(row) for row in m.low(x)])), x(4))
+    with pytest.raises(fl.SplitError, match="cannot be computed in the head"):
+        rows.storing(frozenset([Point(Frame("low", 0), "return", 0)]), frozenset([Frame("low", 0)]))

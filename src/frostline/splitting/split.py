@@ -281,16 +281,16 @@ class Split:
         """
         if self._lengths is not None:
             return
-        pair = tuple(batches.move(own, self._proven.device) for own in (shorter, longer))
-        candidate, explanation = length_candidate(self._model, *pair)
+        shorter, longer = (batches.move(own, self._proven.device) for own in (shorter, longer))
+        candidate, explanation = length_candidate(self._model, shorter, longer)
         self.head.adopt(candidate.head)
         candidate.head = self.head
         self._take_lengths(candidate, explanation)
-        self._remake = partial(self._at_lengths, pair)
+        self._remake = partial(self._at_lengths, shorter, longer)
 
-    def _at_lengths(self, pair: tuple[Any, ...], settings: RecorderSettings) -> Split:
+    def _at_lengths(self, shorter: Any, longer: Any, settings: RecorderSettings) -> Split:
         made = copy.copy(self)
-        candidate, explanation = length_candidate(self._model, *pair, settings)
+        candidate, explanation = length_candidate(self._model, shorter, longer, settings)
         made.head = candidate.head
         made._take_lengths(candidate, explanation)
         return made
