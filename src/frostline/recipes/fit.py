@@ -39,7 +39,7 @@ from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
-from frostline.recipes.prepare import TrainingSetup, prepare
+from frostline.recipes.prepare import TrainingSetup, frozen_epoch_at_most_s, prepare
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.viewed_data import viewed_data, without_views
@@ -210,7 +210,7 @@ def fit(
             done = begin_training(model, healed.optimizer, schedule, settings)
             course = RunCourse(line, seed, watching, is_verbose=progress, fills=cache is not False)
             for phase in line.phases(done):
-                with course.of(phase, done, partial(prepare, setup)) as ready:
+                with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
                     start_solved(init_head, ready, setup, run=done)
                     own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
                     run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from frostline.caching import (
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
+from frostline.core.timing import wait
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
 from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
@@ -146,13 +148,16 @@ class Ready:
         return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
 
 
-def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None) -> Ready:
+def prepare(
+    setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None, *, is_cached: bool = True
+) -> Ready:  # fmt: skip
     """Make ready for training: cached if a part of the model is frozen and a cache is wanted, otherwise plain.
 
     Args:
         setup: Of the run.
         num_epochs: Epochs that the stored rows serve.
         earlier: What was made ready at another frost line of the same run; its features are used where they can.
+        is_cached: False leaves the cache out, as `cache=False` does.
 
     Raises:
         DataError: If the data cannot be used.
@@ -165,11 +170,28 @@ def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None)
         with steady_validation():
             check_steady(setup.val)
     if any(not parameter.requires_grad for parameter in setup.model.parameters()):
-        return _uncached(setup) if setup.cache is False else _cached(setup, num_epochs, earlier)
+        is_cached = is_cached and setup.cache is not False
+        return _cached(setup, num_epochs, earlier) if is_cached else _uncached(setup)
     if setup.cache is not False and setup.progress and earlier is None:
         sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
     setup.first.check_dataset(setup.model, setup.plain, setup.plain_val)
     return Ready(setup.model, setup.plain, setup.plain_val)
+
+
+def frozen_epoch_at_most_s(setup: TrainingSetup) -> float:
+    """Seconds to read all samples and to run the whole model on them, from its first samples in a small batch."""
+    if isinstance(setup.train, CachedDataset):
+        return math.inf
+    started = time.perf_counter()
+    first = setup.first.inputs(setup.plain, _PROVEN)
+    read_s = time.perf_counter() - started
+    with setup.fabric.autocast(), told_mismatch(setup.model, first):
+        first_outputs(setup.model, first)  # the first run may load kernels
+        started = time.perf_counter()
+        first_outputs(setup.model, first)
+        wait()
+    count = setup.plain.num_samples + (setup.plain_val.num_samples if setup.plain_val is not None else 0)
+    return count * (read_s + time.perf_counter() - started) / batches.batch_size(first)
 
 
 def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:
