@@ -205,18 +205,47 @@ def best_depth(task: dict[str, Any]) -> float:
     return deepest / (len(task["lines"]) - 1)
 
 
-def is_right(task: dict[str, Any]) -> bool:
-    """True if the choice is one line beside the best, or one point behind it."""
+def is_right(task: dict[str, Any], choice: int | None = None) -> bool:
+    """True if the choice, a place among the lines, is one line beside the best, or one point behind it."""
     values = [line["accuracy"] for line in task["lines"]]
-    names = [line["through"] for line in task["lines"]]
-    chosen, best = names.index(task["best"]), max(range(len(values)), key=lambda at: values[at])
-    return abs(chosen - best) <= 1 or values[chosen] >= values[best] - NEAR
+    best = max(range(len(values)), key=lambda at: values[at])
+    return abs((_chosen_place(task) if choice is None else choice) - best) <= 1 or behind(task, choice) <= NEAR
 
 
-def behind(task: dict[str, Any]) -> float:
+def behind(task: dict[str, Any], choice: int | None = None) -> float:
     """By how much the accuracy at the chosen line is below that at the best one."""
-    chosen = next(line["accuracy"] for line in task["lines"] if line["through"] == task["best"])
-    return max(line["accuracy"] for line in task["lines"]) - chosen
+    values = [line["accuracy"] for line in task["lines"]]
+    return max(values) - values[_chosen_place(task) if choice is None else choice]
+
+
+def _chosen_place(task: dict[str, Any]) -> int:
+    return [line["through"] for line in task["lines"]].index(task["best"])
+
+
+def _by_probe(task: dict[str, Any]) -> int:
+    """The deepest line whose probe is within one standard error of the best probe."""
+    probes = [(-1.0 if line["probe"] is None else line["probe"]) for line in task["lines"]]
+    limit = max(probes) - (task["lines"][probes.index(max(probes))]["probe_error"] or 0.0)
+    return max(at for at, probe in enumerate(probes) if probe >= limit)
+
+
+_RULES: dict[str, Callable[[dict[str, Any]], int]] = {
+    "`choose_depth`": _chosen_place, "deepest probe within one standard error": _by_probe,
+    "always train everything": lambda task: 0, "always the middle line": lambda task: len(task["lines"]) // 2,
+    "always the output layer only": lambda task: len(task["lines"]) - 1,
+}  # fmt: skip
+
+
+def _rules(groups: dict[str, list[dict[str, Any]]]) -> Table:
+    """Right choices, and those within the noise, by rules that cost less."""
+    rows: list[tuple[str, ...]] = []
+    for name, rule in _RULES.items():
+        counts = [f"{sum(is_right(task, rule(task)) for task in tasks)}, "
+                  f"{sum(behind(task, rule(task)) <= task['noise'] for task in tasks)} of {len(tasks)}"
+                  for tasks in groups.values()]  # fmt: skip
+        rows.append((name, *counts))
+    return Table("Right, and behind the best by less than the noise, beside simpler rules", ("rule", *groups),
+                 tuple(rows))  # fmt: skip
 
 
 def _verdict(values: list[float | None], limit: float, *, above: bool = True) -> str:
@@ -256,7 +285,7 @@ def _claims(figures: dict[str, Any]) -> list[Claim]:
 
 
 def _tables(groups: dict[str, list[dict[str, Any]]]) -> list[Table]:
-    tables: list[Table] = []
+    tables = [_rules(groups)]
     for group, tasks in groups.items():
         rows: list[tuple[str, ...]] = []
         for task in tasks:
