@@ -1,15 +1,20 @@
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from frostline.core.records import CacheFigures, Epoch
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules.records import Evidence
+from frostline.recipes import course
 from frostline.recipes.course import RunCourse
 from frostline.recipes.phases import MovingLine, Phase
-from frostline.recipes.prepare import Ready
+from frostline.recipes.training_setup import Ready
 from frostline.training import Progress
+from helpers_fit import D, data, fit
 
 LINE = MovingLine(nn.Linear(1, 1), None, epochs=1, has_val=False)
 FIGURES = CacheFigures(10, 10, 0, 100, "folder", 2, 0.1)
@@ -60,3 +65,63 @@ def test_of_each_rule_the_most_severe_finding_of_all_phases_is_told():
     ran(one, 1, 1, Progress([], 0, None, {}))
     assert one.diagnosis is sick
     assert course_of(None).diagnosis is None
+
+
+def trained(**changed):
+    torch.manual_seed(1)
+    layers = [nn.Sequential(nn.Linear(D if at == 0 else 8, 8), nn.ReLU()) for at in range(3)]
+    model = nn.Sequential(*layers, nn.Linear(8, 2))
+    options = {"freeze": "2", "thaw": {2: "2", 3: "1"}, "epochs": 4, "batch_size": 16, "monitor": False, **changed}
+    return fit(model, val=data(20), **options)
+
+
+def losses(result):
+    return [(epoch.train_loss, epoch.val_loss) for epoch in result.history]
+
+
+def test_a_phase_that_saves_less_than_a_split_costs_is_trained_without_a_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(course, "_SPLITS", 1e9)
+    plain = losses(trained(cache=False))
+    weighed = trained(out=tmp_path / "a", progress=True)
+    assert np.array(losses(weighed)) == pytest.approx(np.array(plain), rel=1e-6)
+    assert [phase.cache is not None for phase in weighed.phases] == [True, False, False]
+    text = capsys.readouterr().err
+    assert "phase 2, from epoch 2: thawed down to '2'; trained without a cache: the frozen part takes " in text
+    assert "ms at most in all its epochs, and a split " in text
+    monkeypatch.setattr(course, "_SPLITS", 0.0)
+    assert all(phase.cache is not None for phase in trained(out=tmp_path / "b").phases)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(step):
+    """A clip that ends the run at this step."""
+    count = 0
+
+    def clip(parameters):
+        nonlocal count
+        count += 1
+        if count == step:
+            raise Killed
+
+    return clip
+
+
+def measured(folder):
+    return json.loads((folder / "checkpoint.json").read_text())["measured"]
+
+
+def test_a_resumed_run_decides_as_the_run_before_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "_SPLITS", 1e9)
+    cache, half = tmp_path / "cache", tmp_path / "half"
+    expected = trained(out=tmp_path / "whole", cache=cache, clip=killed_at(0))
+    with pytest.raises(Killed):
+        trained(out=half, cache=cache, clip=killed_at(8))  # in epoch 3 of 3 steps each
+    noted = measured(half)
+    assert noted
+    result = trained(out=half, resume=half, cache=cache, clip=killed_at(0))
+    assert losses(result) == losses(expected)
+    assert measured(half) == noted
+    assert [(phase.number, phase.cache) for phase in result.phases] == [(3, None)]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.recipes import course
 from frostline.recipes.phases import MovingLine
 from frostline.training import DatasetBatches, Progress, make_optimizer
 from helpers_fit import D, data, fit
@@ -53,6 +54,12 @@ def same(one: nn.Module, other: nn.Module, **tolerance) -> None:
 
 def losses(result):
     return [(epoch.train_loss, epoch.val_loss) for epoch in result.history]
+
+
+@pytest.fixture(autouse=True)
+def _phases_are_cached(monkeypatch):
+    """Networks of a few layers are quicker without a cache: here, lines are followed by it all the same."""
+    monkeypatch.setattr(course, "_SPLITS", 0.0)
 
 
 SCHEDULES = {

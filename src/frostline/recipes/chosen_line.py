@@ -22,8 +22,8 @@ from frostline.transfer import freeze, passing_freeze, thaw
 if TYPE_CHECKING:
     from torch import nn
 
-    from frostline.recipes.prepare import TrainingSetup
     from frostline.recipes.schedules import FreezeSchedule
+    from frostline.recipes.training_setup import TrainingSetup
 
 CHOSEN = "frozen through"  # the setting of a run that names the line
 _SAMPLES = 2000  # as `choose_depth` has it

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from frostline.core.storage_records import StoragePlan
     from frostline.recipes.monitoring import Watching
     from frostline.recipes.phases import MovingLine, Phase
-    from frostline.recipes.prepare import Ready
+    from frostline.recipes.training_setup import Ready
     from frostline.training import Progress
 
+# A phase is trained without a cache if its frozen part takes less time than so many splits like the last one.
+_SPLITS = 1.0
+_SECONDS = "seconds of a split, and of the frozen part in an epoch at most"
 _ORDER = ("issue", "tip", "passed", "not judged", "not applicable")
 
 
@@ -47,7 +50,7 @@ class RunCourse:
     ) -> None:
         self._line, self._seed, self._watching, self._is_verbose = line, seed, watching, is_verbose and line.is_moving
         self._fills = fills
-        self._ready: Ready | None = None  # at the line before
+        self._ready: Ready | None = None  # at the last line that was cached
         self.phases: tuple[PhaseFigures, ...] = ()
         self.figures: CacheFigures | None = None
         self.plan: StoragePlan | None = None
@@ -55,26 +58,36 @@ class RunCourse:
         self._diagnoses: list[Diagnosis] = []
 
     @contextmanager
-    def of(self, phase: Phase, progress: Progress, make_ready: Callable[..., Ready]) -> Generator[Ready]:
+    def of(
+        self, phase: Phase, progress: Progress, make_ready: Callable[..., Ready],
+        at_most_s: Callable[[], float] | None = None,
+    ) -> Generator[Ready]:  # fmt: skip
         """Around the epochs of a phase; nothing that is frozen in it moves.
 
         Args:
             phase: Which one.
             progress: Of the run.
             make_ready: callable(epochs that the rows serve, what was made ready at the line before) that splits the
-                model at its line, and fills the cache; generators are put back.
+                model at its line, and fills the cache; with `is_cached=False` it does neither. Generators are put back.
+            at_most_s: callable() -> seconds that the frozen part takes in an epoch, at most. Where a split takes longer
+                than all epochs of a phase save, the phase is trained without a cache. None: no phase is.
         """
         if self._is_verbose and self._ready is None:
             sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
             for _ in self._line.lines_below() if self._fills and self._ready is None else ():
-                below = self._make_ready(make_ready, "a line below, for a later phase",
-                                         self._line.num_epochs(progress, of_run=True))  # fmt: skip
-                below.around.close()  # of a line at which nothing is cached
+                num_epochs = self._line.num_epochs(progress, of_run=True)
+                if not self._why_plain(progress, num_epochs):
+                    below = self._make_ready(make_ready, "a line below, for a later phase", num_epochs)
+                    below.around.close()  # of a line at which nothing is cached
+                    self._note_seconds(progress, at_most_s)
             promise = FrozenState(self._line.model)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
-            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins,
-                                     self._line.num_epochs(progress))  # fmt: skip
+            num_epochs = self._line.num_epochs(progress)
+            why = self._why_plain(progress, num_epochs) if phase.number > 1 else ""  # a split has to be seen first
+            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins, num_epochs,
+                                     why)  # fmt: skip
+            self._note_seconds(progress, at_most_s)
         first, started = len(progress.history) + 1, time.perf_counter()
         with ready.around:
             yield ready
@@ -89,8 +102,32 @@ class RunCourse:
             found = self._watching.diagnosis(ready, progress.history[first - 1 :])
             self._diagnoses += [found] if found is not None else []
 
-    def _make_ready(self, make_ready: Callable[..., Ready], what: str, num_epochs: int) -> Ready:
+    def _note_seconds(self, progress: Progress, at_most_s: Callable[[], float] | None) -> None:
+        """Keep what the first split took, and an epoch takes: a run that is resumed decides as this one."""
+        if at_most_s is None or not self._fills or not self._line.is_moving or _SECONDS in progress.measured:
+            return
+        if self._ready is not None and self._ready.line is not None:
+            progress.measured[_SECONDS] = [self._ready.split_s, at_most_s()]
+
+    def _why_plain(self, progress: Progress, num_epochs: int) -> str:
+        """Why so many epochs at this line are trained without a cache; "" if they are not."""
+        is_frozen = any(not parameter.requires_grad for parameter in self._line.model.parameters())
+        if not self._fills or not is_frozen or _SECONDS not in progress.measured:
+            return ""
+        split_s, epoch_s = progress.measured[_SECONDS]
+        if num_epochs * epoch_s >= _SPLITS * split_s:
+            return ""
+        return (
+            f"the frozen part takes {1e3 * num_epochs * epoch_s:.0f} ms at most in all its epochs, and a split "
+            f"{1e3 * split_s:.0f} ms"
+        )
+
+    def _make_ready(self, make_ready: Callable[..., Ready], what: str, num_epochs: int, why_plain: str = "") -> Ready:
         seed_generators(self._seed)
+        if why_plain:
+            if self._is_verbose:
+                sys.stderr.write(f"{what}; trained without a cache: {why_plain}\n")
+            return make_ready(num_epochs, self._ready, is_cached=False)
         self._ready = ready = make_ready(num_epochs, self._ready)
         self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
         self.figures, self.plan = _joined(self.figures, ready.figures), ready.plan

@@ -40,10 +40,11 @@ from frostline.recipes.course import RunCourse
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
-from frostline.recipes.prepare import TrainingSetup, prepare
+from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
+from frostline.recipes.training_setup import TrainingSetup
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Callbacks,
@@ -268,7 +269,7 @@ def _train_phases(
 ) -> None:  # fmt: skip
     """Split, fill and train at each frost line in turn; one, unless a schedule moves it."""
     for phase in line.phases(done):
-        with course.of(phase, done, partial(prepare, setup)) as ready:
+        with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
             start_solved(init_head, ready, setup, run=done)
             steps = settings.steps.per_epoch(len(ready.train))
             own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))

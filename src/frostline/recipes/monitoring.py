@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Epoch, Finding
     from frostline.diagnosis import Evidence, InputFacts, LossFacts
-    from frostline.recipes.prepare import Ready
+    from frostline.recipes.training_setup import Ready
 
 
 _PRETRAINED = " Pretrained layers need inputs scaled as in their own training."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import (
@@ -27,9 +27,10 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.core.restore import kept_generators
-from frostline.diagnosis import InputFacts, facts_of_input
+from frostline.core.timing import wait
+from frostline.diagnosis import facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
-from frostline.recipes.first_samples import FEW, FirstSamples, refuse_texts
+from frostline.recipes.first_samples import FEW, refuse_texts
 from frostline.recipes.loop_cost import loop_step_s
 from frostline.recipes.model_precision import InPrecision, precision_of
 from frostline.recipes.padded_loss import check_padded_loss
@@ -37,16 +38,15 @@ from frostline.recipes.planned_cache import PlannedCache, planned_cache
 from frostline.recipes.rounded_loss import with_losses
 from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
+from frostline.recipes.training_setup import Ready, TrainingSetup
 from frostline.recipes.viewed_data import steady_validation
 from frostline.splitting import frozen_side_in_inference_mode, remembered_split, verify_once
-from frostline.training import DatasetBatches, Metric, first_outputs, in_dtype
+from frostline.training import DatasetBatches, first_outputs, in_dtype
 from frostline.transfer import check_still
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from frostline.core.records import CacheFigures
-    from frostline.core.storage_records import StoragePlan
     from frostline.splitting import Split
 
 
@@ -55,121 +55,16 @@ if TYPE_CHECKING:
 _PROVEN = 8
 
 
-@dataclass(frozen=True)
-class TrainingSetup:
-    """A model, its data, and how they are trained: the same in all phases of a run.
-
-    Attributes:
-        model: Frozen as it is now.
-        train: A dataset, views of one, or cached features.
-        val: Validation data of the same kind, or None.
-        cache: As `fit` takes it.
-        fabric: Device and precision.
-        out: The folder of the run, or None.
-        batch_size: Samples per step, and per pass of the frozen part.
-        seed: Of the order of samples.
-        progress: Notes and bars go to standard error.
-        example: A batch to split by; None takes the first samples.
-        loss: As `fit` takes it.
-        metrics: By name.
-        num_workers: Processes that read samples.
-        collate_fn: Makes a batch of samples that differ in size, or None.
-        by_length: Batches of training data hold samples of like length.
-        is_planned: Store what costs least, or nothing where training is quicker without a cache.
-        storage: How features lie on the disk, as `FeatureCache.fill` takes it.
-        ways: Of a faster frozen pass.
-    """
-
-    model: nn.Module
-    train: Any
-    val: Any
-    cache: bool | FeatureCache
-    fabric: Any
-    out: Path | None
-    batch_size: int
-    seed: int
-    progress: bool
-    example: Any = None
-    loss: Any = None
-    metrics: Mapping[str, str | Metric] = field(default_factory=dict[str, "str | Metric"])
-    num_workers: int = 0
-    collate_fn: Any = None
-    by_length: bool = False
-    is_planned: bool = False
-    storage: str = "exact"
-    ways: tuple[str, ...] = ()
-
-    @cached_property
-    def first(self) -> FirstSamples:
-        """The checks on the first samples."""
-        return FirstSamples(self.loss, self.metrics, self.fabric)
-
-    @cached_property
-    def plain(self) -> DatasetBatches:
-        """Training batches of the items themselves."""
-        views = self.train.count if isinstance(self.train, Views) else 1
-        return self._batches(self.train, shuffle=True, seed=self.seed, views=views, by_length=self.by_length)
-
-    @cached_property
-    def plain_val(self) -> DatasetBatches | None:
-        """Validation batches of the items themselves."""
-        return self._batches(self.val) if self.val is not None else None
-
-    def few_inputs(self) -> Any:
-        """Inputs of a few samples, in the precision that the model has now."""
-        return self.first.inputs(self._batches(self.train), FEW)
-
-    def _batches(self, dataset: Any, **order: Any) -> DatasetBatches:
-        return DatasetBatches(dataset, self.batch_size, keep=batches.required_labels(self.model.forward),
-                              dtype=precision_of(self.model), num_workers=self.num_workers,
-                              collate_fn=self.collate_fn, **order)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What the training loop takes.
-
-    Attributes:
-        module: Called on a batch: the head, or the model itself.
-        train: Training batches.
-        val: Validation batches, or None.
-        figures: Cache figures of the training data, or None.
-        split_s: Seconds for recording and verifying.
-        fill_s: Seconds for the frozen pass.
-        inputs: Gives the scale of the inputs behind cached features, by the first samples; None where nothing was
-            cached here.
-        frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
-        around: Open during the training, closed after it.
-        check: Raises where the datasets were changed since their items were cached.
-        line: The frost line, with what is stored at it; None where nothing was cached here.
-        plan: What there was to choose from, where the cache is planned.
-    """
-
-    module: nn.Module
-    train: Any
-    val: Any
-    figures: CacheFigures | None = None
-    split_s: float = 0.0
-    fill_s: float = 0.0
-    frozen_epoch_s: float = 0.0
-    inputs: Callable[[], InputFacts | None] = lambda: None
-    around: ExitStack = field(default_factory=ExitStack)
-    check: Callable[[], None] | None = None
-    line: StoredLine | None = None
-    plan: StoragePlan | None = None
-
-    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
-        """Seconds that the same epochs take without a cache; None where nothing is cached."""
-        return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
-
-
-def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None) -> Ready:
+def prepare(
+    setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None, *, is_cached: bool = True
+) -> Ready:  # fmt: skip
     """Make ready for training: cached if a part of the model is frozen and a cache is wanted, otherwise plain.
 
     Args:
         setup: Of the run.
         num_epochs: Epochs that the stored rows serve.
         earlier: What was made ready at another frost line of the same run; its features are used where they can.
+        is_cached: False leaves the cache out, as `cache=False` does.
 
     Raises:
         DataError: If the data cannot be used.
@@ -182,11 +77,28 @@ def prepare(setup: TrainingSetup, num_epochs: int, earlier: Ready | None = None)
         with steady_validation():
             check_steady(setup.val)
     if any(not parameter.requires_grad for parameter in setup.model.parameters()):
-        return _uncached(setup) if setup.cache is False else _cached(setup, num_epochs, earlier)
+        is_cached = is_cached and setup.cache is not False
+        return _cached(setup, num_epochs, earlier) if is_cached else _uncached(setup)
     if setup.cache is not False and setup.progress and earlier is None:
         sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
     setup.first.check_dataset(setup.model, setup.plain, setup.plain_val)
     return Ready(setup.model, setup.plain, setup.plain_val)
+
+
+def frozen_epoch_at_most_s(setup: TrainingSetup) -> float:
+    """Seconds to read all samples and to run the whole model on them, from its first samples in a small batch."""
+    if isinstance(setup.train, CachedDataset):
+        return math.inf
+    started = time.perf_counter()
+    first = setup.first.inputs(setup.plain, _PROVEN)
+    read_s = time.perf_counter() - started
+    with setup.fabric.autocast(), told_mismatch(setup.model, first):
+        first_outputs(setup.model, first)  # the first run may load kernels
+        started = time.perf_counter()
+        first_outputs(setup.model, first)
+        wait()
+    count = setup.plain.num_samples + (setup.plain_val.num_samples if setup.plain_val is not None else 0)
+    return count * (read_s + time.perf_counter() - started) / batches.batch_size(first)
 
 
 def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:

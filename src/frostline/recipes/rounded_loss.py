@@ -16,7 +16,7 @@ from frostline.training import loss_of, make_loss
 if TYPE_CHECKING:
     from frostline.caching import CachedDataset, FrozenPart
     from frostline.core.records import CacheFigures
-    from frostline.recipes.prepare import TrainingSetup
+    from frostline.recipes.training_setup import TrainingSetup
     from frostline.splitting import Split
 
 

@@ -19,7 +19,7 @@ from frostline.splitting import copied_head
 from frostline.training import in_dtype, make_loss, num_counted, output_of
 
 if TYPE_CHECKING:
-    from frostline.recipes.prepare import Ready, TrainingSetup
+    from frostline.recipes.training_setup import Ready, TrainingSetup
     from frostline.training import Progress
 
 

@@ -1,0 +1,132 @@
+"""What a run is given, and what its training loop takes in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.caching import FeatureCache, Views
+from frostline.core import inputs as batches
+from frostline.diagnosis import InputFacts
+from frostline.recipes.first_samples import FEW, FirstSamples
+from frostline.recipes.model_precision import precision_of
+from frostline.recipes.stored_line import StoredLine
+from frostline.training import DatasetBatches, Metric
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from frostline.core.records import CacheFigures
+    from frostline.core.storage_records import StoragePlan
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A model, its data, and how they are trained: the same in all phases of a run.
+
+    Attributes:
+        model: Frozen as it is now.
+        train: A dataset, views of one, or cached features.
+        val: Validation data of the same kind, or None.
+        cache: As `fit` takes it.
+        fabric: Device and precision.
+        out: The folder of the run, or None.
+        batch_size: Samples per step, and per pass of the frozen part.
+        seed: Of the order of samples.
+        progress: Notes and bars go to standard error.
+        example: A batch to split by; None takes the first samples.
+        loss: As `fit` takes it.
+        metrics: By name.
+        num_workers: Processes that read samples.
+        collate_fn: Makes a batch of samples that differ in size, or None.
+        by_length: Batches of training data hold samples of like length.
+        is_planned: Store what costs least, or nothing where training is quicker without a cache.
+        storage: How features lie on the disk, as `FeatureCache.fill` takes it.
+        ways: Of a faster frozen pass.
+    """
+
+    model: nn.Module
+    train: Any
+    val: Any
+    cache: bool | FeatureCache
+    fabric: Any
+    out: Path | None
+    batch_size: int
+    seed: int
+    progress: bool
+    example: Any = None
+    loss: Any = None
+    metrics: Mapping[str, str | Metric] = field(default_factory=dict[str, "str | Metric"])
+    num_workers: int = 0
+    collate_fn: Any = None
+    by_length: bool = False
+    is_planned: bool = False
+    storage: str = "exact"
+    ways: tuple[str, ...] = ()
+
+    @cached_property
+    def first(self) -> FirstSamples:
+        """The checks on the first samples."""
+        return FirstSamples(self.loss, self.metrics, self.fabric)
+
+    @cached_property
+    def plain(self) -> DatasetBatches:
+        """Training batches of the items themselves."""
+        views = self.train.count if isinstance(self.train, Views) else 1
+        return self._batches(self.train, shuffle=True, seed=self.seed, views=views, by_length=self.by_length)
+
+    @cached_property
+    def plain_val(self) -> DatasetBatches | None:
+        """Validation batches of the items themselves."""
+        return self._batches(self.val) if self.val is not None else None
+
+    def few_inputs(self) -> Any:
+        """Inputs of a few samples, in the precision that the model has now."""
+        return self.first.inputs(self._batches(self.train), FEW)
+
+    def _batches(self, dataset: Any, **order: Any) -> DatasetBatches:
+        return DatasetBatches(dataset, self.batch_size, keep=batches.required_labels(self.model.forward),
+                              dtype=precision_of(self.model), num_workers=self.num_workers,
+                              collate_fn=self.collate_fn, **order)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the training loop takes.
+
+    Attributes:
+        module: Called on a batch: the head, or the model itself.
+        train: Training batches.
+        val: Validation batches, or None.
+        figures: Cache figures of the training data, or None.
+        split_s: Seconds for recording and verifying.
+        fill_s: Seconds for the frozen pass.
+        inputs: Gives the scale of the inputs behind cached features, by the first samples; None where nothing was
+            cached here.
+        frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
+        around: Open during the training, closed after it.
+        check: Raises where the datasets were changed since their items were cached.
+        line: The frost line, with what is stored at it; None where nothing was cached here.
+        plan: What there was to choose from, where the cache is planned.
+    """
+
+    module: nn.Module
+    train: Any
+    val: Any
+    figures: CacheFigures | None = None
+    split_s: float = 0.0
+    fill_s: float = 0.0
+    frozen_epoch_s: float = 0.0
+    inputs: Callable[[], InputFacts | None] = lambda: None
+    around: ExitStack = field(default_factory=ExitStack)
+    check: Callable[[], None] | None = None
+    line: StoredLine | None = None
+    plan: StoragePlan | None = None
+
+    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
+        """Seconds that the same epochs take without a cache; None where nothing is cached."""
+        return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
