@@ -448,6 +448,7 @@ def test_epochs_that_are_left_of_a_phase_and_of_a_run():
     assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (2, 9)
     progress.history += [None]
     assert (line.num_epochs(progress), line.num_epochs(progress, of_run=True)) == (1, 8)
+    assert line.length(progress) == 2  # from the beginning of the phase: a resumed run weighs it as the run before
     assert planned("plateau").num_epochs(progress) == 8
 
 

@@ -75,18 +75,18 @@ class RunCourse:
         if self._is_verbose and self._ready is None:
             sys.stderr.write("".join(f"plan: {planned}\n" for planned in self._line.plan))
         with kept_generators():
-            for _ in self._line.lines_below() if self._fills and self._ready is None else ():
-                num_epochs = self._line.num_epochs(progress, of_run=True)
-                if not self._why_plain(progress, num_epochs):
-                    below = self._make_ready(make_ready, "a line below, for a later phase", num_epochs)
+            for own_epochs in self._line.lines_below() if self._fills and self._ready is None else ():
+                if not self._why_plain(progress, own_epochs):
+                    below = self._make_ready(make_ready, "a line below, for a later phase",
+                                             self._line.num_epochs(progress, of_run=True))  # fmt: skip
                     below.around.close()  # of a line at which nothing is cached
                     self._note_seconds(progress, at_most_s)
             promise = FrozenState(self._line.model)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
-            num_epochs = self._line.num_epochs(progress)
-            why = self._why_plain(progress, num_epochs) if phase.number > 1 else ""  # a split has to be seen first
-            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins, num_epochs,
-                                     why)  # fmt: skip
+            # a split has to be seen first
+            why = self._why_plain(progress, self._line.length(progress)) if phase.number > 1 else ""
+            ready = self._make_ready(make_ready, f"{begins}: {phase.change}" if phase.change else begins,
+                                     self._line.num_epochs(progress), why)  # fmt: skip
             self._note_seconds(progress, at_most_s)
         first, started = len(progress.history) + 1, time.perf_counter()
         with ready.around:

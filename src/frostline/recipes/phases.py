@@ -162,6 +162,14 @@ class MovingLine:
         ahead = [epoch - 1 for epoch, _ in self._moves[self._made :] if epoch is not None and not of_run]
         return min([self._epochs, *ahead]) - len(progress.history)
 
+    def length(self, progress: Progress) -> int:
+        """Epochs of the present phase from its beginning, at most."""
+        return self.num_epochs(progress) + len(progress.history) + 1 - self._begun(progress)
+
+    @staticmethod
+    def _begun(progress: Progress) -> int:
+        return progress.moves[-1][0] if progress.moves else 1
+
     def phases(self, progress: Progress) -> Generator[Phase]:
         """The phases in turn, from where the progress is, one at least; the line is moved before each.
 
@@ -180,8 +188,10 @@ class MovingLine:
                 put_back(self.model, progress.final)
                 return
 
-    def lines_below(self) -> Generator[None]:
+    def lines_below(self) -> Generator[int]:
         """The model at each line that is planned below this one, the lowest first; then it is at this one again.
+
+        Each gives the number of epochs of its phase.
 
         Rows of a higher line are computed from those of a lower one, so that all of them cost one frozen pass. Lines
         that a rule may never reach are left out.
@@ -192,7 +202,8 @@ class MovingLine:
                 for number in range(self._made, last):
                     self._moved(number)
                 if not all(parameter.requires_grad for parameter in self.model.parameters()):
-                    yield
+                    first, *later = [epoch for epoch, _ in self._moves[last - 1 :] if epoch is not None]
+                    yield min([self._epochs + 1, *later]) - first
 
     def settings(self, progress: Progress, steps: int) -> dict[str, Any]:
         """Settings of the training loop for this phase.
@@ -204,7 +215,7 @@ class MovingLine:
         if not self.is_moving:
             return {}
         return {
-            "trains": self.trains, "first_epoch": progress.moves[-1][0] if progress.moves else 1,
+            "trains": self.trains, "first_epoch": self._begun(progress),
             "is_over": lambda now: self._due(now) > self._made, "has_next": self._made < len(self._moves)
             and isinstance(self._schedule, ThawSchedule), "after_epoch": self._measure,
             "pace": partial(self._paced, list(progress.moves), steps),
@@ -249,7 +260,7 @@ class MovingLine:
         if not self._schedule.is_by_rule:
             return sum(epoch is not None and epoch <= done + 1 for epoch, _ in self._moves)
         if isinstance(self._schedule, ThawSchedule):
-            since = max(progress.best_epoch, (progress.moves[-1][0] if progress.moves else 1) - 1)
+            since = max(progress.best_epoch, self._begun(progress) - 1)
             return made + (done - since >= self._schedule.patience)
         while made < len(self._moves) and self._has_converged(progress.measured.get(self.plan[made + 1].change, [])):
             made += 1
