@@ -82,3 +82,50 @@ def test_a_run_is_not_resumed_without_the_option(tmp_path, name):
     run(out=tmp_path, **OPTIONS[name]())
     with pytest.raises(fl.DataError, match="made with other settings"):
         run(out=tmp_path, resume=tmp_path)
+
+
+def together():
+    """All options of steps at once."""
+    return {"accumulation": 2, "warmup": 0.5, "scheduler": "cosine", "scheduler_interval": "step", "ema": 0.8,
+            "label_smoothing": 0.1, "clip": fl.remedies.clip_by_norm(0.5), "epochs": 4, "batch_size": 7}  # fmt: skip
+
+
+def losses(result):
+    return torch.tensor([(epoch.train_loss, epoch.val_loss or 0.0) for epoch in result.history])
+
+
+def test_options_go_together_with_phases(tmp_path):
+    def thawed(**options):
+        model = mlp()
+        return fit(model, val=data(20), freeze="4", thaw={3: "3"}, **together(), **options), model
+
+    cached, one = thawed(cache=tmp_path / "cache")
+    uncached, other = thawed(cache=False)
+    torch.testing.assert_close(losses(cached), losses(uncached), rtol=0, atol=1e-6)
+    assert len(cached.phases) == 2
+    assert not torch.equal(one[3].weight, mlp()[3].weight)
+    for key, value in one.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[key], value, rtol=0, atol=1e-6, msg=key)
+
+
+def test_options_go_together_with_views(tmp_path):
+    class Random(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            inputs, target = data()[index]
+            return inputs + torch.randn(()), target
+
+    runs = [fit(mlp(), Random(), freeze="2", views=2, cache=cache, **together()) for cache in (tmp_path, False)]
+    torch.testing.assert_close(*map(losses, runs), rtol=0, atol=1e-6)
+
+
+def test_options_go_together_with_samples_of_any_length(tmp_path):
+    from helpers_lengths import Sentences, pad, sentences
+
+    def trained(cache):
+        torch.manual_seed(0)
+        return fit(Sentences(), sentences(), freeze="low", collate_fn=pad, cache=cache, **together())
+
+    torch.testing.assert_close(losses(trained(tmp_path)), losses(trained(False)), rtol=0, atol=1e-5)

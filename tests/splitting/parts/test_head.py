@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -82,3 +84,25 @@ def test_wrong_features_are_refused():
         split.head()
     with pytest.raises(fl.SplitError, match="another shape than the frontier"):
         split.head(torch.randn(B, D + 1))
+
+
+def test_a_head_has_the_mode_of_its_model():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    fl.freeze(model, through="0")
+    head = fl.split(model, torch.randn(4, 4)).head
+    assert head.training  # as the model: a loop may begin without head.train()
+    for mode in (False, True):
+        model.train(mode)
+        assert head.training is mode
+        head.train(not mode)
+        assert model[1].training is model.training is head.training is not mode
+    head.eval()
+    for module in head.modules():  # as trainers put modes back, flag by flag
+        module.training = True
+    assert model.training
+    assert model[1].training
+    assert not model[0].training
+    twin = copy.deepcopy(head)
+    twin.eval()
+    assert head.training
+    assert not twin.training

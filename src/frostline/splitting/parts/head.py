@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
+from frostline.core.layers import is_pinned
 from frostline.core.steps import copied
 from frostline.splitting.calls.containers import filled
 from frostline.splitting.calls.grad_and_autocast import kept_region
@@ -69,7 +70,7 @@ class Head(nn.Module):
             tables=ModuleTables(model, followed, has_own_forward="own_forward" in trained.constants),
         )  # fmt: skip
         self._unused: set[str] = set()  # parameters that train and that no output needs
-        object.__setattr__(self, "training", model.training)
+        vars(self)["_own_mode"] = model.training
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(_PREFIX):
@@ -82,6 +83,22 @@ class Head(nn.Module):
     def prove_sizes_with(self, prove_size: Callable[[int], None]) -> None:
         """Ask for a proof at every batch size that is met for the first time."""
         self._binding.prove_size = prove_size
+
+    # A loop calls `model.train()`, or sets the flags of all modules that it holds: the head follows both.
+    @property
+    def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The mode of the model; that of the head alone in a copy without a model."""
+        model = vars(self)["_binding"].model if "_binding" in vars(self) else None
+        return vars(self)["_own_mode"] if model is None else model.training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        vars(self)["_own_mode"] = mode
+        model = vars(self)["_binding"].model if "_binding" in vars(self) else None
+        if model is not None and model.training is not mode:
+            for module in model.modules():  # not by `train`, which a model may count; frozen layers keep theirs
+                if not is_pinned(module):
+                    module.training = mode
 
     @property
     def given(self) -> GivenRows | None:
