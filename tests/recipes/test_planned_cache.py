@@ -238,3 +238,21 @@ def test_a_dataset_of_one_batch_is_planned(costs, tmp_path):
     costs(DEAR)
     few = TensorDataset(torch.randn(3, D), torch.tensor([0, 1, 0]))
     assert fit(Adapted(), few, epochs=2, cache="auto", out=tmp_path / "run").cache.computed == 3
+
+
+def test_a_line_that_moves_down_below_a_plan_trains_as_without_a_cache(costs, tmp_path):
+    costs(DEAR)
+
+    def adapted():
+        model = Adapted()
+        for own in (model.body, model.query, model.value):
+            own.requires_grad_(True)
+        fl.freeze(model, modules=[model.body, model.query, model.value])
+        return model
+
+    options = {"epochs": 4, "batch_size": 16, "thaw": {3: "body.2"}}
+    planned = fit(adapted(), cache="auto", out=tmp_path / "run", **options)
+    plain = fit(adapted(), cache=False, **options)
+    assert losses(planned) == pytest.approx(losses(plain), rel=1e-5)
+    assert len(planned.phases) == 2
+    assert [entry.tensors for entry in fl.FeatureCache(tmp_path / "run" / "cache").entries() if "body" in entry.tensors]

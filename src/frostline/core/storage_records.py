@@ -45,6 +45,7 @@ class StorageCosts:
         head_s: Of a training step of the head.
         gather_byte_s: To gather a byte of stored features.
         step_s: What the training loop takes for each step beside; 0 where it is not known.
+        proof_s: Of a fill, beside its rows: rows are computed again in small batches, and the model is recorded again.
     """
 
     batch_size: int
@@ -54,6 +55,7 @@ class StorageCosts:
     head_s: float
     gather_byte_s: float
     step_s: float = 0.0
+    proof_s: float = 0.0
 
     def loop_s(self, samples: int) -> float:
         """Seconds of the loop itself in an epoch."""
