@@ -31,7 +31,7 @@ EPOCHS = 20
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
-    """Of each model: the speed-ups of the frozen pass, of the fill and of 20 epochs; the largest difference of a feature."""
+    """Of each model: speed-ups of the frozen pass, the fill and 20 epochs; the largest difference of a feature."""
     import_torchvision()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
