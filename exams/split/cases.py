@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 import frostline as fl
+from frostline.core.layers import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,13 +65,13 @@ class Case:
 
 def place(model: nn.Module, cut: str) -> str:
     """The middle child of the list of blocks that holds most weights; or the middle layer of the block after it."""
-    name, blocks = _largest_list(model)
+    name, blocks = _largest_list(unwrapped(model)[0])
     children = [key for key, child in blocks.named_children() if _size(child)]
     middle = (len(children) - 1) // 2
     if cut == BORDER:
         return f"{name}.{children[middle]}".lstrip(".")
     following = f"{name}.{children[middle + 1]}".lstrip(".")
-    leaves = [key for key, own in model.get_submodule(following).named_modules()
+    leaves = [key for key, own in unwrapped(model)[0].get_submodule(following).named_modules()
               if key and list(own.parameters(recurse=False))]  # fmt: skip
     return f"{following}.{leaves[(len(leaves) - 1) // 2]}" if leaves else following
 
