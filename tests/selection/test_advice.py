@@ -5,10 +5,10 @@ from frostline.selection import choose
 
 
 def rows(*reaches, inputs=0.3, error=0.02, **more):
-    """Lines that reach so much; probes have 0.3 more, with the same error."""
+    """Lines that reach so much; probes have 0.25 more, with the same error."""
     best = max(reaches + ((inputs,) if inputs is not None else ()))
     return [
-        DepthRow(name, probe=None if reach is None else reach + 0.3, probe_error=error, reachable=reach,
+        DepthRow(name, probe=None if reach is None else reach + 0.25, probe_error=error, reachable=reach,
                  reachable_error=0.0 if reach == best else error, **(more if name else {}))
         for name, reach in [(None, inputs), *((f"block{at}", reach) for at, reach in enumerate(reaches))]
     ]  # fmt: skip
@@ -38,7 +38,7 @@ def test_inputs_that_add_to_every_line_train_everything():
     assert found.advice.startswith("Train everything, from the pretrained weights on")
     assert "explain 0.530 of the targets' variance" in found.reason
     assert "'block1', 0.500 (0.030 ± 0.020 less)" in found.reason
-    assert "has accuracy 0.830, more than on the features of any line: it is the baseline to beat" in found.advice
+    assert "has accuracy 0.780, more than on the features of any line: it is the baseline to beat" in found.advice
 
 
 def test_inputs_that_add_something_and_are_weak_alone_are_no_baseline():
@@ -68,11 +68,25 @@ def test_scores_like_a_constant_prediction_say_too_few_samples_or_another_model(
     assert many.advice.startswith("Train everything, or start from another model")
 
 
+def test_where_hardly_an_error_is_left_nothing_below_has_to_train():
+    table = rows(0.6, 0.7, 0.5, error=0.01)
+    table[-1] = replace(table[-1], probe=0.995, probe_error=0.006)
+    found = choose(table, "accuracy", 0.25, 500)
+    assert found.best == "block2"
+    assert found.advice.startswith("Replace the output layer only")
+    assert "accuracy 0.995 ± 0.006" in found.reason
+    table[-2] = replace(table[-2], probe=1.0)
+    table[-1] = replace(table[-1], probe=0.9)
+    middle = choose(table, "accuracy", 0.25, 500)
+    assert middle.best == "block1"
+    assert middle.advice.startswith("Freeze through 'block1' and train what is above it: a linear probe there has")
+
+
 def test_lines_that_cannot_be_separated_are_said():
     found = choose(rows(0.49, 0.5, 0.51, error=0.05), "accuracy", 0.25, 60)
     assert found.best == "block2"
     assert "All lines are within one standard error of each other" in found.advice
-    assert "These are few samples: a linear probe has accuracy 0.810 ± 0.050 at 'block2'" in found.advice
+    assert "These are few samples: a linear probe has accuracy 0.760 ± 0.050 at 'block2'" in found.advice
     some = choose(rows(0.3, 0.5, 0.51, 0.4, error=0.05), "accuracy", 0.25, 60)
     assert "compare with a freeze through 'block1' only" in some.advice
 

@@ -73,7 +73,8 @@ class DepthReport:
 
     Attributes:
         best: The layer to freeze through: the deepest line that reaches as much as any, within one standard error of
-            the difference. None where training everything is the better advice; `reason` explains it.
+            the difference, or at which a probe makes hardly an error. None where training everything is the better
+            advice; `reason` explains it.
         table: One row per line, from the bottom (everything trains) to the top (only the output layer trains).
         advice: What to do, with the numbers it rests on, in one paragraph.
         reason: Why this line was chosen, or none.

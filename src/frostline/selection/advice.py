@@ -17,6 +17,8 @@ _INFORMATIVE = 2.0
 _FAR = 2.0
 _ROUGH = 0.02  # a standard error above which lines a few points apart cannot be separated
 
+_FINE = 0.05  # beyond this standard error, a perfect score of a few samples shows too little
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -30,6 +32,8 @@ class Choice:
 def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int) -> Choice:
     """Choose the deepest line that reaches as much as any, within one standard error of the difference.
 
+    Where a probe makes hardly an error, the deepest such line is chosen.
+
     Args:
         rows: From the bottom to the top; the first stands for training everything, and has the scores of the inputs.
         metric: What probes score.
@@ -42,6 +46,9 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
     if (probed.probe or 0.0) <= baseline + _INFORMATIVE * error:
         scored = f"{metric} {probed.probe:.3f} ± {error:.3f} {_at(probed)}, of {samples:,} samples"
         return _nothing_learnt(scored, baseline, error)
+    faultless = [row for row in lines if row.through is not None and _is_faultless(row)]
+    if faultless:  # no layer has anything to gain, and R2 falls where features saturate
+        return _nothing_to_gain(faultless[-1], lines[-1], metric, samples)
     peak = max(lines, key=_reach)
     best = [row for row in lines if _is_tied(row, peak)][-1]
     if best.through is None:
@@ -52,6 +59,24 @@ def choose(rows: Sequence[DepthRow], metric: str, baseline: float, samples: int)
     )
     frozen = [row for row in lines if row.through is not None]
     return Choice(best.through, reason, _advice(frozen, best, peak, probed, metric) + _distance(best))
+
+
+def _is_faultless(row: DepthRow) -> bool:
+    """True if the probe's score is within one standard error of the best that there is."""
+    error = row.probe_error or 0.0
+    return (row.probe or 0.0) + error >= 1.0 and error <= _FINE
+
+
+def _nothing_to_gain(best: DepthRow, top: DepthRow, metric: str, samples: int) -> Choice:
+    scored = (
+        f"a linear probe there has {metric} {best.probe:.3f} ± {best.probe_error or 0.0:.3f}, of {samples:,} samples"
+    )
+    reason = f"it is the deepest line at which hardly an error is left: {scored}"
+    if best is top:
+        advice = f"Replace the output layer only, and freeze everything below it (through {best.name!r}): {scored}."
+    else:
+        advice = f"Freeze through {best.name!r} and train what is above it: {scored}."
+    return Choice(best.through, reason, f"{advice} Lower layers have nothing to gain.{_cost(best)}{_distance(best)}")
 
 
 def _is_tied(row: DepthRow, peak: DepthRow) -> bool:
