@@ -290,8 +290,8 @@ def test_memory_stays_bounded_over_a_long_run():
     assert [record.step for record in monitor.records][:50] == list(range(0, 1000, 20))
     assert monitor.records[-1].step == 10_480
     assert len(monitor.evidence.losses) == 10_000
-    assert not monitor._told
-    assert not monitor._untold
+    assert not monitor._unread_losses
+    assert not monitor._unwritten
     assert not monitor._laboratory._waiting
 
 
@@ -306,7 +306,7 @@ def test_beyond_its_budget_it_leaves_samples_out_and_still_hears_losses():
             optimizer.step()
             optimizer.zero_grad()
             monitor.step(loss)
-            assert len(monitor._told) < 1_000
+            assert len(monitor._unread_losses) < 1_000
     assert monitor.samples == (10, 2_501)
     assert [record.loss for record in monitor.records] == list(range(10))
     assert len(monitor.evidence.losses) == 2_500
