@@ -225,7 +225,7 @@ class Head(nn.Module):
             self._binding.model.train(mode)
         else:
             super().train(mode)
-        self.training = mode
+        self.training = mode  # pyright: ignore[reportIncompatibleVariableOverride]
         return self
 
     def _rebind(self, name: str, value: Tensor) -> None:
