@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.plan.frozen_calls import FrozenCalls
 
-_ROUNDS = 5
-_BUDGET_S = 3.0  # of the measured steps: after it, three rounds are enough
+_ROUNDS = 15
+_BUDGET_S = 2.0  # of the measured steps: after it, three rounds are enough
 # Passes of two samples that take as long as what a fill does beside its rows: 34 and 36 on resnet18 and mobilenetv3 at
 # 64 px, processor time on one thread of an EPYC.
 _PROOF_PASSES = 35
