@@ -109,14 +109,15 @@ class Masked(nn.Module):
         return self.high(torch.softmax(self.high.weight[:1] * h + bias, 1) * h) * h.argmax(1, keepdim=True)
 
 
+@pytest.mark.parametrize("frozen_pass", [None, "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_numbers_masks_and_inputs_stay_exact(tmp_path, kind):
+def test_whole_numbers_masks_and_inputs_stay_exact(tmp_path, kind, frozen_pass):
     generator = torch.Generator().manual_seed(0)
     x, mask = torch.randn(N, D, generator=generator), (torch.rand(N, D, generator=generator) > 0.4).float()
     items = [((x[at], mask[at]), at % 2) for at in range(N)]
 
     split = fl.split(Masked(), (x[:4], mask[:4]))
-    cached = fl.FeatureCache(tmp_path).fill(split, items, progress=False, storage=kind)
+    cached = fl.FeatureCache(tmp_path).fill(split, items, progress=False, storage=kind, frozen_pass=frozen_pass)
     exact, (loaded, _) = split.extract((x, mask)), next(iter(cached.loader(N)))
     for tensor, ours, theirs in zip(split.frontier, loaded, exact, strict=True):
         is_rounded = tensor.name == "low"

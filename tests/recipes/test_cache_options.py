@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 import frostline as fl
 from frostline.recipes.cache_options import cache_options
+from helpers_fit import D, data, fit, mlp
 
 
 def test_a_cache_is_the_one_of_the_run_a_folder_none_or_planned(tmp_path):
@@ -23,3 +25,18 @@ def test_a_resumed_run_must_have_what_is_not_as_usual():
 def test_without_a_fill_no_pass_is_made_faster():
     with pytest.raises(fl.DataError, match="this run fills no cache"):
         cache_options(False, "exact", "fold", [])
+
+
+def test_without_a_fill_no_features_are_rounded():
+    with pytest.raises(fl.DataError, match="There are no features to round: this run fills no cache"):
+        cache_options(False, "int8", None, [])
+
+
+@pytest.mark.parametrize("options", [{"storage": "float16"}, {"frozen_pass": "fold"}, {"cache": "auto"}])
+def test_cached_features_take_no_option_of_a_fill(tmp_path, options):
+    model = mlp()
+    fl.freeze(model, "2")
+    split = fl.split(model, torch.zeros(4, D))
+    cached = fl.FeatureCache(tmp_path).fill(split, data())
+    with pytest.raises(fl.DataError, match=r"this run fills no cache|already cached"):
+        fit(split.head, cached, epochs=1, **options)

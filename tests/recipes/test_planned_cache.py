@@ -9,6 +9,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.core.storage_records import StorageCosts
+from frostline.recipes import course
 from frostline.splitting import storage_plan
 from helpers_fit import D, N, data, fit, mlp
 
@@ -18,7 +19,8 @@ DEAR = StorageCosts(16, 0.0, 1.0, 2.0, 1.0, 1e-9)
 
 @pytest.fixture
 def costs(monkeypatch):
-    """Sets the seconds that a machine would measure."""
+    """Sets the seconds that a machine would measure; a phase is not compared with the seconds of its split."""
+    monkeypatch.setattr(course, "_SPLITS", 0.0)
 
     def set_to(own):
         monkeypatch.setattr(
@@ -98,6 +100,17 @@ def test_a_run_of_another_length_finds_the_rows_of_the_first(costs, tmp_path):
     more = fit(Adapted(), epochs=2, cache="auto", out=tmp_path / "run", overwrite=True)
     assert first.cache.computed == N
     assert (more.cache.computed, more.cache.reused) == (0, N)  # the rows are there: reading them is quicker
+
+
+@pytest.mark.parametrize("options", [{"storage": "float16"}, {"frozen_pass": "bf16"}])
+def test_rows_that_are_rounded_or_of_a_faster_pass_count_as_stored_too(costs, tmp_path, options):
+    costs(DEAR)
+    first = fit(Adapted(), epochs=4, cache="auto", out=tmp_path / "run", **options)
+    costs(CHEAP)
+    more = fit(Adapted(), epochs=2, cache="auto", out=tmp_path / "run", overwrite=True, **options)
+    assert first.cache.computed == N
+    assert more.cache is not None
+    assert (more.cache.computed, more.cache.reused) == (0, N)
 
 
 def test_a_resumed_run_goes_on_as_it_began(costs, tmp_path):

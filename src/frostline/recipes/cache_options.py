@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, FeatureCache, check_storage
+from frostline.caching import EXACT, CachedDataset, FeatureCache, check_storage
 from frostline.core.arguments import as_frozen_pass, as_path
 from frostline.core.errors import DataError
 
@@ -32,7 +32,7 @@ class CacheOptions:
     @property
     def described(self) -> dict[str, str]:
         """What a resumed run must have as well, where it is not as usual."""
-        text = {"storage": self.storage if self.storage != "exact" else "", "frozen pass": " ".join(self.ways)}
+        text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.ways)}
         return {name: own for name, own in text.items() if own}
 
 
@@ -40,26 +40,37 @@ def cache_options(cache: bool | str | Path | FeatureCache, storage: Any, frozen_
     """The options as `fit` takes them, checked.
 
     Raises:
-        DataError: If one is none, or there is no frozen pass to make faster.
+        DataError: If one cannot be used, or is for a fill and this run fills no cache.
     """
     is_planned = isinstance(cache, str) and cache == "auto"
     if not isinstance(cache, (bool, FeatureCache)):
         cache = is_planned or FeatureCache(as_path("fit", "cache", cache))
-    return CacheOptions(cache, is_planned, check_storage("fit", storage), _ways(frozen_pass, cache, train))
+    options = CacheOptions(cache, is_planned, check_storage("fit", storage), as_frozen_pass("fit", frozen_pass))
+    if cache is False or isinstance(train, CachedDataset):
+        _refuse_options_of_a_fill(options, storage, frozen_pass)
+    return options
 
 
-def _ways(given: Any, cache: bool | FeatureCache, train: Any) -> tuple[str, ...]:
-    """How the frozen pass is run.
-
-    Raises:
-        DataError: If there is none.
-    """
-    ways = as_frozen_pass("fit", given)
-    if ways and (cache is False or isinstance(train, CachedDataset)):
+def _refuse_options_of_a_fill(options: CacheOptions, storage: Any, frozen_pass: Any) -> None:
+    """Raise if an option asks for a fill in another way, in a run that has none."""
+    features = "cache=False" if options.cache is False else "cached features"
+    if options.is_planned:
+        raise DataError(
+            what="These features are already cached: there is nothing to choose.", where="fit(cache='auto')",
+            received=f"cache='auto' with {features}",
+            do="leave cache out, or pass the whole model and the dataset; of a split of your own, Split.plan and "
+            "Split.follow choose what a fill stores.",
+        )  # fmt: skip
+    if options.storage != EXACT:
+        raise DataError(
+            what="There are no features to round: this run fills no cache.", where="fit(storage=...)",
+            received=f"{storage!r} with {features}",
+            do="leave storage out, or pass the dataset with cache=True; cached features take it in FeatureCache.fill.",
+        )  # fmt: skip
+    if options.ways:
         raise DataError(
             what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
-            received=f"{given!r} with {'cache=False' if cache is False else 'cached features'}",
+            received=f"{frozen_pass!r} with {features}",
             do="leave frozen_pass out, or pass the dataset with cache=True; cached features take it in "
             "FeatureCache.fill.",
         )  # fmt: skip
-    return ways

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import (
@@ -16,6 +16,7 @@ from frostline.caching import (
     DatasetState,
     FeatureCache,
     Proofs,
+    Storage,
     Views,
     check_steady,
     faster_part,
@@ -47,7 +48,7 @@ from frostline.transfer import check_still
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from frostline.splitting import Split
+    from frostline.splitting import FasterPart, Split
 
 
 # Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others. More are
@@ -156,11 +157,12 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     states = {where: DatasetState(plain.dataset, has_identity=True) for where, plain in own.items()}
     store = cache_of(setup.cache, setup.out)
     proofs, plan = Proofs(store.root), None
+    faster = cache(partial(_faster, setup, store))  # a pass that is compiled takes a minute
     with setup.fabric.autocast():
         started = time.perf_counter()
         made, real, read_s, frozen_s = _proven_split(setup, proofs)
         if setup.is_planned:
-            planned = _planned(setup, made, store, proofs, own, num_epochs)
+            planned = _planned(setup, made, store, proofs, own, num_epochs, faster)
             sys.stderr.write("".join(f"cache: {note}\n" for note in planned.notes))
             if planned.split is None:
                 return replace(_uncached(setup), plan=planned.plan, split_s=time.perf_counter() - started)
@@ -168,8 +170,9 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         line = _filled(
-            setup, made, store, proofs, own, num_epochs, read_s + frozen_s, earlier.line if earlier else None
-        )
+            setup, made, faster(made), store, proofs, own, num_epochs, read_s + frozen_s,
+            earlier.line if earlier else None,
+        )  # fmt: skip
         fill_s = time.perf_counter() - started
     for state in states.values():
         state.leave_out_moved()
@@ -190,13 +193,15 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
 
 def _planned(
     setup: TrainingSetup, made: Split, store: FeatureCache, proofs: Proofs, own: Mapping[str, DatasetBatches],
-    num_epochs: int,
+    num_epochs: int, faster: Callable[[Split], Split | FasterPart],
 ) -> PlannedCache:  # fmt: skip
     """What is stored of the samples of all datasets, in this run or by the decision of an earlier start."""
 
     def missing(split: Split) -> int:
-        part = _in_precision(split, setup.model)
-        if setup.collate_fn is not None or not (store.root / recipe_key(part) / "manifests").is_dir():
+        if setup.collate_fn is not None:
+            return sum(len(plain.dataset) for plain in own.values())
+        part = _in_precision(faster(split), setup.model)
+        if not (store.root / recipe_key(Storage(setup.storage, part).part) / "manifests").is_dir():
             return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
@@ -246,13 +251,16 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
     return made, real, read_s, frozen_s
 
 
+def _faster(setup: TrainingSetup, store: FeatureCache, made: Split) -> Split | FasterPart:
+    """The frozen part of a split as the run computes it."""
+    return faster_part(made, setup.ways, setup.batch_size, store.root, has_one_size=setup.collate_fn is None)
+
+
 def _filled(
-    setup: TrainingSetup, made: Split, store: FeatureCache, proofs: Proofs, own: Mapping[str, DatasetBatches],
-    num_epochs: int, row_s: float, earlier: StoredLine | None,
+    setup: TrainingSetup, made: Split, run: Split | FasterPart, store: FeatureCache, proofs: Proofs,
+    own: Mapping[str, DatasetBatches], num_epochs: int, row_s: float, earlier: StoredLine | None,
 ) -> StoredLine:  # fmt: skip
     """The features of all datasets; before the training data is run, a warning is printed if a cache saves no time."""
-    has_one_size = setup.collate_fn is None
-    run = faster_part(made, setup.ways, setup.batch_size, store.root, has_one_size=has_one_size)
     part = _in_precision(run, setup.model)
     frozen = frozenset(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
     # rows cost the layers between two lines, no item

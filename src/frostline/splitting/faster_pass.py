@@ -83,6 +83,11 @@ class FasterPart:
         return self._split.frontier
 
     @property
+    def example_features(self) -> tuple[Tensor, ...]:
+        """Those of the split, which show the tensors that are masks."""
+        return self._split.example_features
+
+    @property
     def is_steered(self) -> bool:
         """That of the split."""
         return self._split.is_steered
