@@ -19,7 +19,7 @@ def test_a_cache_is_the_one_of_the_run_a_folder_none_or_planned(tmp_path):
 def test_a_resumed_run_must_have_what_is_not_as_usual():
     assert cache_options(True, "exact", None, []).described == {}
     given = cache_options(True, "int8", ["fold", "bf16"], [])
-    assert given.described == {"storage": "int8", "frozen pass": " ".join(given.ways)}
+    assert given.described == {"storage": "int8", "frozen pass": " ".join(given.frozen_pass)}
 
 
 def test_without_a_fill_no_pass_is_made_faster():

@@ -52,8 +52,8 @@ class Forgotten:
     def rows_in(self, folder: Path) -> int:
         """Delete the rows of these samples from the folder of a recipe, with every file that holds one of them.
 
-        Whoever has a file mapped keeps it until it is closed there. A fill of the same samples that is under way may
-        store them again.
+        A process that has a file mapped keeps it until it closes the file. A fill of the same samples that is under way
+        may store them again.
 
         Returns:
             How many rows were deleted.

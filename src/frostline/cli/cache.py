@@ -113,7 +113,7 @@ def _confirm(command: str, question: str, *, is_confirmed: bool) -> None:
     """Ask before anything is deleted.
 
     Raises:
-        DataError: If nobody can be asked.
+        DataError: If there is no terminal to confirm on.
     """
     if is_confirmed:
         return

@@ -1,4 +1,4 @@
-"""Rows that loaders of cached features have given out lately, so that a head knows whether its batch is one of theirs.
+"""Rows that loaders of cached features have given out lately, by which a head finds whether its batch is one of theirs.
 
 Legend: B batch, R rows that were given out, P places of a row that are compared first.
 """

@@ -64,7 +64,7 @@ class StorageCosts:
 
 @dataclass(frozen=True)
 class Alternative:
-    """One way to train, with its cost.
+    """One choice of what to store, with its cost.
 
     Attributes:
         name: `no cache`, `the frontier`, or the values that are stored.
@@ -92,7 +92,7 @@ class Alternative:
 
     @property
     def addresses(self) -> tuple[frozenset[Any], frozenset[Any]]:
-        """What a recording has to know of it: addresses of values, and the calls of modules in which they are made."""
+        """What a new recording needs of it: addresses of values, and the calls of modules in which they are made."""
         return self.points, self.blocks
 
 
@@ -174,10 +174,10 @@ def _few(names: Sequence[str]) -> str:
     return prefix + ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def least_stored(ways: list[Alternative]) -> Alternative | None:
+def least_stored(alternatives: list[Alternative]) -> Alternative | None:
     """Of those that are about as quick as the quickest, the one that stores least."""
-    if not ways:
+    if not alternatives:
         return None
-    quickest = min(own.total_s for own in ways)
-    return min((own for own in ways if own.total_s <= _AS_QUICK * quickest), key=lambda own: (
+    quickest = min(own.total_s for own in alternatives)
+    return min((own for own in alternatives if own.total_s <= _AS_QUICK * quickest), key=lambda own: (
         own.bytes_per_sample, own.total_s))  # fmt: skip

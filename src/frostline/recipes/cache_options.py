@@ -21,18 +21,18 @@ class CacheOptions:
         cache: True for the cache of the run, a cache of one's own, or False for none.
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk.
-        ways: Of a faster frozen pass.
+        frozen_pass: Names of the faster passes, as `FeatureCache.fill` takes them.
     """
 
     cache: bool | FeatureCache
     is_planned: bool
     storage: str
-    ways: tuple[str, ...]
+    frozen_pass: tuple[str, ...]
 
     @property
     def described(self) -> dict[str, str]:
         """What a resumed run must have as well, where it is not as usual."""
-        text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.ways)}
+        text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.frozen_pass)}
         return {name: own for name, own in text.items() if own}
 
 
@@ -67,7 +67,7 @@ def _refuse_options_of_a_fill(options: CacheOptions, storage: Any, frozen_pass: 
             received=f"{storage!r} with {features}",
             do="leave storage out, or pass the dataset with cache=True; cached features take it in FeatureCache.fill.",
         )  # fmt: skip
-    if options.ways:
+    if options.frozen_pass:
         raise DataError(
             what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
             received=f"{frozen_pass!r} with {features}",

@@ -231,7 +231,8 @@ def fit(
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
                               loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
-                              is_planned=stored.is_planned, storage=stored.storage, ways=stored.ways)  # fmt: skip
+                              is_planned=stored.is_planned, storage=stored.storage,
+                              frozen_pass=stored.frozen_pass)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):

@@ -253,7 +253,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
 
 def _faster(setup: TrainingSetup, store: FeatureCache, made: Split) -> Split | FasterPart:
     """The frozen part of a split as the run computes it."""
-    return faster_part(made, setup.ways, setup.batch_size, store.root, has_one_size=setup.collate_fn is None)
+    return faster_part(made, setup.frozen_pass, setup.batch_size, store.root, has_one_size=setup.collate_fn is None)
 
 
 def _filled(
@@ -264,12 +264,12 @@ def _filled(
     part = _in_precision(run, setup.model)
     frozen = frozenset(name for name, parameter in setup.model.named_parameters() if not parameter.requires_grad)
     # rows cost the layers between two lines, no item
-    is_climbing = earlier is not None and not setup.ways and earlier.frozen < frozen
+    is_climbing = earlier is not None and not setup.frozen_pass and earlier.frozen < frozen
     filled: dict[str, CachedDataset] = {}
     for where, plain in own.items():
         samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
         # rows of differing length, and those of a faster pass, are computed from their items
-        lower = earlier if padding is None and not setup.ways else None
+        lower = earlier if padding is None and not setup.frozen_pass else None
         warns = setup.progress and plain is setup.plain and not is_climbing and not setup.is_planned
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(

@@ -46,7 +46,7 @@ def run_folders(out: Any, resume: Any, *, overwrite: bool) -> Generator[tuple[Pa
                     "cache='features/'.",
                 )  # fmt: skip
             settle(folder)
-        # a run that goes on elsewhere is read as it is: who trains there keeps its folder in order
+        # a run that is resumed elsewhere is only read: the process that trains there keeps its folder in order
         if again is not None and again != folder and again.is_dir() and stack.enter_context(held(again, wait_s=0)):
             settle(again)
         _check(folder, again, overwrite=overwrite)

@@ -46,7 +46,7 @@ class TrainingSetup:
         by_length: Batches of training data hold samples of like length.
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk, as `FeatureCache.fill` takes it.
-        ways: Of a faster frozen pass.
+        frozen_pass: Names of the faster passes, as `FeatureCache.fill` takes them.
     """
 
     model: nn.Module
@@ -66,7 +66,7 @@ class TrainingSetup:
     by_length: bool = False
     is_planned: bool = False
     storage: str = "exact"
-    ways: tuple[str, ...] = ()
+    frozen_pass: tuple[str, ...] = ()
 
     @cached_property
     def first(self) -> FirstSamples:

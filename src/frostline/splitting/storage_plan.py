@@ -73,25 +73,25 @@ def storage_plan(
     byte_s = costs.gather_byte_s + 1 / (store_rates.FILL_BYTES_PER_S * max(1, epochs))
     share = _share(costs, calls)
     price = _Price(costs, samples, epochs, samples if missing is None else missing)
-    ways = [price.uncached()]
+    alternatives = [price.uncached()]
     if calls is None:
-        ways.append(price.whole_frontier(candidate))
+        alternatives.append(price.whole_frontier(candidate))
     else:
-        ways.append(price.cached(FRONTIER, calls, frontier_choice(calls), share))
+        alternatives.append(price.cached(FRONTIER, calls, frontier_choice(calls), share))
         for choice in choices(calls, byte_s, share):
             own = price.cached(_names(calls, choice), calls, choice, share)
             if (
                 own.again
                 and _stores_features(calls, choice)
-                and all(own.bytes_per_sample < other.bytes_per_sample for other in ways if other.is_cached)
+                and all(own.bytes_per_sample < other.bytes_per_sample for other in alternatives if other.is_cached)
             ):
-                ways.append(own)
-    fitting = [own for own in ways if budget_bytes is None or own.bytes_per_sample * samples <= budget_bytes]
+                alternatives.append(own)
+    fitting = [own for own in alternatives if budget_bytes is None or own.bytes_per_sample * samples <= budget_bytes]
     chosen = least_stored(fitting)
     assert chosen is not None  # training without a cache fits any disk
     ordered = tuple(sorted(fitting, key=lambda own: own.total_s))
     plan = StoragePlan(samples, epochs, budget_bytes, costs, (), ordered, chosen,
-                       tuple(title_of(own) for own in ways if own not in fitting), note)  # fmt: skip
+                       tuple(title_of(own) for own in alternatives if own not in fitting), note)  # fmt: skip
     return _with_calls(plan, calls) if calls else plan
 
 
