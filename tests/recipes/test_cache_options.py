@@ -1,7 +1,11 @@
+from importlib import import_module
+
 import pytest
 
 import frostline as fl
 from frostline.recipes.cache_options import cache_options
+from helpers_caching import fill
+from helpers_fit import fit, mlp
 
 
 def test_a_cache_is_the_one_of_the_run_a_folder_none_or_planned(tmp_path):
@@ -23,3 +27,34 @@ def test_a_resumed_run_must_have_what_is_not_as_usual():
 def test_without_a_fill_no_pass_is_made_faster():
     with pytest.raises(fl.DataError, match="this run fills no cache"):
         cache_options(False, "exact", "fold", [])
+
+
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
+def test_without_a_fill_nothing_is_rounded(storage):
+    with pytest.raises(fl.DataError, match="There are no features to store") as error:
+        cache_options(False, storage, None, [])
+    assert error.value.received == f"{storage!r} with cache=False"
+
+
+def test_cached_features_were_rounded_when_they_were_filled(tmp_path):
+    features = fill(tmp_path)
+    with pytest.raises(fl.DataError, match="There are no features to store") as error:
+        cache_options(True, "int8", None, features)
+    assert error.value.received == "'int8' with cached features"
+
+
+def test_a_run_of_rounded_features_is_not_resumed_without_a_cache(tmp_path):
+    fit(mlp(), freeze="2", storage="int8", epochs=1, out=tmp_path)
+    for options in ({"storage": "int8"}, {}):
+        with pytest.raises(fl.DataError):
+            fit(mlp(), freeze="2", epochs=2, out=tmp_path, resume=tmp_path, cache=False, **options)
+
+
+def test_a_short_phase_of_rounded_features_has_a_cache_on_every_machine(tmp_path, monkeypatch):
+    """Whether a phase is trained without a cache follows from times; of rounded rows that would be another result."""
+    monkeypatch.setattr(import_module("frostline.recipes.fit"), "frozen_epoch_at_most_s", lambda setup: 0.0)
+    options = {"freeze": "4", "thaw": {2: "3"}, "epochs": 3}
+    rounded = fit(mlp(), storage="int8", out=tmp_path / "rounded", **options)
+    exact = fit(mlp(), out=tmp_path / "exact", **options)
+    assert [phase.cache is not None for phase in rounded.phases] == [True, True]
+    assert [phase.cache is not None for phase in exact.phases] == [True, False]

@@ -17,6 +17,7 @@ from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
 from frostline.caching.proofs import Proofs as Proofs
+from frostline.caching.storage import EXACT as EXACT
 from frostline.caching.storage import check_storage as check_storage
 from frostline.caching.views import Views as Views
 from frostline.caching.views import viewed as viewed

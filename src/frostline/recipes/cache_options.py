@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, FeatureCache, check_storage
+from frostline.caching import EXACT, CachedDataset, FeatureCache, check_storage
 from frostline.core.arguments import as_frozen_pass, as_path
 from frostline.core.errors import DataError
 
@@ -30,9 +30,14 @@ class CacheOptions:
     ways: tuple[str, ...]
 
     @property
+    def is_exact(self) -> bool:
+        """True if the features that are stored are those that the model computes, to the bit."""
+        return not self.described
+
+    @property
     def described(self) -> dict[str, str]:
         """What a resumed run must have as well, where it is not as usual."""
-        text = {"storage": self.storage if self.storage != "exact" else "", "frozen pass": " ".join(self.ways)}
+        text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.ways)}
         return {name: own for name, own in text.items() if own}
 
 
@@ -40,26 +45,29 @@ def cache_options(cache: bool | str | Path | FeatureCache, storage: Any, frozen_
     """The options as `fit` takes them, checked.
 
     Raises:
-        DataError: If one is none, or there is no frozen pass to make faster.
+        DataError: If one is none, or nothing is stored, and no frozen pass run, that they could change.
     """
     is_planned = isinstance(cache, str) and cache == "auto"
     if not isinstance(cache, (bool, FeatureCache)):
         cache = is_planned or FeatureCache(as_path("fit", "cache", cache))
-    return CacheOptions(cache, is_planned, check_storage("fit", storage), _ways(frozen_pass, cache, train))
-
-
-def _ways(given: Any, cache: bool | FeatureCache, train: Any) -> tuple[str, ...]:
-    """How the frozen pass is run.
-
-    Raises:
-        DataError: If there is none.
-    """
-    ways = as_frozen_pass("fit", given)
-    if ways and (cache is False or isinstance(train, CachedDataset)):
+    ways = as_frozen_pass("fit", frozen_pass)
+    fills = cache is not False and not isinstance(train, CachedDataset)
+    if check_storage("fit", storage) != EXACT and not fills:
+        raise DataError(
+            what="There are no features to store: this run fills no cache.", where="fit(storage=...)",
+            received=f"{storage!r} with {_without(cache)}",
+            do="leave storage out, or pass the dataset with cache=True; cached features take it in FeatureCache.fill. "
+            "A run of rounded features is resumed with a cache: without one it would go on with others.",
+        )  # fmt: skip
+    if ways and not fills:
         raise DataError(
             what="There is no frozen pass to make faster: this run fills no cache.", where="fit(frozen_pass=...)",
-            received=f"{given!r} with {'cache=False' if cache is False else 'cached features'}",
+            received=f"{frozen_pass!r} with {_without(cache)}",
             do="leave frozen_pass out, or pass the dataset with cache=True; cached features take it in "
             "FeatureCache.fill.",
         )  # fmt: skip
-    return ways
+    return CacheOptions(cache, is_planned, storage, ways)
+
+
+def _without(cache: bool | FeatureCache) -> str:
+    return "cache=False" if cache is False else "cached features"
