@@ -13,11 +13,11 @@ from frostline.core.given_rows import GivenRows
 from helpers_fit import data, fit, mlp
 
 
-def filled(tmp_path, views=None):
+def filled(tmp_path, **options):
     model = mlp()
     fl.freeze(model, through="2")
     split = fl.split(model, data().tensors[0][:4])
-    return split, fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
+    return split, fl.FeatureCache(tmp_path).fill(split, data(), progress=False, **options)
 
 
 def normalised(features, target):
@@ -161,3 +161,54 @@ def test_a_line_that_a_callback_moves_is_found(tmp_path):
 
 def test_nothing_given_is_nothing_to_judge():
     GivenRows().check((torch.ones(2, 3),))
+
+
+def ahead(split, features):
+    """A loop that looks twelve batches ahead."""
+    kept = []
+    for batch in features.loader(2, shuffle=True):
+        kept.append(batch)
+        if len(kept) > 12:
+            yield kept.pop(0)
+
+
+def replayed(split, features):
+    """A loop that trains each batch beside the first one."""
+    first = None
+    for rows, target in features.loader(2):
+        first = first or (rows[0], target)
+        yield (torch.cat([rows[0], first[0]]),), torch.cat([target, first[1]])
+
+
+def looked_at(split, features):
+    """A loop that looks at one sample, then reads in worker processes."""
+    assert len(features[0]) == 2
+    yield from DataLoader(features, 16, num_workers=1, collate_fn=features.collate)
+
+
+def looked_at_validation(split, features):
+    """A loop that looks at a batch of validation data, then reads in worker processes."""
+    validation = features.part([1, 2, 3]).loader(3)
+    assert next(iter(validation))
+    yield from DataLoader(features, 16, num_workers=1, collate_fn=features.collate)
+
+
+@pytest.mark.parametrize("loop", [ahead, replayed, looked_at, looked_at_validation])
+@pytest.mark.parametrize("storage", ["exact", "int8"])
+def test_rows_that_were_not_given_out_lately_are_looked_for_among_all(tmp_path, loop, storage):
+    split, features = filled(tmp_path, storage=storage)
+    train(split, loop(split, features))
+    with pytest.raises(fl.DataError, match="The batch was changed"):
+        train(split, loop(split, features), normalised)
+
+
+@pytest.mark.parametrize("options", [{"may_change": True}, {"mix": lambda rows, target: (rows * 0.5, target)}])
+def test_a_loader_beside_one_whose_batches_may_change(tmp_path, options):
+    model = nn.Sequential(nn.Linear(6, 16, bias=False), nn.Linear(16, 2))
+    fl.freeze(model, through="0")
+    split = fl.split(model, data().tensors[0][:4])
+    features = fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
+    both = zip(features.loader(8, **options), features.part(range(16)).loader(8), strict=False)
+    train(split, (batch for pair in both for batch in pair), normalised if "may_change" in options else None)
+    with pytest.raises(fl.DataError, match="The batch was changed"):
+        train(split, features.loader(2), normalised)

@@ -98,6 +98,7 @@ class CachedDataset(Dataset[Sample]):
     def note_given(self, given: GivenRows) -> None:
         """Note every batch that is given out, for the head that is trained on it."""
         self._given = given
+        given.know(self._gatherer)
 
     @property
     def _epoch(self) -> int:
@@ -185,7 +186,7 @@ class CachedDataset(Dataset[Sample]):
             views=self.views, mix=mix, sizes=self._sizes, lengths=lengths,
         )  # fmt: skip
         loader.epoch = self._epoch
-        loader.given = self._given if mix is None and not may_change else None
+        loader.given, loader.is_free = self._given, mix is not None or may_change
         return loader
 
     def _sorted_by(self, by_length: bool | Tensor) -> Tensor | None:

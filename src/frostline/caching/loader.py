@@ -50,6 +50,7 @@ class CachedLoader:
         self._resident: Resident | None = None
         self._buffers = Buffers()
         self.given: GivenRows | None = None  # where batches are noted
+        self.is_free = False  # batches may be changed on their way
         self._epoch = self._start = 0  # of the next pass
         self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
 
@@ -93,12 +94,14 @@ class CachedLoader:
                 parts = map(self._sizes.cut, parts, chunk.split(size))
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
+                if self.given is not None and self.is_free:
+                    self.given.note_free()
+                elif self.given is not None:
+                    self.given.note(self._gatherer, order[number * size : (number + 1) * size])
                 if self._mix is not None:
                     features, target = moved((next(rows), next(parts)), place)
                     yield self._mixed(features, target, epoch, number)
                     continue
-                if self.given is not None:
-                    self.given.note(self._gatherer, order[number * size : (number + 1) * size])
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
 

@@ -30,6 +30,11 @@ class CacheOptions:
     frozen_pass: tuple[str, ...]
 
     @property
+    def is_exact(self) -> bool:
+        """True if the features that are stored are those that the model computes, to the bit."""
+        return not self.described
+
+    @property
     def described(self) -> dict[str, str]:
         """What a resumed run must have as well, where it is not as usual."""
         text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.frozen_pass)}
@@ -65,7 +70,8 @@ def _refuse_options_of_a_fill(options: CacheOptions, storage: Any, frozen_pass: 
         raise DataError(
             what="There are no features to round: this run fills no cache.", where="fit(storage=...)",
             received=f"{storage!r} with {features}",
-            do="leave storage out, or pass the dataset with cache=True; cached features take it in FeatureCache.fill.",
+            do="leave storage out, or pass the dataset with cache=True; cached features take it in FeatureCache.fill. "
+            "A run of rounded features is resumed with a cache: without one it would go on with others.",
         )  # fmt: skip
     if options.frozen_pass:
         raise DataError(

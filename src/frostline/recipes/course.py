@@ -37,6 +37,8 @@ class RunCourse:
         seed: Of the generators while a phase is prepared.
         watching: The monitor of the run, or None.
         fills: Features are kept: those of lines below, which later phases need, before the first one.
+        is_exact: They are what the model computes. Phases are trained without them only then: whether one is follows
+            from times, and would decide the result.
         is_verbose: Print the plan, and at every line which rows are reused and computed, to standard error.
 
     Attributes:
@@ -46,10 +48,11 @@ class RunCourse:
     """
 
     def __init__(
-        self, line: MovingLine, seed: int, watching: Watching | None, *, is_verbose: bool, fills: bool
-    ) -> None:
+        self, line: MovingLine, seed: int, watching: Watching | None, *, is_verbose: bool, fills: bool,
+        is_exact: bool = True,
+    ) -> None:  # fmt: skip
         self._line, self._seed, self._watching, self._is_verbose = line, seed, watching, is_verbose and line.is_moving
-        self._fills = fills
+        self._fills, self._is_exact = fills, is_exact
         self._ready: Ready | None = None  # at the last line that was cached
         self.phases: tuple[PhaseFigures, ...] = ()
         self.figures: CacheFigures | None = None
@@ -112,7 +115,7 @@ class RunCourse:
     def _why_plain(self, progress: Progress, num_epochs: int) -> str:
         """Why so many epochs at this line are trained without a cache; "" if they are not."""
         is_frozen = any(not parameter.requires_grad for parameter in self._line.model.parameters())
-        if not self._fills or not is_frozen or _SECONDS not in progress.measured:
+        if not self._fills or not self._is_exact or not is_frozen or _SECONDS not in progress.measured:
             return ""
         split_s, epoch_s = progress.measured[_SECONDS]
         if num_epochs * epoch_s >= _SPLITS * split_s:

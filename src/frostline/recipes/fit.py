@@ -143,7 +143,8 @@ def fit(
             `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches. `"auto"` measures a few steps, stores what
-            costs least (see `Split.plan`), and trains without a cache where that is quicker; the losses are the same.
+            costs least (see `Split.plan`), and trains without a cache where that is quicker.
+            Exact features have the same losses either way; else (`storage`, `frozen_pass`) the choice decides them.
         seed: Of the order of samples and of the noise in the trainable part.
         precision: As Lightning Fabric names it.
         devices: 1; more are not built yet.
@@ -251,7 +252,8 @@ def fit(
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
                 seed_generators(seed)
                 done = begin_training(fabric, model, healed.optimizer, schedule, settings)
-                course = RunCourse(line, seed, watching, is_verbose=progress, fills=stored.cache is not False)
+                course = RunCourse(line, seed, watching, is_verbose=progress, fills=stored.cache is not False,
+                                   is_exact=stored.is_exact)  # fmt: skip
                 _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
         return _result(done, course, healed, folder, started, is_told=progress)
 
