@@ -71,7 +71,7 @@ class Verdicts:
 def line(case: Case, found: dict[str, dict[str, Any]]) -> str:
     """A model in one line; what is not equal in more."""
     parts = [f"{name}: {own['outcome']} ({own['seconds']} s)" for name, own in found.items() if "seconds" in own]
-    bad = [f"    {name} ({own.get('where', '')}): {own['detail']}" for name, own in found.items()
+    bad = [f"    {name}, {own['outcome']} ({own.get('where', '')}): {own['detail']}" for name, own in found.items()
            if own["outcome"] not in (EXACT, EQUAL) and not name.startswith(PEERS)]  # fmt: skip
     return "\n".join([f"{case.kind} {case.name} ({case.variant}): " + "; ".join(parts), *bad])
 

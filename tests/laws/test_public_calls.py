@@ -45,6 +45,7 @@ METHODS = {
     "Split.head": "an attribute; its call has a door",
     "CachedDataset.frontier": "a tuple that was made when the cache was filled",
     "CachedDataset.lengths": "a tensor that follows from the rows",
+    "CachedDataset.note_given": "called by FeatureCache.fill, which has a door, with a record that it makes",
     "FitResult": "a record",
     "Split.check_padded_loss": "called by fit(collate_fn=...), which has a door, with features that it makes",
     "Split.faster": "called by FeatureCache.fill(frozen_pass=...), which has a door, with names that it has checked",
