@@ -215,10 +215,9 @@ def fit(
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
-    overwrite = check_flag("fit", "overwrite", overwrite)
     stored = cache_options(cache, storage, frozen_pass, train)
     _check_clip(clip)
-    with run_folders(out, resume, overwrite=overwrite) as (folder, again):
+    with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
