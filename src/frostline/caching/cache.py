@@ -301,7 +301,7 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.rows_in(folder) for folder in self._folders())
+            return sum(samples.delete_from(folder) for folder in self._folders())
 
     def _folders(self, *kinds: str) -> list[Path]:
         """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""

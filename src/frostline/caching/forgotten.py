@@ -49,7 +49,7 @@ class Forgotten:
         self._dataset = viewed(samples, "forget", views)
         self._keys: dict[frozenset[str], set[bytes]] = {}
 
-    def rows_in(self, folder: Path) -> int:
+    def delete_from(self, folder: Path) -> int:
         """Delete the rows of these samples from the folder of a recipe, with every file that holds one of them.
 
         A process that has a file mapped keeps it until it closes the file. A fill of the same samples that is under way
