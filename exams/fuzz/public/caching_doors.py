@@ -198,6 +198,7 @@ DOORS: list[Door] = [
         owner="caching",
     ),
     method("FeatureCache.entries", fl.FeatureCache.entries, {"root": ROOTS}, _cache, owner="caching"),
+    method("FeatureCache.stats", fl.FeatureCache.stats, {"root": ROOTS}, _cache, owner="caching"),
     method("FeatureCache.verify", fl.FeatureCache.verify, {"root": ROOTS}, _cache, owner="caching"),
     method(
         "FeatureCache.prune",

@@ -320,6 +320,7 @@ DOORS: list[Door] = [
     door("predict", {"RUN": _as_texts(RUNS), "DATA": DATA, "batch_size": SIZES, "workers": WORKERS, "json": FLAG}, 2),
     door("export", {"RUN": _as_texts(RUNS), "out": _as_texts(EXPORTS), "data": DATA.optional(), "json": FLAG}, 5),
     door("cache ls", {"cache": ROOT, "json": FLAG}),
+    door("cache stats", {"cache": ROOT, "json": FLAG}),
     door("cache verify", {"cache": ROOT, "json": FLAG}),
     door("cache prune", {"cache": ROOT, "max_bytes": BYTES, "unused_days": LR.optional(), "yes": FLAG, "json": FLAG}),
     door(

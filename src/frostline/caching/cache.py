@@ -18,6 +18,7 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
 from frostline.caching.shards import Shards
+from frostline.caching.stats import CacheStats, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.use import in_use, last_used
 from frostline.caching.views import viewed
@@ -210,6 +211,16 @@ class FeatureCache:
             found.append(CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by,
                                     manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
         return tuple(found)
+
+    def stats(self) -> CacheStats:
+        """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
+
+        No row is read. How many samples of a fill were found is in the `figures` of what `fill` gives.
+
+        Raises:
+            CacheError: If a folder or a manifest cannot be read now.
+        """
+        return stats_of(self._folders(*FOLDERS))
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""

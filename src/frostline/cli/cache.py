@@ -16,7 +16,7 @@ from frostline.recipes.models import augmented_images
 if TYPE_CHECKING:
     from frostline.caching import FeatureCache
 
-cache_app = typer.Typer(no_args_is_help=True, help="List, verify or delete cached features.")
+cache_app = typer.Typer(no_args_is_help=True, help="List, count, verify or delete cached features.")
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -45,6 +45,17 @@ def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
         entries = _existing(cache).entries()
         text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
         show({"entries": entries}, text, as_json=as_json)
+
+
+@cache_app.command()
+def stats(cache: CacheFolder, as_json: Json = False) -> None:
+    """Count rows, shards and bytes: live, waiting to be deleted, left behind."""
+    from frostline.caching.stats import CELLS
+
+    with errors_in_four_parts(as_json=as_json):
+        found = _existing(cache).stats()
+        text = f"{table([own.cells() for own in found.recipes], CELLS)}\n\n{found}" if found.recipes else str(found)
+        show(found, text, as_json=as_json)
 
 
 @cache_app.command()
