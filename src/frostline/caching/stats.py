@@ -80,9 +80,8 @@ class CacheStats:
     used: float
 
     def __str__(self) -> str:
-        count = len(self.recipes)
-        text = f"{count} recipe{'' if count == 1 else 's'}, {self.rows} rows in {self.shards} shard{'' if self.shards == 1 else 's'}, "
-        text += f"{_megabytes(self.live_bytes)}"
+        recipes, shards = _counted(len(self.recipes), "recipe"), _counted(self.shards, "shard")
+        text = f"{recipes}, {self.rows} rows in {shards}, {_megabytes(self.live_bytes)}"
         if self.dead_bytes:
             text += f"; {_megabytes(self.dead_bytes)} of replaced shards, which a later fill deletes"
         if self.leftovers:
@@ -144,3 +143,7 @@ def _sizes(folder: Path, names: re.Pattern[str]) -> tuple[dict[str, int], dict[s
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
