@@ -1,4 +1,4 @@
-"""How much a cache holds: rows, files, bytes that serve readers, and bytes that wait to be deleted."""
+"""What a cache holds: its recipes, rows and files; bytes that serve readers, and bytes that wait to be deleted."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.caching.eviction import bytes_of
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shards import SHARD_NAME
+from frostline.caching.storage import EXACT
 from frostline.caching.use import last_used
 from frostline.core.io import disk_errors, is_temporary, names_in, status
 
@@ -18,7 +20,41 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+ENTRY_CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
 CELLS = ("recipe", "rows", "shards", "live", "dead", "leftovers", "last used")
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One recipe of a cache.
+
+    Attributes:
+        recipe: Its key, the name of its folder.
+        rows: Stored rows.
+        bytes: Size on disk.
+        tensors: Names of the frontier tensors.
+        written_by: Versions and time of the newest manifest.
+        views: The most views of one sample among the rows.
+        used: When its rows were last used, in seconds since 1970.
+        storage: How the rows are rounded: `exact`, `float16`, `bfloat16` or `int8`.
+        error: The largest error of a value, relative to the largest value of its row.
+    """
+
+    recipe: str
+    rows: int
+    bytes: int
+    tensors: tuple[str, ...]
+    written_by: str
+    views: int = 1
+    used: float = 0.0
+    storage: str = EXACT
+    error: float = 0.0
+
+    def cells(self) -> tuple[str, ...]:
+        """The entry as a row of a table, under `ENTRY_CELLS`."""
+        size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
+        stored = self.storage if self.storage == EXACT else f"{self.storage}, error {self.error:.1e}"
+        return self.recipe[:12], str(self.rows), str(self.views), size, used, stored, ", ".join(self.tensors)
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,18 @@ class CacheStats:
         if self.leftovers:
             text += f"; {self.leftovers} unfinished or damaged files ({_megabytes(self.leftover_bytes)})"
         return text
+
+
+def entry_of(folder: Path) -> CacheEntry:
+    """What the folder of a recipe holds.
+
+    Raises:
+        CacheError: If it cannot be read now.
+    """
+    _, manifest, _ = read_newest(folder / "manifests")
+    names = tuple(str(tensor[0]) for tensor in manifest.tensors)
+    return CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by, manifest.views,
+                      last_used(folder), manifest.storage, manifest.error)  # fmt: skip
 
 
 def stats_of(folders: Sequence[Path]) -> CacheStats:
