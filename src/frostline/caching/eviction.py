@@ -99,7 +99,11 @@ def delete_recipe(folder: Path) -> int:
 def bytes_of(folder: Path) -> int:
     """Bytes of all files of a recipe."""
     with disk_errors("read", folder):
-        return sum(_size_of(path) for path in folder.rglob("*"))
+        return sum(_bytes_below(folder / name) for name in names_in(folder))
+
+
+def _bytes_below(path: Path) -> int:
+    return sum(_bytes_below(path / name) for name in names_in(path)) if is_folder(path) else _size_of(path)
 
 
 def is_folder(path: Path) -> bool:
