@@ -2,7 +2,7 @@
 
 Every store holds the same rows and gives batches of 256 in the same random order, as tensors; the fastest way that its
 documentation shows, with its file in the page cache. Rows per second, and rows per second of processor time (which
-counts all threads of a store), each the median of rounds after a first one. A package that is not installed is left out.
+counts all threads of a store), each the median of rounds after a first one. A package that is not there is left out.
 """
 
 from __future__ import annotations
