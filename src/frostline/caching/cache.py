@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import FOLDERS, bytes_of, delete_recipe, evict, is_folder
+from frostline.caching.eviction import FOLDERS, delete_recipe, evict, is_folder
+from frostline.caching.exported_rows import Exported, recipe_table, write_table
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
@@ -18,8 +18,9 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
 from frostline.caching.shards import Shards
+from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import in_use, last_used
+from frostline.caching.use import in_use
 from frostline.caching.views import viewed
 from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, as_path, check_flag
 from frostline.core.doors import public
@@ -41,42 +42,6 @@ if TYPE_CHECKING:
     from frostline.core.padding import Padding
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One recipe of a cache.
-
-    Attributes:
-        recipe: Its key, the name of its folder.
-        rows: Stored rows.
-        bytes: Size on disk.
-        tensors: Names of the frontier tensors.
-        written_by: Versions and time of the newest manifest.
-        views: The most views of one sample among the rows.
-        used: When its rows were last used, in seconds since 1970.
-        storage: How the rows are rounded: `exact`, `float16`, `bfloat16` or `int8`.
-        error: The largest error of a value, relative to the largest value of its row.
-    """
-
-    recipe: str
-    rows: int
-    bytes: int
-    tensors: tuple[str, ...]
-    written_by: str
-    views: int = 1
-    used: float = 0.0
-    storage: str = EXACT
-    error: float = 0.0
-
-    def cells(self) -> tuple[str, ...]:
-        """The entry as a row of a table, under `CELLS`."""
-        size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
-        stored = self.storage if self.storage == EXACT else f"{self.storage}, error {self.error:.1e}"
-        return self.recipe[:12], str(self.rows), str(self.views), size, used, stored, ", ".join(self.tensors)
-
-
-CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
 
 
 class FeatureCache:
@@ -203,13 +168,17 @@ class FeatureCache:
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        found: list[CacheEntry] = []
-        for folder in self._folders():
-            _, manifest, _ = read_newest(folder / "manifests")
-            names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by,
-                                    manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
-        return tuple(found)
+        return tuple(entry_of(folder) for folder in self._folders())
+
+    def stats(self) -> CacheStats:
+        """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
+
+        No row is read. How many samples of a fill were found is in the `figures` of what `fill` gives.
+
+        Raises:
+            CacheError: If a folder or a manifest cannot be read now.
+        """
+        return stats_of(self._folders(*FOLDERS))
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
@@ -239,19 +208,33 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
+        if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            recipe = as_name("purge", "recipe", recipe)
         chosen = self._folders(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
-            if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                recipe = as_name("purge", "recipe", recipe)
-            chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
-        if recipe is not None and len(chosen) != 1:
-            raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
-                where=str(self.root),
-                received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
-                do="see `frostline cache ls` for the keys.",
-            )
+            chosen = [self._one(chosen, recipe)]
         return sum(delete_recipe(folder) for folder in chosen)
+
+    @public("FeatureCache.export")
+    def export(self, path: str | Path, *, recipe: str | None = None) -> Exported:
+        """Write the stored rows of one recipe with their ids as one plain file, each sample once.
+
+        `CachedDataset.export` writes those of one dataset, in its order and with its targets.
+
+        Args:
+            path: Of the new file: `.safetensors`, or `.parquet` (`pip install 'frostline[parquet]'`). It holds `id`
+                (the sample keys) and the features by name, as they are stored: of `int8`, multiply by `NAME scale`.
+            recipe: The key of the recipe; its first letters are enough. None takes the only one.
+
+        Returns:
+            What was written; `print` it.
+
+        Raises:
+            DataError: If the path ends with something else, or something stands there.
+            CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
+        """
+        begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
+        return write_table(recipe_table(self._one(self._folders(), begin)), path, "FeatureCache.export")
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -302,6 +285,22 @@ class FeatureCache:
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
             return sum(samples.delete_from(folder) for folder in self._folders())
+
+    def _one(self, folders: list[Path], recipe: str | None) -> Path:
+        """The only folder whose name begins like this; None takes any.
+
+        Raises:
+            CacheError: If there are none or several.
+        """
+        chosen = [own for own in folders if recipe is None or (recipe and own.name.startswith(recipe))]
+        if len(chosen) != 1:
+            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            raise CacheError(
+                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self.root),
+                received=", ".join(own.name[:12] for own in self._folders()) or "an empty cache",
+                do="see `frostline cache ls` for the keys.",
+            )  # fmt: skip
+        return chosen[0]
 
     def _folders(self, *kinds: str) -> list[Path]:
         """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
