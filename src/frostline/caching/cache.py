@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import FOLDERS, bytes_of, delete_recipe, evict, is_folder
+from frostline.caching.eviction import FOLDERS, evict
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
 from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
+from frostline.caching.location import Location
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
 from frostline.caching.shards import Shards
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import in_use, last_used
+from frostline.caching.use import in_use
 from frostline.caching.views import viewed
-from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, as_path, check_flag
+from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
 from frostline.core.given_rows import GivenRows
 from frostline.core.inputs import check_map_style, describe
-from frostline.core.io import Damaged, disk_errors, names_in
+from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.earlier import Earlier
     from frostline.caching.eviction import Eviction
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.opening import Opened
-    from frostline.caching.part import FrozenPart
+    from frostline.caching.part import FrozenPart, Recipe
     from frostline.core.padding import Padding
-
-_RECIPE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,13 @@ class FeatureCache:
     """A folder of stored features; every set of frozen layers has a folder of its own inside.
 
     Args:
-        root: The folder; it is made, readable by its owner only, when it is first filled.
+        root: The folder; it is made, readable by its owner only, when it is first filled. Or a URL of fsspec, such as
+            `s3://bucket/features`: what is used is copied into a folder on this disk.
+        storage_options: For the fsspec backend of a URL. They are kept in memory only; credentials are better where the
+            store's own tools find them.
+        local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
+        local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
+            None is 50 GB.
 
     Example:
         >>> import tempfile, torch, frostline as fl
@@ -97,17 +101,23 @@ class FeatureCache:
         10
     """
 
-    def __init__(self, root: str | Path) -> None:
-        root = as_path("FeatureCache", "root", root)
-        with disk_errors("find", root):  # the current folder may be gone
-            self.root = root.absolute()  # here and now: a later chdir must not make it another one
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        local_folder: str | Path | None = None,
+        local_bytes: int | None = None,
+    ) -> None:
+        self._location = Location(root, storage_options, local_folder, local_bytes)
+        self.root = self._location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "_shards": {}}
+        return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
-        return f"FeatureCache({str(self.root)!r})"
+        return f"FeatureCache({str(self._location)!r})"
 
     @public("fill")
     def fill(
@@ -197,35 +207,50 @@ class FeatureCache:
             return Filling(self._opened(own), split, viewed(dataset, "plan", views), 1, 0, storage=own).plan()
 
     def _opened(self, storage: Storage) -> Opened:
-        folder = self.root / recipe_key(storage.part)
-        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        return open_folder(folder, shards, storage.frontier)
+        shards = self._shards_of(recipe_key(storage.part))
+        opened = open_folder(shards.folder.parent, shards, storage.frontier)
+        self._location.bound_copies()
+        return opened
+
+    def _shards_of(self, recipe: str) -> Shards:
+        if recipe not in self._shards:
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self._location.sharing(recipe))
+        return self._shards[recipe]
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
         found: list[CacheEntry] = []
-        for folder in self._folders():
-            _, manifest, _ = read_newest(folder / "manifests")
+        for recipe in self._location.recipes():
+            shards = self._shards_of(recipe.name)
+            _, manifest, _ = read_newest(shards.folder.parent / "manifests", shards.sharing)
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by,
-                                    manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
+            found.append(CacheEntry(recipe.name, sum(manifest.rows), recipe.num_bytes(), names, manifest.written_by,
+                                    manifest.views, recipe.last_used(), manifest.storage, manifest.error))  # fmt: skip
         return tuple(found)
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
         problems: list[str] = []
-        for folder in self._folders():
-            _, manifest, notes = read_newest(folder / "manifests")
-            problems += [f"{folder.name}: {note}" for note in notes]
-            for name in manifest.names():
-                try:
-                    Shards(folder / "shards").open(name)
-                except Damaged as error:
-                    if name in read_newest(folder / "manifests")[1].names():  # else a fill replaced it meanwhile
-                        problems.append(f"{folder.name}: {error.where}: {error.received}")
-                except CacheError as error:
-                    problems.append(f"{folder.name}: {error.where}: {error.received}; it could not be read now")
+        for name in [recipe.name for recipe in self._location.recipes()]:
+            problems += [f"{name}: {own}" for own in self._problems_of(name)]
         return tuple(problems)
+
+    def _problems_of(self, recipe: str) -> list[str]:
+        shared = self._shards_of(recipe)
+        fresh, manifests = Shards(shared.folder, shared.sharing), shared.folder.parent / "manifests"
+        _, manifest, notes = read_newest(manifests, shared.sharing)
+        problems = list(notes)
+        for name in manifest.names():
+            try:
+                fresh.open(name)
+            except Damaged as error:
+                if name in read_newest(manifests, shared.sharing)[1].names():  # else a fill replaced it meanwhile
+                    problems.append(f"{error.where}: {error.received}")
+            except CacheError as error:
+                problems.append(f"{error.where}: {error.received}; it could not be read now")
+            fresh.close(name)
+            self._location.bound_copies()
+        return problems
 
     def purge(self, recipe: str | None = None) -> int:
         """Delete one recipe, or all of them; nothing else in the folder is touched.
@@ -239,19 +264,19 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = self._folders(*FOLDERS)  # a run that was refused may have left a proof and no rows
+        chosen = self._location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 recipe = as_name("purge", "recipe", recipe)
-            chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
+            chosen = [own for own in chosen if recipe and own.name.startswith(recipe)]
         if recipe is not None and len(chosen) != 1:
             raise CacheError(
                 what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
-                where=str(self.root),
-                received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
+                where=str(self._location),
+                received=", ".join(own.name[:12] for own in self._location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )
-        return sum(delete_recipe(folder) for folder in chosen)
+        return sum(own.delete() for own in chosen)
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -277,7 +302,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._folders(*FOLDERS), max_bytes, unused_days)
+        return evict(self._location.recipes(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -301,14 +326,7 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(folder) for folder in self._folders())
-
-    def _folders(self, *kinds: str) -> list[Path]:
-        """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
-        with disk_errors("list", self.root):
-            folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
-            owned = kinds or ("manifests",)
-            return [own for own in folders if is_folder(own) and any(is_folder(own / kind) for kind in owned)]
+            return sum(samples.delete_from(self._shards_of(own.name)) for own in self._location.recipes())
 
 
 def fill_as_planned(
@@ -334,7 +352,8 @@ def fill_as_planned(
         storage: How features lie on the disk.
     """
     own = Storage(storage, split)
-    with in_use(cache.root / recipe_key(own.part)), kept_generators():
+    shards = cache._shards_of(recipe_key(own.part))
+    with in_use(shards.folder.parent, shards.sharing), kept_generators():
         if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
             earlier = replace(earlier, middle=None)
         opened = cache._opened(own)
@@ -348,7 +367,13 @@ def fill_as_planned(
         data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:
         opened.collect()
+        cache._location.bound_copies()
     return data
+
+
+def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
+    """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
+    return cache._location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

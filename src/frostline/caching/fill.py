@@ -265,7 +265,7 @@ class Filling:
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(
-            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), self.opened.text,
             self.row_proof.num_proven,
             (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views, self.storage.kind,
             max(self.storage.error, self.opened.manifest.error),
@@ -289,7 +289,7 @@ class Filling:
         if len(missing):
             raise CacheError(
                 what="Rows of this fill are gone: another process deletes files of the cache.",
-                where=str(self.opened.folder),
+                where=self.opened.text,
                 received=f"{len(missing)} of {len(found)} samples have no row, the first is sample {missing[0]}",
                 do="fill again when nothing purges or moves the cache; rows that are still there are used.",
             )

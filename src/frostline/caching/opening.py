@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from frostline.caching.sharing import Sharing
     from frostline.core.records import FrontierTensor
 
 _TRIES = 20  # a shard that went while it was opened was replaced by others: the manifests are read again
@@ -56,6 +57,16 @@ class Opened:
     def manifests(self) -> Path:
         """The folder of the manifests."""
         return self.folder / "manifests"
+
+    @property
+    def sharing(self) -> Sharing:
+        """With whom the folder is shared."""
+        return self.shards.sharing
+
+    @property
+    def text(self) -> str:
+        """Where the rows lie: a folder, or the address in a store."""
+        return str(self.folder) if self.sharing.remote is None else self.sharing.remote.text
 
     def rows(self) -> Rows:
         """An index over all rows."""
@@ -87,13 +98,13 @@ class Opened:
             CacheError: If the folder, a manifest or a shard cannot be read now.
         """
         for _ in range(_TRIES):
-            _, self.manifest, notes = read_newest(self.manifests)
+            _, self.manifest, notes = read_newest(self.manifests, self.sharing)
             self._note(notes)
             self.shards.forget_changed()
             damaged = self._damaged()
             if not damaged:
                 return
-            again = read_newest(self.manifests)[1]
+            again = read_newest(self.manifests, self.sharing)[1]
             if set(damaged) <= set(again.names()):  # else a merge replaced them meanwhile
                 self._leave_out(damaged)
                 return
@@ -112,19 +123,20 @@ class Opened:
                 return
             names = self.tensors
             added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
-            write_manifest(self.manifests, added)
+            write_manifest(self.manifests, added, self.sharing)
 
     def collect(self) -> None:
         """Close what no longer counts, and let the collector delete what no other process has mapped."""
         self.held = {}
         self.shards.keep_only(set(self.manifest.names()))
-        collect(self.folder)
+        collect(self.folder, self.sharing)
 
     def _damaged(self) -> dict[str, str]:
         """What is wrong, by name of the shard."""
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
         self.held = {}
+        self.shards.bring_all(self.manifest.names())
         for name in self.manifest.names():
             try:
                 tensors = self.shards.open(name)
@@ -138,17 +150,20 @@ class Opened:
     def _leave_out(self, damaged: dict[str, str]) -> None:
         for name, received in damaged.items():
             is_moved = _set_aside(self.folder, self.shards, name)
+            if self.sharing.remote is not None:
+                self.sharing.remote.set_aside(name)
             verb = "was set aside" if is_moved else "is left out"
             self._note([f"shard {name[:12]} {verb}: {received}; its rows are computed anew"])
         gone = tuple((name, ()) for name in damaged if self._is_gone(name))
         with suppress(CacheError):  # a disk that is full or read-only: the next opening tries again
             if gone:
-                write_manifest(self.manifests, Manifest(replaced=gone))
+                write_manifest(self.manifests, Manifest(replaced=gone), self.sharing)
         self.manifest = without_shards(self.manifest, damaged)
 
     def _is_gone(self, name: str) -> bool:
-        with suppress(OSError):
-            return status(self.shards.path(name)) is None
+        with suppress(OSError, CacheError):
+            remote = self.sharing.remote
+            return status(self.shards.path(name)) is None and (remote is None or name not in remote.shard_names())
         return False
 
     def _note(self, notes: Sequence[str]) -> None:

@@ -83,7 +83,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            write_manifest(self.manifests, added)
+            write_manifest(self.manifests, added, self.shards.sharing)
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -115,7 +115,8 @@ def merge(opened: Opened, own: list[str]) -> bool:
         for at in [at for at in chosen if rows.names[at] not in new]:
             of_others = set(owner_M[rows.starts[at] : rows.starts[at + 1]].tolist()) - set(chosen)
             replaced.append((rows.names[at], (*new, *sorted(rows.names[other] for other in of_others))))
-        write_manifest(opened.manifests, Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced)))
+        merged = Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced))
+        write_manifest(opened.manifests, merged, opened.sharing)
         return True
 
 

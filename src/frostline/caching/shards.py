@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.ragged import fits
+from frostline.caching.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import (
@@ -27,20 +29,24 @@ from frostline.core.io import (
     lock,
     make_folder,
     open_regular,
+    remove,
     status,
     unique_keys,
     write_atomic,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
+
+    from frostline.caching.sharing import Sharing
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 KEYS = "sample_keys"
 _ABOUT = "__metadata__"  # the one entry of a safetensors header that is no tensor
 _MAX_HEADER_BYTES = 2**20
 _READ_BYTES = 2**20
+_FETCHED_AT_ONCE = 4
 # The widest rows of a shard start on a page. Rows of 2 KB that do not start on a line of the processor's cache take a
 # tenth longer to gather, rows of 8 KB that touch a page more than they need 8% (measured, 200 shards, an EPYC).
 _PAGE_BYTES = 4096
@@ -60,12 +66,12 @@ class Shards:
     A mapped shard is locked, shared with other readers: the collector deletes no file that anybody has mapped.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.recipe = folder, folder.parent.name
+    def __init__(self, folder: Path, sharing: Sharing = ALONE) -> None:
+        self.folder, self.recipe, self.sharing = folder, folder.parent.name, sharing
         self._open: dict[str, tuple[tuple[int, ...], Tensors]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "recipe": self.recipe, "_open": {}}  # memory is mapped anew in every process
+        return {**self.__dict__, "_open": {}}  # memory is mapped anew in every process
 
     def open(self, name: str) -> Tensors:
         """The tensors of a shard, by name.
@@ -76,10 +82,42 @@ class Shards:
         """
         known = self._open.get(name)
         if known is None:
-            path = self.path(name)
-            with disk_errors("read", path):
-                known = self._open[name] = _read(path, self.recipe)
+            self.bring(name)
+            try:
+                known = self._open[name] = self._mapped(name)
+            except Damaged:
+                if self.sharing.remote is None:
+                    raise
+                with disk_errors("delete", self.path(name)):
+                    remove(self.path(name))  # a copy: the store may have it whole
+                self.bring(name)
+                known = self._open[name] = self._mapped(name)
         return known[1]
+
+    def _mapped(self, name: str) -> tuple[tuple[int, ...], Tensors]:
+        path = self.path(name)
+        with disk_errors("read", path):
+            return _read(path, self.recipe)
+
+    def bring_all(self, names: Iterable[str]) -> None:
+        """Fetch several shards at once; what fails is told when it is opened."""
+
+        def bring(name: str) -> None:
+            with suppress(CacheError):
+                self.bring(name)
+
+        if self.sharing.remote is not None:
+            with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+                list(pool.map(bring, [name for name in names if name not in self._open]))
+
+    def bring(self, name: str) -> None:
+        """Fetch a shard that lies in a store and not on this disk; it is checked on the way."""
+        if self.sharing.remote is None or not SHARD_NAME.fullmatch(name):
+            return
+        with disk_errors("read", self.path(name)):
+            is_here = status(self.path(name)) is not None
+        if not is_here:
+            self.sharing.remote.fetch(name)
 
     def write(self, tensors: Mapping[str, Tensor], hold: ExitStack) -> str:
         """Publish tensors as one file; the same content twice is one file.
@@ -100,6 +138,8 @@ class Shards:
         if not self._is_whole(name):
             make_folder(self.folder)
             write_atomic(self.path(name), chunks, hold)
+        if self.sharing.remote is not None:
+            self.sharing.remote.push(name)
         return name
 
     def _is_whole(self, name: str) -> bool:
