@@ -164,7 +164,7 @@ class RemoteRecipe:
     def lease(self) -> Generator[None]:
         """Inside, an object in the store says that this builder is at work; it counts for an hour after the last push.
 
-        A store that cannot be written has none, and there nothing can be deleted either.
+        A store that this process may not write has none, and there it deletes nothing either.
         """
         self._lease, self._renewed = uuid.uuid4().hex, 0.0
         try:
@@ -178,8 +178,7 @@ class RemoteRecipe:
 
     def _renew(self) -> None:
         if self._lease and time.monotonic() - self._renewed > _RENEW_S:
-            with suppress(CacheError):
-                self._shelf.touch(self._in("leases", self._lease))
+            self._shelf.touch(self._in("leases", self._lease))
             self._renewed = time.monotonic()
 
     @property

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:(?://|:.*://)")  # one letter alone is a drive of Windows
-_TRIES = 5
+_TRIES = 4
 _TRIES_OF_CONTENT = 3
-_FIRST_WAIT_S = 0.2  # doubled after each failure: three seconds in all, beside the tries of the backend itself
+_FIRST_WAIT_S = 0.2  # doubled after each failure, beside the tries of the backend itself
 _BLOCK_BYTES = 16 * 2**20
 # Stores without folders: a name may hold slashes, and to make a folder could make a bucket.
 _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "memory"}
 # A store that does not answer is an error after a minute, and not after ten.
 _PATIENCE: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2}}},
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 0}}},
     "file": {"auto_mkdir": True},
 }
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotImplementedError, TypeError,
@@ -224,15 +224,18 @@ class Shelf:
 
         self._ask("write", name, written)
 
-    def touch(self, name: str) -> None:
-        """Write an object without content, or write it again: what counts of it is its time."""
+    def touch(self, name: str) -> bool:
+        """Write an object, or write it again: what counts of it is its time; False where that is not allowed."""
         path = self._path(name)
 
-        def touched() -> None:
-            self._make_folder(path)
-            self._files.pipe_file(path, b"in use")  # some stores have no objects of no bytes
+        def touched() -> bool:
+            with suppress(PermissionError):
+                self._make_folder(path)
+                self._files.pipe_file(path, b"in use")  # some stores have no objects of no bytes
+                return True
+            return False
 
-        self._ask("write", name, touched)
+        return self._ask("write", name, touched)
 
     def size(self, name: str) -> int | None:
         """Bytes of an object; None if there is none."""
@@ -282,9 +285,11 @@ class Shelf:
         for number in range(_TRIES):
             try:
                 return io.call(function)
-            except (FileNotFoundError, CacheError):
+            except CacheError:
                 raise
             except _FINAL as error:
+                if isinstance(error, FileNotFoundError) and verb != "write":
+                    raise
                 raise self._error(verb, name, error) from None
             except Exception as error:  # backends raise what their own libraries do
                 if number == _TRIES - 1:
