@@ -16,7 +16,7 @@ from frostline.caching.location import Location
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
-from frostline.caching.shards import Shards
+from frostline.caching.shards import WRONG_CONTENT, Shards
 from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.use import in_use
 from frostline.caching.views import viewed
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart, Recipe
     from frostline.core.padding import Padding
+
+_TRIES = 8  # damaged shards that one fill finds one after the other
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,8 @@ class FeatureCache:
         problems = list(notes)
         for name in manifest.names():
             try:
-                fresh.open(name)
+                if not fresh.open(name).is_whole():
+                    problems.append(f"{fresh.path(name)}: {WRONG_CONTENT}")
             except Damaged as error:
                 if name in read_newest(manifests, shared.sharing)[1].names():  # else a fill replaced it meanwhile
                     problems.append(f"{error.where}: {error.received}")
@@ -356,13 +359,19 @@ def fill_as_planned(
     with in_use(shards.folder.parent, shards.sharing), kept_generators():
         if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
             earlier = replace(earlier, middle=None)
-        opened = cache._opened(own)
-        before = opened.manifest
-        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
-        plan = filling.plan()
-        on_plan(plan)
-        with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
-            data = filling.run(plan, advance, is_fresh=is_fresh)
+        for number in range(_TRIES):
+            opened = cache._opened(own)
+            before = opened.manifest
+            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
+            plan = filling.plan()
+            on_plan(plan)
+            try:
+                with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
+                    data = filling.run(plan, advance, is_fresh=is_fresh)
+                break
+            except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
+                if number == _TRIES - 1:
+                    raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:

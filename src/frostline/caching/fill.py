@@ -31,6 +31,7 @@ from frostline.caching.view_cost import check_room, measured_cost
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
+from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
@@ -279,6 +280,8 @@ class Filling:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
         try:
             write()
+        except Damaged:
+            raise
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 

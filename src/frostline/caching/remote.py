@@ -21,6 +21,7 @@ from frostline.caching.shards import SHARD_NAME
 from frostline.caching.use import last_used
 from frostline.core.errors import CacheError
 from frostline.core.io import (
+    Damaged,
     disk_errors,
     make_folder,
     names_in,
@@ -58,7 +59,7 @@ class RemoteRecipe:
 
     def __init__(self, shelf: Shelf, folder: Path) -> None:
         self._shelf, self._folder, self._recipe = shelf, folder, folder.name
-        self._there: set[str] = set()
+        self._damaged: set[str] = set()  # in the store, as this process has seen them
         self._lease, self._renewed = "", 0.0
 
     def pull(self) -> list[str]:
@@ -93,22 +94,27 @@ class RemoteRecipe:
 
     def shard_names(self) -> set[str]:
         """The shards in the store."""
-        self._there = {name for name in self._shelf.sizes(self._in("shards")) if SHARD_NAME.fullmatch(name)}
-        return self._there
+        return {name for name in self._shelf.sizes(self._in("shards")) if SHARD_NAME.fullmatch(name)}
 
     def fetch(self, name: str) -> None:
         """Bring a shard onto the disk, if the store has it."""
         path = self._folder / "shards" / name
         make_folder(path.parent)
-        self._shelf.fetch(self._in("shards", name), path.stem, lambda parts: write_atomic(path, parts))
+        try:
+            self._shelf.fetch(self._in("shards", name), path.stem, lambda parts: write_atomic(path, parts))
+        except Damaged:
+            self._damaged.add(name)
+            raise
+        self._damaged.discard(name)
 
     def push(self, name: str) -> None:
         """Write a shard from the disk to the store, if it is not there."""
         self._renew()
         path, there = self._folder / "shards" / name, self._in("shards", name)
         found = status(path)
-        if found is not None and self._shelf.size(there) != found.st_size:
+        if found is not None and (name in self._damaged or self._shelf.size(there) != found.st_size):
             self._shelf.put(there, path)
+            self._damaged.discard(name)
 
     def publish(self, name: str, data: bytes, shards: tuple[str, ...]) -> None:
         """Write a manifest to the store, where these shards must be."""
@@ -124,7 +130,7 @@ class RemoteRecipe:
     def set_aside(self, name: str) -> None:
         """Delete a damaged shard that nobody can be writing any more: it is older than a lease."""
         with suppress(CacheError):
-            if self._age(self._in("shards", name), self._now()) > LEASE_S:
+            if name in self._damaged and self._age(self._in("shards", name), self._now()) > LEASE_S:
                 self.delete_object("shards", name)
 
     def has_other_builders(self) -> bool:

@@ -139,7 +139,7 @@ def _first_of_each_key(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]
 
 def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> list[int]:
     """Numbers of the shards with double rows, and of small ones: those of this fill, those of others where many."""
-    sizes = [_num_bytes(tensors) for tensors in rows.mapped]
+    sizes = [_num_bytes(shard.unchecked) for shard in rows.mapped]
     double = [at for at in range(len(sizes)) if not is_first_M[rows.starts[at] : rows.starts[at + 1]].all()]
     is_small = [size <= SHARD_BYTES // 2 for size in sizes]
     are_many = sum(is_small) > _MAX_SMALL
