@@ -37,6 +37,7 @@ from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
 from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.course import RunCourse
+from frostline.recipes.device_options import check_devices
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
@@ -56,6 +57,7 @@ from frostline.training import (
     begin_training,
     check_closure,
     check_metric_targets,
+    check_parts,
     check_settings,
     check_targets,
     describe_callable,
@@ -222,6 +224,9 @@ def fit(
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     stored = cache_options(cache, storage, frozen_pass, train)
+    check_devices(
+        devices, {"cache": cache, "freeze": freeze, "thaw": thaw, "monitor": monitor, "frozen_pass": frozen_pass}
+    )
     _check_clip(clip)
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
         progress = progress and is_first_rank()
@@ -284,7 +289,9 @@ def _train_phases(
     for phase in line.phases(done):
         with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
             start_solved(init_head, ready, setup, run=done)
-            ready.train.part = (settings.ranks.rank, settings.ranks.count)
+            ranks = settings.ranks
+            check_parts(ranks, ready.module, settings.loss, ready.train, settings.mass)
+            ready.train.part = (ranks.rank, ranks.count)
             steps = settings.steps.per_epoch(len(ready.train))
             own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))
             run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,

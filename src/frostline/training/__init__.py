@@ -47,6 +47,7 @@ from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
 from frostline.training.rank_processes import in_ranks as in_ranks
 from frostline.training.ranks import Ranks as Ranks
+from frostline.training.ranks import check_parts as check_parts
 from frostline.training.run_files import has_checkpoint as has_checkpoint
 from frostline.training.run_files import held as held
 from frostline.training.run_files import settle as settle

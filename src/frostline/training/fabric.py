@@ -84,9 +84,10 @@ def make_fabric(precision: str, devices: int, out: Path | None, loggers: Sequenc
             fabric.launch()
         except (MisconfigurationException, ValueError) as error:
             raise DataError(
-                what="There are not as many devices as fit should use.", where=f"fit(devices={devices})",
+                what="So many devices cannot train together here.", where=f"fit(devices={devices})",
                 received=str(error).strip().splitlines()[0],
-                do="lower devices=, or hide the GPUs to train in processes on the CPU: CUDA_VISIBLE_DEVICES=''.",
+                do="lower devices=; start a script with torchrun; or hide the GPUs, to train in "
+                "processes on the CPU: CUDA_VISIBLE_DEVICES=''.",
             ) from error  # fmt: skip
         return fabric
 

@@ -11,6 +11,7 @@ import contextvars
 import functools
 import io
 import json
+import operator
 import os
 import signal
 import sys
@@ -52,11 +53,11 @@ def in_ranks(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        count = kwargs.get("devices", 1)
-        is_many = isinstance(count, int) and count > 1 and "LOCAL_RANK" not in os.environ
-        if not is_many or torch.accelerator.is_available():
+        count = 1
+        with suppress(TypeError):  # which the function itself refuses
+            count = operator.index(kwargs.get("devices", 1))  # type: ignore[arg-type]
+        if count < 2 or "LOCAL_RANK" in os.environ or torch.accelerator.is_available():
             return function(*args, **kwargs)
-        assert isinstance(count, int)
         return in_processes(functools.partial(function, *args, **kwargs), count)
 
     return called

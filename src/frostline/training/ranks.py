@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from frostline.core.restore import seed_generators
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.training.outputs import tensors_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from torch import Tensor
+
+_TOLERANCE = 1e-3  # of the loss: rounding of sums over halves is far below, what a batch decides far above
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,78 @@ class Ranks:
         """Wait until all processes have come here."""
         if self.count > 1:
             self.fabric.barrier()
+
+
+def check_parts(
+    ranks: Ranks, module: nn.Module, loss: Callable[[Any, Any], Any], data: Any, mass: Callable[[Any], float]
+) -> None:  # fmt: skip
+    """Raise if the loss of a batch is not the mean over its parts, as what several processes compute is.
+
+    Args:
+        ranks: The processes; for one there is nothing to check.
+        module: What is called on a batch.
+        loss: callable(output, target) -> scalar.
+        data: Batches of (inputs, target), whole ones.
+        mass: callable(target) -> what that loss is divided by.
+
+    Raises:
+        DataError: If a layer that trains, or the loss, reads the whole batch.
+    """
+    if ranks.count == 1:
+        return
+    devices = f"fit(devices={ranks.count})"
+    with kept_modes(module.train()):
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
+                raise DataError(
+                    what="A BatchNorm that trains would normalise by the statistics of a part of each batch.",
+                    where=f"{name} ({type(layer).__name__}), {devices}",
+                    received=f"{ranks.count} parts of each batch",
+                    do="freeze it with its statistics (frostline.freeze(model, patterns='...')), use a GroupNorm or "
+                    "LayerNorm in its place, or use devices=1. torch's SyncBatchNorm, which gathers statistics, runs "
+                    "on GPUs only.",
+                )  # fmt: skip
+            if isinstance(layer, nn.modules.dropout._DropoutNd):
+                layer.eval()
+        inputs, target = next(iter(data))
+        inputs, target = (batches.move(own, ranks.fabric.device) for own in (inputs, target))
+        size = batches.batch_size(inputs)
+        if size < 2:
+            return
+
+        def of(rows: slice) -> tuple[float, float]:
+            own = _rows(target, rows, size)
+            with torch.no_grad(), ranks.fabric.autocast():
+                value = loss(batches.call(module, batches.rows(inputs, rows)), own)
+            return float(value), mass(own)
+
+        with kept_generators(), _kept_buffers(module):
+            (whole, _), (again, _) = of(slice(None)), of(slice(None))
+            parts = [of(slice(size // 2)), of(slice(size // 2, None))]
+        total = sum(own for _, own in parts)
+        mean = sum(value * own for value, own in parts if own) / total if total else whole
+        if whole != again or not math.isfinite(whole) or abs(mean - whole) <= _TOLERANCE * max(abs(whole), 1e-3):
+            return  # noise that is no dropout hides the rest
+        raise DataError(
+            what="The loss of a batch is not the mean over its samples, so that devices cannot share a batch.",
+            where=devices, received=f"{whole:.6g} of {size} samples, {mean:.6g} as the mean over two halves",
+            do="return a mean over samples from the loss; use devices=1 for a loss that compares samples with each "
+            "other, or for layers that read the whole batch.",
+        )  # fmt: skip
+
+
+def _rows(target: Any, rows: slice, size: int) -> Any:
+    return batches.map_tensors(target, lambda x: x[rows] if x.dim() and len(x) == size else x)
+
+
+@contextmanager
+def _kept_buffers(module: nn.Module) -> Generator[None]:
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
 
 
 def nothing(output: Any) -> Tensor:
