@@ -32,6 +32,7 @@ from frostline.core.restore import kept_generators
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from frostline.caching.builders import Builders
     from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.earlier import Earlier
     from frostline.caching.eviction import Eviction
@@ -314,7 +315,7 @@ class FeatureCache:
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT,
+    padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -332,6 +333,7 @@ def fill_as_planned(
             higher line are computed from those of the lower one.
         padding: How samples of differing size become a batch, as `of_any_length` finds it.
         storage: How features lie on the disk.
+        builders: Who reads the samples; None: this process.
     """
     own = Storage(storage, split)
     with in_use(cache.root / recipe_key(own.part)), kept_generators():
@@ -339,7 +341,7 @@ def fill_as_planned(
             earlier = replace(earlier, middle=None)
         opened = cache._opened(own)
         before = opened.manifest
-        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
+        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
         plan = filling.plan()
         on_plan(plan)
         with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:

@@ -79,6 +79,12 @@ class Ranks:
         """What the first process has, in all of them."""
         return value if self.count == 1 else self.fabric.broadcast(value)
 
+    def exchanged(self, own: Any) -> list[Any]:
+        """What each of them gives, in order of their numbers."""
+        if self.count == 1:
+            return [own]
+        return [self.fabric.broadcast(own if rank == self.rank else None, rank) for rank in range(self.count)]
+
     def meet(self) -> None:
         """Wait until all processes have come here."""
         if self.count > 1:
