@@ -103,6 +103,40 @@ def test_a_run_is_resumed_with_another_number_of_processes(cached, tmp_path, dev
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)
 
 
+class Counted(TensorDataset):
+    """Notes which process has read which item."""
+
+    fingerprint = "counted"
+
+    def __init__(self, folder, *tensors: torch.Tensor) -> None:
+        super().__init__(*tensors)
+        self.folder = folder
+
+    def sample_key(self, index: int) -> bytes:
+        return f"item {index}".encode()
+
+    def target(self, index: int) -> torch.Tensor:
+        return self.tensors[1][index]
+
+    def __getitem__(self, index):
+        with open(self.folder / os.environ.get("RANK", "alone"), "a") as file:
+            file.write(f"{index}\n")
+        return super().__getitem__(index)
+
+
+def test_processes_fill_a_cache_together_and_read_a_known_one_not_at_all(tmp_path):
+    inputs, labels = data(120).tensors
+    train, options = Counted(tmp_path, inputs, labels), {"epochs": 1, "batch_size": 20, "progress": False}
+    result = fl.fit(model(), train, cache=tmp_path / "features", devices=2, **options)
+    assert result.cache.computed == 120
+    first, second = ({int(line) for line in (tmp_path / rank).read_text().split()} for rank in "01")
+    assert first | second == set(range(120))
+    assert len(first & second) < 30  # those that prove the split, and that the dataset is deterministic
+    for devices in (1, 2):
+        again = fl.fit(model(), train, cache=tmp_path / "features", devices=devices, **options)
+        assert (again.cache.computed, again.cache.reused) == (0, 120)
+
+
 class Deadly(TensorDataset):
     """Ends the process that reads it, if that is the second one and it trains."""
 

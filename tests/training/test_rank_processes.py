@@ -98,3 +98,8 @@ def test_where_nothing_can_be_forked_the_error_names_torchrun(monkeypatch):
 def test_a_process_that_another_program_has_started_starts_none(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert in_ranks(lambda *, devices: devices + 1)(devices=2) == 3
+
+
+def test_more_processes_than_a_machine_can_run_are_refused():
+    with pytest.raises(fl.DataError, match="not as many devices"):
+        in_processes(rank, 10**9)

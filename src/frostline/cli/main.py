@@ -97,6 +97,7 @@ def fit(
     views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     frozen_pass: Annotated[list[str] | None, typer.Option(help="channels_last, fold, bf16, compile: faster.")] = None,
+    devices: Annotated[int, typer.Option(help="GPUs, or processes on the CPU, that train together.")] = 1,
     certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -121,7 +122,7 @@ def fit(
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
             accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval, ema=ema, logger=logger,
-            frozen_pass=frozen_pass,
+            frozen_pass=frozen_pass, devices=devices,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

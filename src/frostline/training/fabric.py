@@ -78,7 +78,14 @@ def make_fabric(precision: str, devices: int, out: Path | None, loggers: Sequenc
             options |= {"accelerator": "cpu", "precision": None, "plugins": mixed}
         if devices == 1:
             return Fabric(**options, loggers=made)
-        strategy = DDPStrategy(find_unused_parameters=True, **_without_buffers())
+
+        class Strategy(DDPStrategy):
+            def setup_module(self, module: Any) -> Any:
+                # a walk through each step's graph, and a warning of torch, where nothing can be without a gradient
+                self._ddp_kwargs["find_unused_parameters"] = not getattr(module, "uses_all", False)
+                return super().setup_module(module)
+
+        strategy = Strategy(**_without_buffers())
         try:
             fabric = Fabric(**options, strategy=strategy, loggers=made if is_first_rank() else [])
             fabric.launch()

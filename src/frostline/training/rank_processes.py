@@ -42,6 +42,7 @@ _R = TypeVar("_R")
 # and does not answer: longer than the shares of a fill may differ.
 _TIMEOUT = timedelta(hours=12)
 _REPORT_S = 10.0  # until a process whose connections are closed has said why
+_MOST, _MOST_PER_CORE = 8, 2  # processes: more are a mistake
 _LOOK_S = 0.5  # how often a process looks whether the first one is still there
 
 
@@ -281,6 +282,12 @@ def _own_threads(count: int) -> Generator[None]:
 
 
 def _check_forks(count: int) -> None:
+    cores = os.cpu_count() or 1
+    if count > max(_MOST, _MOST_PER_CORE * cores):
+        raise DataError(
+            what="There are not as many devices as fit should use.", where=f"fit(devices={count})",
+            received=f"{cores} cores of this machine, and no GPU", do=f"use devices={cores} or fewer.",
+        )  # fmt: skip
     why = ""
     if sys.platform != "linux":
         why = f"processes are not forked on {sys.platform}"
