@@ -1,5 +1,6 @@
 """Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
 
+from frostline.caching.builders import Together as Together
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import fill_as_planned as fill_as_planned
 from frostline.caching.cache import holds_rows as holds_rows

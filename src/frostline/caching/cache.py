@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from frostline.caching.builders import Builders
     from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.earlier import Earlier
     from frostline.caching.eviction import Eviction, StoredRecipe
@@ -339,7 +340,7 @@ class FeatureCache:
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT,
+    padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -357,6 +358,7 @@ def fill_as_planned(
             higher line are computed from those of the lower one.
         padding: How samples of differing size become a batch, as `of_any_length` finds it.
         storage: How features lie on the disk.
+        builders: Who reads the samples; None: this process.
     """
     own = Storage(storage, split)
     shards = cache._shards_of(recipe_key(own.part))
@@ -366,7 +368,7 @@ def fill_as_planned(
         for number in range(_TRIES):
             opened = cache._opened(own)
             before = opened.manifest
-            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
+            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
             plan = filling.plan()
             on_plan(plan)
             try:
@@ -374,7 +376,7 @@ def fill_as_planned(
                     data = filling.run(plan, advance, is_fresh=is_fresh)
                 break
             except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
-                if number == _TRIES - 1:
+                if number == _TRIES - 1 or builders is not None:  # the others would wait for this process
                     raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))
