@@ -29,7 +29,7 @@ from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targ
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.repeated_layers import shared_layers
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still, zero_walls
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
 from frostline.remedies.scaling import Rescaled, standardises_inputs
 
@@ -224,9 +224,10 @@ def with_certain_evidence(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
+        walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         cut_off=run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ()),
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
-        modes=run(("FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
+        modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, batch[0]), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip

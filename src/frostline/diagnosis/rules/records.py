@@ -293,6 +293,8 @@ class Evidence:
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
+        walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
+            0 because of it.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
             anything else moves; None if that could not be seen.
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
@@ -331,6 +333,7 @@ class Evidence:
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
+    walls: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False
     epochs: float | None = None
