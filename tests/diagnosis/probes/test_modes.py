@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.diagnosis.probes.modes import facts_of_modes, vary
+from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from helpers_health import CLASSES, FEATURES, mlp, task
 
 
@@ -127,3 +127,19 @@ def test_a_look_at_dropout_leaves_the_model_and_its_noise_as_they_were():
     facts(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(noise, torch.get_rng_state())
+
+
+def test_how_far_outputs_follow_the_inputs_is_measured_at_the_same_noise():
+    inputs, _ = task(1)[0]
+    linear = nn.Linear(FEATURES, CLASSES)
+    assert follows_inputs(linear, inputs) > 0.1
+    nn.init.zeros_(linear.weight)
+    assert follows_inputs(nn.Sequential(linear, nn.Linear(CLASSES, CLASSES)), inputs) == 0
+    assert follows_inputs(nn.Sequential(linear, AlwaysNoisy()), inputs) < 1e-6
+    assert follows_inputs(linear, inputs[:2]) is None  # few rows
+    assert follows_inputs(linear, torch.ones(16, FEATURES)) is None
+
+
+class AlwaysNoisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x), x

@@ -150,3 +150,30 @@ def _is_constant(outputs_B: Tensor, inputs: Any, size: float) -> bool | None:
     if not vary(inputs, len(outputs_B)):
         return None
     return bool((outputs_B - outputs_B[:1]).abs().max() <= _SAME * size)
+
+
+def follows_inputs(model: nn.Module, inputs: Any) -> float | None:
+    """How far the outputs change if the rows of the inputs change places, over their spread, at the same noise.
+
+    Args:
+        model: Of several outputs, the first counts.
+        inputs: Of a batch; None is known of few rows, and of rows that are all the same.
+    """
+    leaves = batches.leaves(inputs)
+    size = min((len(tensor) for tensor in leaves.values() if tensor.dim()), default=0)
+    if not vary(inputs, size):
+        return None
+    outputs: list[Tensor] = []
+    with evaluation(model):
+        for given in (
+            inputs,
+            batches.map_tensors(inputs, lambda tensor: tensor.roll(1, 0) if tensor.dim() else tensor),
+        ):
+            seed_generators(0)
+            with torch.no_grad():
+                found = [one for one in batches.leaves(batches.call(model, given)).values() if one.is_floating_point()]
+            outputs += found[:1]
+    if len(outputs) < 2 or outputs[0].shape != outputs[1].shape or not outputs[0].dim():
+        return None
+    spread, change = (outputs[0] - outputs[0].mean()).norm(), (outputs[0] - outputs[1]).norm()
+    return float(change / spread) if bool(spread > 0) and bool(torch.isfinite(change)) else None
