@@ -238,6 +238,7 @@ DOORS: list[Door] = [
             "ema": LR_OR_NONE,
             "logger": _texts(**{UNSET: "", "tensorboard": "tensorboard", "unknown": "wandb", "empty": ""}),
             "frozen_pass": PASSES,
+            "cache": _texts(**{UNSET: "", "folder": "features", "unknown": "nothing://a", "memory": "memory://fuzz"}),
             "json": FLAG,
         },
         5,

@@ -3,7 +3,6 @@
 from frostline.caching.builders import Together as Together
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import fill_as_planned as fill_as_planned
-from frostline.caching.cache import holds_rows as holds_rows
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.dataset_reader import check_steady as check_steady

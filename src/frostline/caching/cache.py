@@ -30,7 +30,7 @@ from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from frostline.caching.builders import Builders
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.manifest import Manifest
     from frostline.caching.opening import Opened
-    from frostline.caching.part import FrozenPart, Recipe
+    from frostline.caching.part import FrozenPart
     from frostline.core.padding import Padding
 
 _TRIES = 8  # damaged shards that one fill finds one after the other
@@ -57,6 +57,8 @@ class FeatureCache:
         local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
         local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
             None is 50 GB.
+        key_file: A file outside of the cache with a key, which signs what is written; what it has not signed is
+            refused. None takes the file that the variable FROSTLINE_CACHE_KEY names, if it is set.
 
     Example:
         >>> import tempfile, torch, frostline as fl
@@ -74,19 +76,20 @@ class FeatureCache:
         self,
         root: str | Path,
         *,
-        storage_options: Mapping[str, Any] | None = None,
+        storage_options: dict[str, Any] | None = None,
         local_folder: str | Path | None = None,
         local_bytes: int | None = None,
+        key_file: str | Path | None = None,
     ) -> None:
-        self._location = Location(root, storage_options, local_folder, local_bytes)
-        self.root = self._location.root
+        self.location = Location(root, storage_options, local_folder, local_bytes, key_file)
+        self.root = self.location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
-        return f"FeatureCache({str(self._location)!r})"
+        return f"FeatureCache({str(self.location)!r})"
 
     @public("fill")
     def fill(
@@ -178,12 +181,12 @@ class FeatureCache:
     def _opened(self, storage: Storage) -> Opened:
         shards = self._shards_of(recipe_key(storage.part))
         opened = open_folder(shards.folder.parent, shards, storage.frontier)
-        self._location.bound_copies()
+        self.location.bound_copies()
         return opened
 
     def _shards_of(self, recipe: str) -> Shards:
         if recipe not in self._shards:
-            self._shards[recipe] = Shards(self.root / recipe / "shards", self._location.sharing(recipe))
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self.location.sharing(recipe))
         return self._shards[recipe]
 
     def _manifest_of(self, recipe: str) -> Manifest:
@@ -192,7 +195,7 @@ class FeatureCache:
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self._location.recipes())
+        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self.location.recipes())
 
     def stats(self) -> CacheStats:
         """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
@@ -202,12 +205,12 @@ class FeatureCache:
         Raises:
             CacheError: If a folder or a manifest cannot be read now.
         """
-        return stats_of([(own, self._manifest_of(own.name)) for own in self._location.recipes(*FOLDERS)])
+        return stats_of([(own, self._manifest_of(own.name)) for own in self.location.recipes(*FOLDERS)])
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
         problems: list[str] = []
-        for name in [recipe.name for recipe in self._location.recipes()]:
+        for name in [recipe.name for recipe in self.location.recipes()]:
             problems += [f"{name}: {own}" for own in self._problems_of(name)]
         return tuple(problems)
 
@@ -226,7 +229,7 @@ class FeatureCache:
             except CacheError as error:
                 problems.append(f"{error.where}: {error.received}; it could not be read now")
             fresh.close(name)
-            self._location.bound_copies()
+            self.location.bound_copies()
         return problems
 
     def purge(self, recipe: str | None = None) -> int:
@@ -243,7 +246,7 @@ class FeatureCache:
         """
         if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             recipe = as_name("purge", "recipe", recipe)
-        chosen = self._location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
+        chosen = self.location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             chosen = [self._one(chosen, recipe)]
         return sum(own.delete() for own in chosen)
@@ -267,7 +270,7 @@ class FeatureCache:
             CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
         """
         begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
-        chosen = self._one(self._location.recipes(), begin)
+        chosen = self._one(self.location.recipes(), begin)
         return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
@@ -294,7 +297,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._location.recipes(*FOLDERS), max_bytes, unused_days)
+        return evict(self.location.recipes(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -318,7 +321,7 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(self._shards_of(own.name)) for own in self._location.recipes())
+            return sum(samples.delete_from(self._shards_of(own.name)) for own in self.location.recipes())
 
     def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
         """The only one whose name begins like this; None takes any.
@@ -330,8 +333,8 @@ class FeatureCache:
         if len(chosen) != 1:
             begin = " is stored" if recipe is None else f" begins with {recipe!r}"
             raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self._location),
-                received=", ".join(own.name[:12] for own in self._location.recipes()) or "an empty cache",
+                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self.location),
+                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
         return chosen[0]
@@ -365,7 +368,8 @@ def fill_as_planned(
     with in_use(shards.folder.parent, shards.sharing), kept_generators():
         if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
             earlier = replace(earlier, middle=None)
-        for number in range(_TRIES):
+        tries = _TRIES
+        while True:
             opened = cache._opened(own)
             before = opened.manifest
             filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
@@ -376,19 +380,15 @@ def fill_as_planned(
                     data = filling.run(plan, advance, is_fresh=is_fresh)
                 break
             except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
-                if number == _TRIES - 1 or builders is not None:  # the others would wait for this process
+                tries -= 1
+                if not tries or (builders is not None and builders.are_many):  # the others would wait for this process
                     raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:
         opened.collect()
-        cache._location.bound_copies()
+        cache.location.bound_copies()
     return data
-
-
-def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
-    """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
-    return cache._location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

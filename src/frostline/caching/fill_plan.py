@@ -14,7 +14,7 @@ from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -125,12 +125,12 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
 
 
 def _passed_before(
-    samples: Samples, known: list[int], snapshots: Sequence[dict[str, Tensor]]
+    samples: Samples, known: list[int], snapshots: Sequence[Mapping[str, Tensor]]
 ) -> dict[int, dict[str, Tensor]]:
     """Inputs for the head of known samples, from the last snapshot that holds them; they follow from the content."""
     if not samples.names:
         return {index: {} for index in known}
-    places: dict[bytes, tuple[dict[str, Tensor], int]] = {}
+    places: dict[bytes, tuple[Mapping[str, Tensor], int]] = {}
     for snapshot in snapshots:
         if {KEYS, *samples.names} <= set(snapshot):
             places.update({key.tobytes(): (snapshot, at) for at, key in enumerate(snapshot[KEYS].numpy())})
