@@ -259,6 +259,7 @@ DOORS: list[Door] = [
             "drop_last": s.FLAGS.optional(),
             "by_length": s.FLAGS.optional(),
             "may_change": s.FLAGS.optional(),
+            "memory_bytes": s.COUNTS.optional(),
             "device": s.DEVICES,
             "mix": MIXES,
         },

@@ -331,9 +331,9 @@ class FeatureCache:
         """
         chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
         if len(chosen) != 1:
-            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            begin = "" if recipe is None else recipe
             raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self.location),
+                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.", where=str(self.location),
                 received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
