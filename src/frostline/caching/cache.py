@@ -17,6 +17,7 @@ from frostline.caching.lengths import of_any_length
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
+from frostline.caching.ray_builders import Order, RayBuilders, check_engine, sent
 from frostline.caching.shards import Shards
 from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.use import in_use, last_used
@@ -85,6 +86,8 @@ class FeatureCache:
 
     Args:
         root: The folder; it is made, readable by its owner only, when it is first filled.
+        engine: Who computes the rows that a fill misses: `local`, the filling process; or `ray`, the processes of a Ray
+            cluster, all of which reach the folder under this name.
 
     Example:
         >>> import tempfile, torch, frostline as fl
@@ -98,14 +101,15 @@ class FeatureCache:
         10
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, engine: str = "local") -> None:
+        self.engine = check_engine("FeatureCache", engine)
         root = as_path("FeatureCache", "root", root)
         with disk_errors("find", root):  # the current folder may be gone
             self.root = root.absolute()  # here and now: a later chdir must not make it another one
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "_shards": {}}
+        return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.root)!r})"
@@ -123,6 +127,7 @@ class FeatureCache:
         collate_fn: Any = None,
         storage: str = EXACT,
         frozen_pass: str | Sequence[str] | None = None,
+        engine: str | None = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
@@ -148,6 +153,10 @@ class FeatureCache:
                 (BatchNorms become part of the layer before them), `bf16` (autocast), `compile` (torch.compile of
                 frozen blocks). Rows are compared with the plain pass: within 1e-4 of the largest value in float32,
                 5e-2 with `bf16`. None is the model's own pass, to the bit.
+            engine: As `FeatureCache` takes it, for this fill. With `ray`, the model, the dataset and the cache are sent
+                to actors, one for each processor of the cluster (or GPU, if the model is on one): that of
+                `ray.init`, of RAY_ADDRESS, or of this machine. Samples of an actor that dies go to another one. None
+                is the cache's own.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -163,11 +172,13 @@ class FeatureCache:
         _check_part(split)
         check_storage("fill", storage)
         ways = as_frozen_pass("fill", frozen_pass)
+        engine = self.engine if engine is None else check_engine("fill", engine)
         samples, padding = of_any_length(split, dataset, collate_fn)
         part = faster_part(split, ways, batch_size, self.root, has_one_size=padding is None)
         data = fill_as_planned(
             self, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
-            storage=storage,
+            storage=storage, builders=builders_of(self, part, dataset, batch_size, num_workers, engine=engine,
+                                                  storage=storage, views=views, collate_fn=collate_fn),
         )  # fmt: skip
         head = getattr(split, "head", None)
         if isinstance(head, ChecksBatches):
@@ -351,6 +362,32 @@ def fill_as_planned(
     if opened.manifest != before:
         opened.collect()
     return data
+
+
+def builders_of(
+    cache: FeatureCache, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int, *, engine: str,
+    storage: str = EXACT, views: int | None = None, collate_fn: Any = None,
+) -> Builders | None:  # fmt: skip
+    """Who reads the samples of a fill; None for this process.
+
+    Args:
+        cache: The cache.
+        part: The frozen part, which follows the lengths of samples by now if they differ.
+        dataset: As the caller has it.
+        batch_size: Samples per pass.
+        num_workers: Processes that read, of each actor.
+        engine: As `fill` takes it.
+        storage: As `fill` takes it.
+        views: As `fill` takes them.
+        collate_fn: As `fill` takes it.
+
+    Raises:
+        DataError: If Ray is not installed, or the part cannot be sent.
+    """
+    if engine == "local":
+        return None
+    return RayBuilders(Order(cache, sent(part), dataset, batch_size, num_workers, views, collate_fn, storage,
+                             dict(part.recipe), fill_as_planned))  # fmt: skip
 
 
 def _check_part(part: Any) -> None:

@@ -128,6 +128,7 @@ class Filling:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
             self.builders.read(self, plan, unread, advance)
+        self.builders.end(self)
         return self._result()
 
     def sample_part(self, indices: Sequence[int]) -> SamplePart:
@@ -143,6 +144,7 @@ class Filling:
         for index, target, passed in zip(part.indices, part.targets, part.passed, strict=True):
             self.samples.recall(index, target, passed)
         self.computed += part.computed
+        self.own = [*self.own, *part.shards]
         self.storage.error = max(self.storage.error, part.error)
 
     def read(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
@@ -276,7 +278,7 @@ class Filling:
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:
             self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
-        if self.own:
+        if self.own and self.builders.is_first:
             self._try("merged", lambda: merge(self.opened, self.own))
         if self.own or snapshot or self.builders.are_many:
             self.opened.refresh()

@@ -98,6 +98,7 @@ def fit(
     augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
     frozen_pass: Annotated[list[str] | None, typer.Option(help="channels_last, fold, bf16, compile: faster.")] = None,
     devices: Annotated[int, typer.Option(help="GPUs, or processes on the CPU, that train together.")] = 1,
+    engine: Annotated[str, typer.Option(help="Who fills the cache: local, or ray for a Ray cluster.")] = "local",
     certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -116,8 +117,8 @@ def fit(
                                  warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=_cached(no_cache, auto_cache), resume=resume,
-            heal=heal, storage=storage,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, resume=resume,
+            cache=_cached(no_cache, auto_cache, engine, folder), heal=heal, storage=storage,
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
@@ -127,8 +128,18 @@ def fit(
         show(result, result.text(), as_json=as_json)
 
 
-def _cached(no_cache: bool, auto_cache: bool) -> bool | str:
-    """`cache` of `fit`, as the two flags say."""
+def _cached(no_cache: bool, auto_cache: bool, engine: str, out: Path) -> Any:
+    """`cache` of `fit`, as the options say."""
+    if engine != "local":
+        from frostline.caching import FeatureCache
+
+        if no_cache or auto_cache:
+            raise DataError(
+                what="This run does not fill its cache for sure, so that no cluster can.", where="--engine",
+                received=f"--engine {engine} with {'--no-cache' if no_cache else '--auto-cache'}",
+                do="leave that flag, or --engine, out.",
+            )  # fmt: skip
+        return FeatureCache(out / "cache", engine=engine)
     if no_cache and auto_cache:
         raise DataError(
             what="A run cannot both leave out its cache and plan it.", where="--no-cache and --auto-cache",
