@@ -13,7 +13,7 @@ import torch
 import frostline as fl
 import helpers_ray
 from frostline.caching import builders_of
-from frostline.caching.cache import fill_as_planned
+from frostline.caching.planned_fill import fill_as_planned
 from frostline.caching.ray_builders import Builder, Order, died, told
 
 TESTS = str(Path(helpers_ray.__file__).parent)

@@ -2,90 +2,56 @@
 
 from __future__ import annotations
 
-import re
-import time
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import FOLDERS, bytes_of, delete_recipe, evict, is_folder
-from frostline.caching.fill import Filling, progress_bar
+from frostline.caching.eviction import FOLDERS, evict
+from frostline.caching.exported_rows import Exported, recipe_table, write_table
+from frostline.caching.fill import Filling
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
 from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
+from frostline.caching.location import Location
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
-from frostline.caching.ray_builders import Order, RayBuilders, check_engine, sent
-from frostline.caching.shards import Shards
+from frostline.caching.planned_fill import builders_of, fill_as_planned
+from frostline.caching.ray_builders import check_engine
+from frostline.caching.shards import WRONG_CONTENT, Shards
+from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import in_use, last_used
 from frostline.caching.views import viewed
-from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, as_path, check_flag
+from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
 from frostline.core.given_rows import GivenRows
 from frostline.core.inputs import check_map_style, describe
-from frostline.core.io import Damaged, disk_errors, names_in
+from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from frostline.caching.builders import Builders
     from frostline.caching.cached_dataset import CachedDataset
-    from frostline.caching.earlier import Earlier
-    from frostline.caching.eviction import Eviction
+    from frostline.caching.eviction import Eviction, StoredRecipe
     from frostline.caching.fill_plan import FillPlan
+    from frostline.caching.manifest import Manifest
     from frostline.caching.opening import Opened
-    from frostline.caching.part import FrozenPart
-    from frostline.core.padding import Padding
-
-_RECIPE = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One recipe of a cache.
-
-    Attributes:
-        recipe: Its key, the name of its folder.
-        rows: Stored rows.
-        bytes: Size on disk.
-        tensors: Names of the frontier tensors.
-        written_by: Versions and time of the newest manifest.
-        views: The most views of one sample among the rows.
-        used: When its rows were last used, in seconds since 1970.
-        storage: How the rows are rounded: `exact`, `float16`, `bfloat16` or `int8`.
-        error: The largest error of a value, relative to the largest value of its row.
-    """
-
-    recipe: str
-    rows: int
-    bytes: int
-    tensors: tuple[str, ...]
-    written_by: str
-    views: int = 1
-    used: float = 0.0
-    storage: str = EXACT
-    error: float = 0.0
-
-    def cells(self) -> tuple[str, ...]:
-        """The entry as a row of a table, under `CELLS`."""
-        size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
-        stored = self.storage if self.storage == EXACT else f"{self.storage}, error {self.error:.1e}"
-        return self.recipe[:12], str(self.rows), str(self.views), size, used, stored, ", ".join(self.tensors)
-
-
-CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
+    from frostline.caching.part import FrozenPart, Recipe
 
 
 class FeatureCache:
     """A folder of stored features; every set of frozen layers has a folder of its own inside.
 
     Args:
-        root: The folder; it is made, readable by its owner only, when it is first filled.
+        root: The folder; it is made, readable by its owner only, when it is first filled. Or a URL of fsspec, such as
+            `s3://bucket/features`: what is used is copied into a folder on this disk.
+        storage_options: For the fsspec backend of a URL. They are kept in memory only; credentials are better where the
+            store's own tools find them.
+        local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
+        local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
+            None is 50 GB.
         engine: Who computes the rows that a fill misses: `local`, the filling process; or `ray`, the processes of a Ray
             cluster, all of which reach the folder under this name.
 
@@ -101,18 +67,25 @@ class FeatureCache:
         10
     """
 
-    def __init__(self, root: str | Path, *, engine: str = "local") -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        local_folder: str | Path | None = None,
+        local_bytes: int | None = None,
+        engine: str = "local",
+    ) -> None:
         self.engine = check_engine("FeatureCache", engine)
-        root = as_path("FeatureCache", "root", root)
-        with disk_errors("find", root):  # the current folder may be gone
-            self.root = root.absolute()  # here and now: a later chdir must not make it another one
+        self._location = Location(root, storage_options, local_folder, local_bytes)
+        self.root = self._location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
-        return f"FeatureCache({str(self.root)!r})"
+        return f"FeatureCache({str(self._location)!r})"
 
     @public("fill")
     def fill(
@@ -209,35 +182,58 @@ class FeatureCache:
             return Filling(self._opened(own), split, viewed(dataset, "plan", views), 1, 0, storage=own).plan()
 
     def _opened(self, storage: Storage) -> Opened:
-        folder = self.root / recipe_key(storage.part)
-        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        return open_folder(folder, shards, storage.frontier)
+        shards = self._shards_of(recipe_key(storage.part))
+        opened = open_folder(shards.folder.parent, shards, storage.frontier)
+        self._location.bound_copies()
+        return opened
+
+    def _shards_of(self, recipe: str) -> Shards:
+        if recipe not in self._shards:
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self._location.sharing(recipe))
+        return self._shards[recipe]
+
+    def _manifest_of(self, recipe: str) -> Manifest:
+        shards = self._shards_of(recipe)
+        return read_newest(shards.folder.parent / "manifests", shards.sharing)[1]
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        found: list[CacheEntry] = []
-        for folder in self._folders():
-            _, manifest, _ = read_newest(folder / "manifests")
-            names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by,
-                                    manifest.views, last_used(folder), manifest.storage, manifest.error))  # fmt: skip
-        return tuple(found)
+        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self._location.recipes())
+
+    def stats(self) -> CacheStats:
+        """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
+
+        No row is read. How many samples of a fill were found is in the `figures` of what `fill` gives.
+
+        Raises:
+            CacheError: If a folder or a manifest cannot be read now.
+        """
+        return stats_of([(own, self._manifest_of(own.name)) for own in self._location.recipes(*FOLDERS)])
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
         problems: list[str] = []
-        for folder in self._folders():
-            _, manifest, notes = read_newest(folder / "manifests")
-            problems += [f"{folder.name}: {note}" for note in notes]
-            for name in manifest.names():
-                try:
-                    Shards(folder / "shards").open(name)
-                except Damaged as error:
-                    if name in read_newest(folder / "manifests")[1].names():  # else a fill replaced it meanwhile
-                        problems.append(f"{folder.name}: {error.where}: {error.received}")
-                except CacheError as error:
-                    problems.append(f"{folder.name}: {error.where}: {error.received}; it could not be read now")
+        for name in [recipe.name for recipe in self._location.recipes()]:
+            problems += [f"{name}: {own}" for own in self._problems_of(name)]
         return tuple(problems)
+
+    def _problems_of(self, recipe: str) -> list[str]:
+        shared = self._shards_of(recipe)
+        fresh, manifests = Shards(shared.folder, shared.sharing), shared.folder.parent / "manifests"
+        _, manifest, notes = read_newest(manifests, shared.sharing)
+        problems = list(notes)
+        for name in manifest.names():
+            try:
+                if not fresh.open(name).is_whole():
+                    problems.append(f"{fresh.path(name)}: {WRONG_CONTENT}")
+            except Damaged as error:
+                if name in read_newest(manifests, shared.sharing)[1].names():  # else a fill replaced it meanwhile
+                    problems.append(f"{error.where}: {error.received}")
+            except CacheError as error:
+                problems.append(f"{error.where}: {error.received}; it could not be read now")
+            fresh.close(name)
+            self._location.bound_copies()
+        return problems
 
     def purge(self, recipe: str | None = None) -> int:
         """Delete one recipe, or all of them; nothing else in the folder is touched.
@@ -251,19 +247,34 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = self._folders(*FOLDERS)  # a run that was refused may have left a proof and no rows
+        if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            recipe = as_name("purge", "recipe", recipe)
+        chosen = self._location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
-            if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                recipe = as_name("purge", "recipe", recipe)
-            chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
-        if recipe is not None and len(chosen) != 1:
-            raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
-                where=str(self.root),
-                received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
-                do="see `frostline cache ls` for the keys.",
-            )
-        return sum(delete_recipe(folder) for folder in chosen)
+            chosen = [self._one(chosen, recipe)]
+        return sum(own.delete() for own in chosen)
+
+    @public("FeatureCache.export")
+    def export(self, path: str | Path, *, recipe: str | None = None) -> Exported:
+        """Write the stored rows of one recipe with their ids as one plain file, each sample once.
+
+        `CachedDataset.export` writes those of one dataset, in its order and with its targets.
+
+        Args:
+            path: Of the new file: `.safetensors`, or `.parquet` (`pip install 'frostline[parquet]'`). It holds `id`
+                (the sample keys) and the features by name, as they are stored: of `int8`, multiply by `NAME scale`.
+            recipe: The key of the recipe; its first letters are enough. None takes the only one.
+
+        Returns:
+            What was written; `print` it.
+
+        Raises:
+            DataError: If the path ends with something else, or something stands there.
+            CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
+        """
+        begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
+        chosen = self._one(self._location.recipes(), begin)
+        return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -289,7 +300,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._folders(*FOLDERS), max_bytes, unused_days)
+        return evict(self._location.recipes(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -313,81 +324,28 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(folder) for folder in self._folders())
+            return sum(samples.delete_from(self._shards_of(own.name)) for own in self._location.recipes())
 
-    def _folders(self, *kinds: str) -> list[Path]:
-        """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
-        with disk_errors("list", self.root):
-            folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
-            owned = kinds or ("manifests",)
-            return [own for own in folders if is_folder(own) and any(is_folder(own / kind) for kind in owned)]
+    def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
+        """The only one whose name begins like this; None takes any.
 
-
-def fill_as_planned(
-    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-    on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
-) -> CachedDataset:  # fmt: skip
-    """As `FeatureCache.fill`, with arguments that were checked.
-
-    Args:
-        cache: The cache.
-        split: The frozen part.
-        dataset: A map-style dataset.
-        batch_size: Samples per pass of the frozen part.
-        num_workers: Worker processes that read items.
-        progress: Show a progress bar.
-        on_plan: Gets the plan before anything is computed.
-        is_fresh: The part was recorded by this very call: it is recorded again before anything is published, not
-            at the start too.
-        earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
-            higher line are computed from those of the lower one.
-        padding: How samples of differing size become a batch, as `of_any_length` finds it.
-        storage: How features lie on the disk.
-        builders: Who reads the samples; None: this process.
-    """
-    own = Storage(storage, split)
-    with in_use(cache.root / recipe_key(own.part)), kept_generators():
-        if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
-            earlier = replace(earlier, middle=None)
-        opened = cache._opened(own)
-        before = opened.manifest
-        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
-        plan = filling.plan()
-        on_plan(plan)
-        with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
-            data = filling.run(plan, advance, is_fresh=is_fresh)
-    if storage != EXACT:
-        data.notes = (*data.notes, own.text(data.figures.error))
-    if opened.manifest != before:
-        opened.collect()
-    return data
+        Raises:
+            CacheError: If there are none or several.
+        """
+        chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
+        if len(chosen) != 1:
+            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            raise CacheError(
+                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self._location),
+                received=", ".join(own.name[:12] for own in self._location.recipes()) or "an empty cache",
+                do="see `frostline cache ls` for the keys.",
+            )  # fmt: skip
+        return chosen[0]
 
 
-def builders_of(
-    cache: FeatureCache, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int, *, engine: str,
-    storage: str = EXACT, views: int | None = None, collate_fn: Any = None,
-) -> Builders | None:  # fmt: skip
-    """Who reads the samples of a fill; None for this process.
-
-    Args:
-        cache: The cache.
-        part: The frozen part, which follows the lengths of samples by now if they differ.
-        dataset: As the caller has it.
-        batch_size: Samples per pass.
-        num_workers: Processes that read, of each actor.
-        engine: As `fill` takes it.
-        storage: As `fill` takes it.
-        views: As `fill` takes them.
-        collate_fn: As `fill` takes it.
-
-    Raises:
-        DataError: If Ray is not installed, or the part cannot be sent.
-    """
-    if engine == "local":
-        return None
-    return RayBuilders(Order(cache, sent(part), dataset, batch_size, num_workers, views, collate_fn, storage,
-                             dict(part.recipe), fill_as_planned))  # fmt: skip
+def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
+    """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
+    return cache._location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

@@ -32,6 +32,7 @@ from frostline.caching.view_cost import check_room, measured_cost
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
+from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ class Filling:
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(
-            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), self.opened.text,
             self.row_proof.num_proven,
             (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views, self.storage.kind,
             max(self.storage.error, self.opened.manifest.error),
@@ -303,6 +304,8 @@ class Filling:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
         try:
             write()
+        except Damaged:
+            raise
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
@@ -313,7 +316,7 @@ class Filling:
         if len(missing):
             raise CacheError(
                 what="Rows of this fill are gone: another process deletes files of the cache.",
-                where=str(self.opened.folder),
+                where=self.opened.text,
                 received=f"{len(missing)} of {len(found)} samples have no row, the first is sample {missing[0]}",
                 do="fill again when nothing purges or moves the cache; rows that are still there are used.",
             )

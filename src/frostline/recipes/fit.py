@@ -172,7 +172,7 @@ def fit(
         overwrite: Replace the run that `out` holds; its cached features stay.
         thaw: A schedule that thaws layers while the model trains: `{epoch: layer}`, a list of layers from the top,
             `"plateau"`, or a `frostline.ThawSchedule`. The cache follows, and a run without one has the same losses.
-        init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
+        init_head: `probe` solves the output layer on features of training mode (L-BFGS, or ridge regression for `mse`),
             and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
             the model has.
         views: Of training data with random augmentation, store so many views of each sample, each drawn with seeds of

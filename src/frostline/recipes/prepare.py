@@ -23,8 +23,8 @@ from frostline.caching import (
     check_steady,
     faster_part,
     fill_as_planned,
+    holds_rows,
     of_any_length,
-    recipe_key,
 )
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
@@ -204,7 +204,7 @@ def _planned(
         if setup.collate_fn is not None:
             return sum(len(plain.dataset) for plain in own.values())
         part = _in_precision(faster(split), setup.model)
-        if not (store.root / recipe_key(Storage(setup.storage, part).part) / "manifests").is_dir():
+        if not holds_rows(store, Storage(setup.storage, part).part):
             return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
