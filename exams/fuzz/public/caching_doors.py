@@ -157,6 +157,10 @@ INDEX_LISTS = Pool(
     },
 )
 
+ENGINES = Pool(
+    constants({"local": "local"}), constants({"other": "spark", "empty": "", "number": 3, "list": ["local"]})
+)
+
 _FILL: dict[str, Pool] = {
     "collate_fn": COLLATES,
     "frozen_pass": s.PASSES,
@@ -165,6 +169,7 @@ _FILL: dict[str, Pool] = {
     "progress": s.FLAGS.usual("False", "True"),
     "views": s.VIEWS,
     "storage": s.STORAGES,
+    "engine": ENGINES.optional(),
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
@@ -182,7 +187,7 @@ DOORS: list[Door] = [
     Door(
         "FeatureCache",
         fl.FeatureCache.__init__,
-        {"root": s.FOLDERS},
+        {"root": s.FOLDERS, "engine": ENGINES.optional()},
         lambda w, _, v: fl.FeatureCache(**v).entries(),
         owner="caching",
     ),

@@ -39,7 +39,7 @@ class CanBeSent(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # a text of it would hold the whole dataset
 class Order:
     """What an actor fills.
 
@@ -132,9 +132,10 @@ class RayBuilders(Alone):
         try:
             return self._ray.put(order)
         except Exception as error:  # whatever a part of it raises while it is pickled
+            cause = error.__cause__ or error
             raise DataError(
                 what="The model or the dataset cannot be sent to another process.", where="fill(engine='ray')",
-                received=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
+                received=f"{type(cause).__name__}: {str(cause).strip().splitlines()[0][:300]}",
                 do="open files, connections and locks in __getitem__ instead of __init__, and define classes in a "
                 "module, not in a function; or fill with engine='local'.",
             ) from error  # fmt: skip
