@@ -162,10 +162,10 @@ class Filling:
             do = f"{error.do} {cost}." if cost is not None else error.do
             raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
-    def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
+    def _proven(self, plan: FillPlan, known: Sequence[int]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
         chosen = [known[at] for at in spread(len(known))]
-        recalled, is_right = set(plan.recalled), True
+        recalled, is_right = plan.recalled if isinstance(plan.recalled, range) else set(plan.recalled), True
         for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
             self.golden.offer(index, inputs)
             is_right &= index not in recalled or _is_same(self.samples.targets[index], target)
