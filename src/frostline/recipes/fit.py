@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.caching import FeatureCache, Views
 from frostline.core.arguments import as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -31,7 +31,7 @@ from frostline.core.restore import (
     seed_generators,
 )
 from frostline.core.steps import check_dense
-from frostline.data import class_names, labels_of, with_classes_of
+from frostline.data import class_names
 from frostline.data.counts import sample_counts
 from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
@@ -45,7 +45,7 @@ from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.training_setup import TrainingSetup
+from frostline.recipes.training_setup import TrainingSetup, checked_validation
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Callbacks,
@@ -56,10 +56,8 @@ from frostline.training import (
     as_loggers,
     begin_training,
     check_closure,
-    check_metric_targets,
     check_parts,
     check_settings,
-    check_targets,
     describe_callable,
     describe_data,
     describe_frozen,
@@ -235,7 +233,7 @@ def fit(
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
         chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
         shown = viewed_data(train, views, epochs, collate_fn, by_length=by_length)
-        val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
+        val = checked_validation(train, val, loss, metrics, has_collate=collate_fn is not None)
         _tell_data(shown, val, again, is_told=progress)
         import_fabric()
         started = time.perf_counter()
@@ -380,19 +378,6 @@ def _frozen(model: nn.Module, through: str | None, *, is_moving: bool) -> Genera
         check_promise(model, "fit(model)")
         check_places(model, "fit(model)")
         yield
-
-
-def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
-    """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
-    val = with_classes_of(train, val)
-    for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
-        if (
-            data is not None and not has_collate and not isinstance(data, CachedDataset)
-        ):  # its samples are filled already
-            check_targets(data, loss, where)
-    if val is not None and not isinstance(val, CachedDataset):
-        check_metric_targets(metrics, val, labels_of(val))
-    return val
 
 
 def _inside(model: nn.Module, *, is_told: bool) -> nn.Module:
