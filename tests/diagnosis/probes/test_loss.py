@@ -501,12 +501,14 @@ def test_within_a_range_a_loss_that_no_answer_moves_or_that_has_a_gap_is_stuck_i
         assert probe_loss(loss_fn, FREE.tanh(), CLASSES).stuck_share == 0.0
 
 
+LINE = torch.linspace(-2, 2, 32, requires_grad=True).view(16, 2)
+
+
 @pytest.mark.parametrize(
     ("output", "kind"),
-    [(4 * torch.rand(16, 2), "unknown"), (F.relu(torch.linspace(-1, 3, 32).view(16, 2)) + 0.0, "unknown"),
-     (torch.linspace(-1, 3, 32).view(16, 2), "values"), (torch.linspace(-4, 4, 32, requires_grad=True).view(16, 2).sigmoid(), "values")],
-    ids="distances some-are-0 signed probabilities".split(),
-)  # fmt: skip
+    [(LINE.detach().abs(), "unknown"), (LINE.detach() + 2, "unknown"), (LINE, "values"), (LINE.sigmoid(), "values")],
+    ids="distances one-is-0 signed probabilities".split(),
+)
 def test_outputs_that_are_never_negative_may_be_distances(output, kind):
     """A label of 1 asks for a small one: what is below 0, and a probability, asks for no distance."""
     assert probe_loss(lambda out, y: (y * out - (1 - y) * out).mean(), output, LABELS).kind == kind
