@@ -340,7 +340,8 @@ class FeatureCache:
             begin = "" if recipe is None else recipe
             raise CacheError(
                 what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.",
-                where=str(self.location), received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
+                where=str(self.location),
+                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
         return chosen[0]
