@@ -1,4 +1,4 @@
-"""Every call by which the cache asks the disk for something passes `frostline.core.io.call`, where tests let it fail."""
+"""Every call by which the cache asks the disk passes `frostline.core.io.call`, where tests let it fail."""
 
 import ast
 from pathlib import Path
