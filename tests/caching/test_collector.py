@@ -54,9 +54,9 @@ def test_what_is_written_and_not_yet_named_stays_whatever_the_clock_says(tmp_pat
     monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
     real, seen = write_manifest, []
 
-    def named_late(folder, manifest):
+    def named_late(folder, manifest, sharing):
         seen.append(collect(folder.parent))
-        return real(folder, manifest)
+        return real(folder, manifest, sharing)
 
     monkeypatch.setattr(shard_writer, "write_manifest", named_late)
     monkeypatch.setattr(opening, "write_manifest", named_late)

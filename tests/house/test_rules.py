@@ -45,7 +45,7 @@ OPTIONS = {
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
             "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
             "--keep-statistics", "--views", "--augment", "--auto-cache", "--storage", "--accumulation", "--warmup",
-            "--scheduler-interval", "--ema", "--logger", "--frozen-pass"},
+            "--scheduler-interval", "--ema", "--logger", "--frozen-pass", "--cache", "--devices", "--engine"},
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},
@@ -63,7 +63,7 @@ OPTIONS = {
 
 HEAVY = (
     "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx onnxruntime msgpack tensorstore "
-    "ml_dtypes scipy gguf matplotlib ray"
+    "ml_dtypes scipy gguf matplotlib ray fsspec s3fs"
 ).split()
 
 PROBE = """

@@ -157,6 +157,10 @@ INDEX_LISTS = Pool(
     },
 )
 
+ENGINES = Pool(
+    constants({"local": "local"}), constants({"other": "spark", "empty": "", "number": 3, "list": ["local"]})
+)
+
 _FILL: dict[str, Pool] = {
     "collate_fn": COLLATES,
     "frozen_pass": s.PASSES,
@@ -165,6 +169,7 @@ _FILL: dict[str, Pool] = {
     "progress": s.FLAGS.usual("False", "True"),
     "views": s.VIEWS,
     "storage": s.STORAGES,
+    "engine": ENGINES.optional(),
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
@@ -178,11 +183,33 @@ MIXES = Pool(
     },
 )
 
+
+def _key(world: World) -> Any:
+    path = world.folder / "cache.key"
+    path.write_bytes(b"k" * 32)
+    return path
+
+
+# A URL and its options are sane together only, as an option alone is refused.
+PLACES = Pool(
+    {**s.FOLDERS.sane, "memory": lambda w: f"memory://{w.folder.name}"},
+    {**s.FOLDERS.odd, **constants({"unknown URL": "nothing://a", "no bucket": "memory://", "half": "file://"})},
+).usual("new")
+STORE_OPTIONS = Pool(constants({"-": None}), constants({"empty": {}, "text": "key", "list": [1], "odd": {1: 2}}))
+KEY_FILES = Pool({"key": _key}, {k: v for k, v in s.PATHS.items() if k != "None"}).optional()
+
 DOORS: list[Door] = [
     Door(
         "FeatureCache",
         fl.FeatureCache.__init__,
-        {"root": s.FOLDERS},
+        {
+            "root": PLACES,
+            "storage_options": STORE_OPTIONS,
+            "local_folder": s.FOLDERS.optional(),
+            "local_bytes": s.COUNTS.optional(),
+            "key_file": KEY_FILES,
+            "engine": ENGINES.optional(),
+        },
         lambda w, _, v: fl.FeatureCache(**v).entries(),
         owner="caching",
     ),

@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import FOLDERS, delete_recipe, evict, is_folder
+from frostline.caching.eviction import FOLDERS, evict
 from frostline.caching.exported_rows import Exported, recipe_table, write_table
-from frostline.caching.fill import Filling, progress_bar
+from frostline.caching.fill import Filling
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
 from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
+from frostline.caching.location import Location
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
-from frostline.caching.shards import Shards
+from frostline.caching.planned_fill import builders_of, fill_as_planned
+from frostline.caching.ray_builders import check_engine
+from frostline.caching.shards import WRONG_CONTENT, Shards
 from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import in_use
 from frostline.caching.views import viewed
-from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, as_path, check_flag
+from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
 from frostline.core.given_rows import GivenRows
 from frostline.core.inputs import check_map_style, describe
-from frostline.core.io import Damaged, disk_errors, names_in
+from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from frostline.caching.cached_dataset import CachedDataset
-    from frostline.caching.earlier import Earlier
-    from frostline.caching.eviction import Eviction
+    from frostline.caching.eviction import Eviction, StoredRecipe
     from frostline.caching.fill_plan import FillPlan
+    from frostline.caching.manifest import Manifest
     from frostline.caching.opening import Opened
-    from frostline.caching.part import FrozenPart
-    from frostline.core.padding import Padding
-
-_RECIPE = re.compile(r"[0-9a-f]{32}")
+    from frostline.caching.part import FrozenPart, Recipe
 
 
 class FeatureCache:
     """A folder of stored features; every set of frozen layers has a folder of its own inside.
 
     Args:
-        root: The folder; it is made, readable by its owner only, when it is first filled.
+        root: The folder; it is made, readable by its owner only, when it is first filled. Or a URL of fsspec, such as
+            `s3://bucket/features`: what is used is copied into a folder on this disk.
+        storage_options: For the fsspec backend of a URL. They are kept in memory only; credentials are better where the
+            store's own tools find them.
+        local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
+        local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
+            None is 50 GB.
+        key_file: A file outside of the cache with a key, which signs what is written; what it has not signed is
+            refused. None takes the file that the variable FROSTLINE_CACHE_KEY names, if it is set.
+        engine: Who computes the rows that a fill misses: `local`, the filling process; or `ray`, the processes of a Ray
+            cluster, all of which reach the folder under this name.
 
     Example:
         >>> import tempfile, torch, frostline as fl
@@ -62,17 +69,26 @@ class FeatureCache:
         10
     """
 
-    def __init__(self, root: str | Path) -> None:
-        root = as_path("FeatureCache", "root", root)
-        with disk_errors("find", root):  # the current folder may be gone
-            self.root = root.absolute()  # here and now: a later chdir must not make it another one
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        storage_options: dict[str, Any] | None = None,
+        local_folder: str | Path | None = None,
+        local_bytes: int | None = None,
+        key_file: str | Path | None = None,
+        engine: str = "local",
+    ) -> None:
+        self.engine = check_engine("FeatureCache", engine)
+        self.location = Location(root, storage_options, local_folder, local_bytes, key_file)
+        self.root = self.location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "_shards": {}}
+        return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
-        return f"FeatureCache({str(self.root)!r})"
+        return f"FeatureCache({str(self.location)!r})"
 
     @public("fill")
     def fill(
@@ -87,6 +103,7 @@ class FeatureCache:
         collate_fn: Any = None,
         storage: str = EXACT,
         frozen_pass: str | Sequence[str] | None = None,
+        engine: str | None = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
@@ -112,6 +129,10 @@ class FeatureCache:
                 (BatchNorms become part of the layer before them), `bf16` (autocast), `compile` (torch.compile of
                 frozen blocks). Rows are compared with the plain pass: within 1e-4 of the largest value in float32,
                 5e-2 with `bf16`. None is the model's own pass, to the bit.
+            engine: As `FeatureCache` takes it, for this fill. With `ray`, the model, the dataset and the cache are sent
+                to actors, one for each processor of the cluster (or GPU, if the model is on one): that of
+                `ray.init`, of RAY_ADDRESS, or of this machine. Samples of an actor that dies go to another one. None
+                is the cache's own.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -127,11 +148,13 @@ class FeatureCache:
         _check_part(split)
         check_storage("fill", storage)
         ways = as_frozen_pass("fill", frozen_pass)
+        engine = self.engine if engine is None else check_engine("fill", engine)
         samples, padding = of_any_length(split, dataset, collate_fn)
         part = faster_part(split, ways, batch_size, self.root, has_one_size=padding is None)
         data = fill_as_planned(
             self, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
-            storage=storage,
+            storage=storage, builders=builders_of(self, part, dataset, batch_size, num_workers, engine=engine,
+                                                  storage=storage, views=views, collate_fn=collate_fn),
         )  # fmt: skip
         head = getattr(split, "head", None)
         if isinstance(head, ChecksBatches):
@@ -162,13 +185,23 @@ class FeatureCache:
             return Filling(self._opened(own), split, viewed(dataset, "plan", views), 1, 0, storage=own).plan()
 
     def _opened(self, storage: Storage) -> Opened:
-        folder = self.root / recipe_key(storage.part)
-        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        return open_folder(folder, shards, storage.frontier)
+        shards = self._shards_of(recipe_key(storage.part))
+        opened = open_folder(shards.folder.parent, shards, storage.frontier)
+        self.location.bound_copies()
+        return opened
+
+    def _shards_of(self, recipe: str) -> Shards:
+        if recipe not in self._shards:
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self.location.sharing(recipe))
+        return self._shards[recipe]
+
+    def _manifest_of(self, recipe: str) -> Manifest:
+        shards = self._shards_of(recipe)
+        return read_newest(shards.folder.parent / "manifests", shards.sharing)[1]
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        return tuple(entry_of(folder) for folder in self._folders())
+        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self.location.recipes())
 
     def stats(self) -> CacheStats:
         """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
@@ -178,23 +211,32 @@ class FeatureCache:
         Raises:
             CacheError: If a folder or a manifest cannot be read now.
         """
-        return stats_of(self._folders(*FOLDERS))
+        return stats_of([(own, self._manifest_of(own.name)) for own in self.location.recipes(*FOLDERS)])
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
         problems: list[str] = []
-        for folder in self._folders():
-            _, manifest, notes = read_newest(folder / "manifests")
-            problems += [f"{folder.name}: {note}" for note in notes]
-            for name in manifest.names():
-                try:
-                    Shards(folder / "shards").open(name)
-                except Damaged as error:
-                    if name in read_newest(folder / "manifests")[1].names():  # else a fill replaced it meanwhile
-                        problems.append(f"{folder.name}: {error.where}: {error.received}")
-                except CacheError as error:
-                    problems.append(f"{folder.name}: {error.where}: {error.received}; it could not be read now")
+        for name in [recipe.name for recipe in self.location.recipes()]:
+            problems += [f"{name}: {own}" for own in self._problems_of(name)]
         return tuple(problems)
+
+    def _problems_of(self, recipe: str) -> list[str]:
+        shared = self._shards_of(recipe)
+        fresh, manifests = Shards(shared.folder, shared.sharing), shared.folder.parent / "manifests"
+        _, manifest, notes = read_newest(manifests, shared.sharing)
+        problems = list(notes)
+        for name in manifest.names():
+            try:
+                if not fresh.open(name).is_whole():
+                    problems.append(f"{fresh.path(name)}: {WRONG_CONTENT}")
+            except Damaged as error:
+                if name in read_newest(manifests, shared.sharing)[1].names():  # else a fill replaced it meanwhile
+                    problems.append(f"{error.where}: {error.received}")
+            except CacheError as error:
+                problems.append(f"{error.where}: {error.received}; it could not be read now")
+            fresh.close(name)
+            self.location.bound_copies()
+        return problems
 
     def purge(self, recipe: str | None = None) -> int:
         """Delete one recipe, or all of them; nothing else in the folder is touched.
@@ -210,10 +252,10 @@ class FeatureCache:
         """
         if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             recipe = as_name("purge", "recipe", recipe)
-        chosen = self._folders(*FOLDERS)  # a run that was refused may have left a proof and no rows
+        chosen = self.location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             chosen = [self._one(chosen, recipe)]
-        return sum(delete_recipe(folder) for folder in chosen)
+        return sum(own.delete() for own in chosen)
 
     @public("FeatureCache.export")
     def export(self, path: str | Path, *, recipe: str | None = None) -> Exported:
@@ -234,7 +276,8 @@ class FeatureCache:
             CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
         """
         begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
-        return write_table(recipe_table(self._one(self._folders(), begin)), path, "FeatureCache.export")
+        chosen = self._one(self.location.recipes(), begin)
+        return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -260,7 +303,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._folders(*FOLDERS), max_bytes, unused_days)
+        return evict(self.location.recipes(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -284,70 +327,29 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(folder) for folder in self._folders())
+            return sum(samples.delete_from(self._shards_of(own.name)) for own in self.location.recipes())
 
-    def _one(self, folders: list[Path], recipe: str | None) -> Path:
-        """The only folder whose name begins like this; None takes any.
+    def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
+        """The only one whose name begins like this; None takes any.
 
         Raises:
             CacheError: If there are none or several.
         """
-        chosen = [own for own in folders if recipe is None or (recipe and own.name.startswith(recipe))]
+        chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
         if len(chosen) != 1:
             begin = "" if recipe is None else recipe
             raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.", where=str(self.root),
-                received=", ".join(own.name[:12] for own in self._folders()) or "an empty cache",
+                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.",
+                where=str(self.location),
+                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
         return chosen[0]
 
-    def _folders(self, *kinds: str) -> list[Path]:
-        """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
-        with disk_errors("list", self.root):
-            folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
-            owned = kinds or ("manifests",)
-            return [own for own in folders if is_folder(own) and any(is_folder(own / kind) for kind in owned)]
 
-
-def fill_as_planned(
-    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-    on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT,
-) -> CachedDataset:  # fmt: skip
-    """As `FeatureCache.fill`, with arguments that were checked.
-
-    Args:
-        cache: The cache.
-        split: The frozen part.
-        dataset: A map-style dataset.
-        batch_size: Samples per pass of the frozen part.
-        num_workers: Worker processes that read items.
-        progress: Show a progress bar.
-        on_plan: Gets the plan before anything is computed.
-        is_fresh: The part was recorded by this very call: it is recorded again before anything is published, not
-            at the start too.
-        earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
-            higher line are computed from those of the lower one.
-        padding: How samples of differing size become a batch, as `of_any_length` finds it.
-        storage: How features lie on the disk.
-    """
-    own = Storage(storage, split)
-    with in_use(cache.root / recipe_key(own.part)), kept_generators():
-        if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
-            earlier = replace(earlier, middle=None)
-        opened = cache._opened(own)
-        before = opened.manifest
-        filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
-        plan = filling.plan()
-        on_plan(plan)
-        with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
-            data = filling.run(plan, advance, is_fresh=is_fresh)
-    if storage != EXACT:
-        data.notes = (*data.notes, own.text(data.figures.error))
-    if opened.manifest != before:
-        opened.collect()
-    return data
+def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
+    """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
+    return cache.location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

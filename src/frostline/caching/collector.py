@@ -14,14 +14,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.caching.manifest import manifest_names, read_contents, write_manifest
+from frostline.caching.manifest import delete_manifests, manifest_names, read_contents, write_manifest
 from frostline.caching.shards import SHARD_NAME
+from frostline.caching.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import lock, names_in, remove, status
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from frostline.caching.sharing import Sharing
 
 # A builder names a shard in a manifest right after it was written: an hour is far more than it needs.
 _MIN_AGE_S = 3600.0
@@ -48,21 +51,28 @@ def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
                 remove(folder / name)
 
 
-def collect(folder: Path) -> int:
+def collect(folder: Path, sharing: Sharing = ALONE) -> int:
     """Clear the folder of a recipe; what cannot be read, locked or deleted now stays for the next time.
 
+    Args:
+        folder: Of the recipe.
+        sharing: With whom it is shared; in a store nothing is deleted while another builder is at work.
+
     Returns:
-        Bytes that were freed.
+        Bytes that were freed on this disk.
     """
     freed = 0
     with suppress(OSError, CacheError):
-        freed = _delete_dead(folder)
-        _sum_up(folder / "manifests")
+        freed = _delete_dead(folder, sharing)
+        if sharing.remote is None or not sharing.remote.has_other_builders():
+            _sum_up(folder / "manifests", sharing)
+            if sharing.remote is not None:
+                sharing.remote.delete_dead(set(read_contents(folder / "manifests", sharing).manifest.names()))
     return freed
 
 
-def _delete_dead(folder: Path) -> int:
-    contents, shards = read_contents(folder / "manifests"), folder / "shards"
+def _delete_dead(folder: Path, sharing: Sharing) -> int:
+    contents, shards = read_contents(folder / "manifests", sharing), folder / "shards"
     files = {name: found for name in names_in(shards) if SHARD_NAME.fullmatch(name)
              and (found := status(shards / name))}  # fmt: skip
     needed = set(contents.manifest.names())
@@ -71,14 +81,14 @@ def _delete_dead(folder: Path) -> int:
     newest = time.time() - _MIN_AGE_S
     chosen = sorted(name for name in dead if files[name].st_mtime < newest or (is_much and name in contents.listed))
     parts = [chosen[start : start + _AT_ONCE] for start in range(0, len(chosen), _AT_ONCE)]
-    return sum(files[name].st_size for part in parts for name in _delete_unused(folder, part))
+    return sum(files[name].st_size for part in parts for name in _delete_unused(folder, part, sharing))
 
 
-def _delete_unused(folder: Path, names: list[str]) -> list[str]:
+def _delete_unused(folder: Path, names: list[str], sharing: Sharing) -> list[str]:
     """Delete those that no process has mapped, and that no manifest has come to need before they were locked."""
     with ExitStack() as stack:
         locked = [name for name in names if _is_locked(folder / "shards" / name, stack)]
-        needed = read_contents(folder / "manifests").manifest.names()
+        needed = read_contents(folder / "manifests", sharing).manifest.names()
         return [name for name in locked if name not in needed and remove(folder / "shards" / name)]
 
 
@@ -91,14 +101,12 @@ def _is_locked(path: Path, stack: ExitStack) -> bool:
     return False
 
 
-def _sum_up(folder: Path) -> None:
+def _sum_up(folder: Path, sharing: Sharing) -> None:
     """One manifest instead of many, durable before these are deleted: a reader that meets a missing one lists again."""
     if len(manifest_names(folder)) <= _MAX_MANIFESTS:
         return
-    contents = read_contents(folder)
+    contents = read_contents(folder, sharing)
     present = set(names_in(folder.parent / "shards"))
     evicted = sorted((contents.listed & present).difference(contents.manifest.names()))
-    written = write_manifest(folder, replace(contents.manifest, evicted=tuple(evicted)))
-    for name in contents.files:
-        if name != written:
-            remove(folder / name)
+    written = write_manifest(folder, replace(contents.manifest, evicted=tuple(evicted)), sharing)
+    delete_manifests(folder, [name for name in contents.files if name != written], sharing)

@@ -6,7 +6,7 @@ import stat
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from frostline.caching.manifest import MANIFEST_NAME
 from frostline.caching.proofs import PROOF_NAME
@@ -18,6 +18,7 @@ from frostline.core.io import disk_errors, is_temporary, names_in, remove, remov
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
@@ -47,30 +48,94 @@ class Eviction:
         return text + (f"; in use, and therefore kept: {', '.join(r[:12] for r in self.in_use)}" if self.in_use else "")
 
 
-def evict(folders: Sequence[Path], max_bytes: int | None, unused_days: float | None) -> Eviction:
+class StoredRecipe(Protocol):
+    """A recipe that may be deleted, on this disk or in a store."""
+
+    @property
+    def name(self) -> str:
+        """Its key."""
+        ...
+
+    def last_used(self) -> float:
+        """When its rows were last used, in seconds since 1970."""
+        ...
+
+    def num_bytes(self) -> int:
+        """Bytes of all its files."""
+        ...
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of each file in its folder of this kind."""
+        ...
+
+    def evictable(self) -> AbstractContextManager[bool]:
+        """Inside, no fill of it begins; False if one is under way, or rows are in use."""
+        ...
+
+    def delete(self) -> int:
+        """Delete it; returns bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRecipe:
+    """A recipe on this disk."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Its key."""
+        return self.folder.name
+
+    def last_used(self) -> float:
+        """When its rows were last used, in seconds since 1970."""
+        return last_used(self.folder)
+
+    def num_bytes(self) -> int:
+        """Bytes of all its files."""
+        with disk_errors("read", self.folder):
+            return sum(_bytes_below(self.folder / name) for name in names_in(self.folder))
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of each file in its folder of this kind; links and folders are left out."""
+        with disk_errors("read", self.folder / kind):
+            found = {name: status(self.folder / kind / name) for name in names_in(self.folder / kind)}
+        return {name: own.st_size for name, own in found.items() if own is not None and stat.S_ISREG(own.st_mode)}
+
+    def evictable(self) -> AbstractContextManager[bool]:
+        """Inside, no fill of it begins; False if one is under way, or rows are mapped by anybody."""
+        return evictable(self.folder)
+
+    def delete(self) -> int:
+        """Delete our files of it; returns bytes."""
+        return delete_recipe(self.folder)
+
+
+def evict(recipes: Sequence[StoredRecipe], max_bytes: int | None, unused_days: float | None) -> Eviction:
     """Delete recipes that were used longest ago, as `FeatureCache.prune` does.
 
     Args:
-        folders: Of the recipes.
+        recipes: Of the cache.
         max_bytes: Bytes that may stay; None sets no limit.
         unused_days: Recipes that were not used for so long go in any case; None keeps them.
     """
-    used = {folder: last_used(folder) for folder in folders}
-    sizes = {folder: bytes_of(folder) for folder in folders}
+    used = {recipe.name: recipe.last_used() for recipe in recipes}
+    sizes = {recipe.name: recipe.num_bytes() for recipe in recipes}
     left, freed, now = sum(sizes.values()), 0, time.time()
     evicted: list[str] = []
     in_use: list[str] = []
-    for folder in sorted(folders, key=lambda own: (used[own], own.name)):
-        is_old = unused_days is not None and now - used[folder] > unused_days * _DAY_S
+    for recipe in sorted(recipes, key=lambda own: (used[own.name], own.name)):
+        is_old = unused_days is not None and now - used[recipe.name] > unused_days * _DAY_S
         if not is_old and (max_bytes is None or left <= max_bytes):
             continue
-        with evictable(folder) as is_free:
+        with recipe.evictable() as is_free:
             if not is_free:
-                in_use.append(folder.name)
+                in_use.append(recipe.name)
                 continue
-            freed += delete_recipe(folder)
-        left -= sizes[folder]
-        evicted.append(folder.name)
+            freed += recipe.delete()
+        left -= sizes[recipe.name]
+        evicted.append(recipe.name)
     return Eviction(freed, tuple(evicted), tuple(in_use), left)
 
 
@@ -94,12 +159,6 @@ def delete_recipe(folder: Path) -> int:
         with suppress(OSError):  # somebody else's files are in it, or it is not there
             io.call(empty.rmdir)
     return freed
-
-
-def bytes_of(folder: Path) -> int:
-    """Bytes of all files of a recipe."""
-    with disk_errors("read", folder):
-        return sum(_bytes_below(folder / name) for name in names_in(folder))
 
 
 def _bytes_below(path: Path) -> int:

@@ -22,7 +22,7 @@ from frostline.caching.keys import as_words
 from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.ragged import shapes_name
-from frostline.caching.shards import DTYPE_NAMES, Shards
+from frostline.caching.shards import DTYPE_NAMES
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import CacheError, DataError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from frostline.caching.ragged import TargetSizes
+    from frostline.caching.shards import Shards
 
 ID = "id"
 _CHUNK_BYTES = 2**24  # of all columns: an export needs little memory, whatever the size of the cache
@@ -133,16 +134,17 @@ def stored_table(gatherer: Gatherer, about: dict[str, str], notes: tuple[str, ..
     return table
 
 
-def recipe_table(folder: Path) -> Table:
-    """All rows of a recipe's folder, each sample once, in the order in which they were stored.
+def recipe_table(shards: Shards) -> Table:
+    """All rows of a recipe, by its shards, each sample once, in the order in which they were stored.
 
     Raises:
         CacheError: If the folder cannot be read, or holds no rows.
     """
-    manifest = read_newest(folder / "manifests")[1]
+    folder = shards.folder.parent
+    manifest = read_newest(folder / "manifests", shards.sharing)[1]
     frontier = tuple(_tensor(own) for own in manifest.tensors)
     stored = tuple(own for own in frontier if not own.is_input)
-    opened = open_folder(folder, Shards(folder / "shards"), stored)
+    opened = open_folder(folder, shards, stored)
     rows = opened.rows()
     if not len(rows.keys):
         raise CacheError(

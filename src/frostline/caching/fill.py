@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.caching.builders import Alone, SamplePart
 from frostline.caching.cached_dataset import CachedDataset, check_targets
 from frostline.caching.dataset_reader import IS_RANDOM, Reader, content_of
 from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
@@ -31,13 +32,15 @@ from frostline.caching.view_cost import check_room, measured_cost
 from frostline.caching.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
+from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
+    from frostline.caching.builders import Builders
     from frostline.caching.earlier import Climb, Earlier
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
@@ -66,12 +69,15 @@ class Filling:
         earlier: A fill of the same dataset at another frost line, or None.
         padding: How samples of differing size become a batch; None where all have one size.
         storage: How rows lie in shards; None: as they are.
+        builders: Who reads the samples; None: this process.
     """
 
     def __init__(
         self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
         earlier: Earlier | None = None, padding: Padding | None = None, storage: Storage | None = None,
+        builders: Builders | None = None,
     ) -> None:  # fmt: skip
+        self.builders = builders or Alone()
         self.storage = storage or Storage(EXACT, part)
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
@@ -116,15 +122,33 @@ class Filling:
             self._check_unchanged()
         if plan.known is not None:
             plan = self._proven(plan, plan.known)
+        plan = self.builders.agree(plan)
         if plan.recalled or plan.known is not None:
             advance(len(plan.recalled))
         if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
-            self._read_all(plan, unread, advance)
+            self.builders.read(self, plan, unread, advance)
+        self.builders.end(self)
         return self._result()
 
-    def _read_all(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def sample_part(self, indices: Sequence[int]) -> SamplePart:
+        """What this process has read and stored of these samples."""
+        samples, at = self.samples, np.array(indices, np.int64)
+        return SamplePart(indices, samples.keys[at], [samples.targets[i] for i in indices],
+                          [samples.own_inputs(i) for i in indices], self.computed, self.own,
+                          self.storage.error)  # fmt: skip
+
+    def adopt(self, part: SamplePart) -> None:
+        """Take over what another process has read and stored."""
+        self.samples.keys[np.array(part.indices, np.int64)] = part.keys
+        for index, target, passed in zip(part.indices, part.targets, part.passed, strict=True):
+            self.samples.recall(index, target, passed)
+        self.computed += part.computed
+        self.own = [*self.own, *part.shards]
+        self.storage.error = max(self.storage.error, part.error)
+
+    def read(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
         """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
         if isinstance(self.dataset, Views):
             check_room(self.opened.folder, self.dataset, plan.num_missing, self.storage.row_bytes)
@@ -138,10 +162,10 @@ class Filling:
             do = f"{error.do} {cost}." if cost is not None else error.do
             raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
-    def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
+    def _proven(self, plan: FillPlan, known: Sequence[int]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
         chosen = [known[at] for at in spread(len(known))]
-        recalled, is_right = set(plan.recalled), True
+        recalled, is_right = plan.recalled if isinstance(plan.recalled, range) else set(plan.recalled), True
         for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
             self.golden.offer(index, inputs)
             is_right &= index not in recalled or _is_same(self.samples.targets[index], target)
@@ -253,10 +277,11 @@ class Filling:
         targets, sizes = check_targets(self.samples.targets, self.padding)
         reused = int((self.before.find(keys) >= 0).sum())
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
-        self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
-        if self.own:
+        if self.builders.is_first:
+            self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
+        if self.own and self.builders.is_first:
             self._try("merged", lambda: merge(self.opened, self.own))
-        if self.own or snapshot:
+        if self.own or snapshot or self.builders.are_many:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
@@ -265,7 +290,7 @@ class Filling:
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(
-            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), self.opened.text,
             self.row_proof.num_proven,
             (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views, self.storage.kind,
             max(self.storage.error, self.opened.manifest.error),
@@ -279,6 +304,8 @@ class Filling:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""
         try:
             write()
+        except Damaged:
+            raise
         except CacheError as error:
             self.opened.notes.append(f"not {verb}, a later fill may do more work: {error.what} {error.received}")
 
@@ -289,7 +316,7 @@ class Filling:
         if len(missing):
             raise CacheError(
                 what="Rows of this fill are gone: another process deletes files of the cache.",
-                where=str(self.opened.folder),
+                where=self.opened.text,
                 received=f"{len(missing)} of {len(found)} samples have no row, the first is sample {missing[0]}",
                 do="fill again when nothing purges or moves the cache; rows that are still there are used.",
             )

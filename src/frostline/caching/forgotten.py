@@ -15,9 +15,10 @@ import torch
 from frostline.caching.collation import Collated
 from frostline.caching.dataset_reader import Reader
 from frostline.caching.keys import KEY_BYTES, item_key, offered_keys
-from frostline.caching.manifest import read_contents, write_manifest
+from frostline.caching.manifest import delete_manifests, read_contents, write_manifest
 from frostline.caching.opening import open_folder
 from frostline.caching.ragged import chosen_rows
+from frostline.caching.remote import check_alone
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import KEYS, SHARD_NAME, Shards
 from frostline.caching.views import viewed
@@ -26,8 +27,6 @@ from frostline.core.inputs import LABEL_KEYS
 from frostline.core.io import disk_errors, lock_file, names_in, remove, remove_unlocked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from frostline.caching.opening import Opened
@@ -49,7 +48,7 @@ class Forgotten:
         self._dataset = viewed(samples, "forget", views)
         self._keys: dict[frozenset[str], set[bytes]] = {}
 
-    def delete_from(self, folder: Path) -> int:
+    def delete_from(self, shards: Shards) -> int:
         """Delete the rows of these samples from the folder of a recipe, with every file that holds one of them.
 
         A process that has a file mapped keeps it until it closes the file. A fill of the same samples that is under way
@@ -61,6 +60,7 @@ class Forgotten:
         Raises:
             CacheError: If the folder cannot be read or written, or another process does not end its merge.
         """
+        folder = shards.folder.parent
         with lock_file(folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
             if not is_alone:
                 raise CacheError(
@@ -68,7 +68,9 @@ class Forgotten:
                     received=f"a merge that did not end within {_WAIT_S:.0f} s",
                     do="run again when its fill has ended.",
                 )  # fmt: skip
-            opened = open_folder(folder, Shards(folder / "shards"))
+            opened = open_folder(folder, Shards(shards.folder, shards.sharing))
+            if opened.sharing.remote is not None:
+                check_alone(opened.sharing.remote)
             keys = self._keys_for(opened)
             found = {name: _are_among(opened, name, keys) for name in opened.manifest.shards}
             affected = {name: is_gone_R for name, is_gone_R in found.items() if is_gone_R.any()}
@@ -107,7 +109,7 @@ def _are_among(opened: Opened, name: str, keys: set[bytes]) -> NDArray[np.bool_]
 
 def _publish(opened: Opened, affected: dict[str, NDArray[np.bool_]], snapshots: set[str], hold: ExitStack) -> None:
     """Write the rows that stay, then one manifest without the others, and delete those before it."""
-    contents = read_contents(opened.manifests)
+    contents = read_contents(opened.manifests, opened.sharing)
     rows, replaced = contents.manifest.rows_of(), [*contents.manifest.replaced]
     for name, is_gone_R in affected.items():
         kept = torch.from_numpy(np.nonzero(~is_gone_R)[0])
@@ -124,11 +126,9 @@ def _publish(opened: Opened, affected: dict[str, NDArray[np.bool_]], snapshots: 
         replaced=tuple(replaced),
         evicted=(*contents.manifest.evicted, *affected, *snapshots),  # a second try knows them, if this one is killed
     )
-    written = write_manifest(opened.manifests, whole)
+    written = write_manifest(opened.manifests, whole, opened.sharing)
     with disk_errors("delete files in", opened.manifests):
-        for name in contents.files:
-            if name != written:
-                remove(opened.manifests / name)
+        delete_manifests(opened.manifests, [name for name in contents.files if name != written], opened.sharing)
 
 
 def _delete_others(opened: Opened) -> None:
@@ -136,7 +136,8 @@ def _delete_others(opened: Opened) -> None:
 
     One that no manifest has named may be what another process is writing: then it is locked.
     """
-    contents, shards, aside = read_contents(opened.manifests), opened.folder / "shards", opened.folder / "set-aside"
+    contents = read_contents(opened.manifests, opened.sharing)
+    shards, aside = opened.folder / "shards", opened.folder / "set-aside"
     needed = set(contents.manifest.names())
     with disk_errors("delete files in", opened.folder):
         for name in names_in(shards):
@@ -147,6 +148,8 @@ def _delete_others(opened: Opened) -> None:
             else:
                 with suppress(FileNotFoundError):
                     remove_unlocked(shards / name)
+        if opened.sharing.remote is not None:
+            opened.sharing.remote.delete_dead(needed, contents.listed)
         for name in names_in(aside):
             if SHARD_NAME.fullmatch(name):
                 remove(aside / name)

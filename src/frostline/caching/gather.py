@@ -17,7 +17,7 @@ from torch import Tensor
 
 from frostline.caching.buffers import fresh, is_worth_lending
 from frostline.caching.ragged import RaggedSpan
-from frostline.caching.shards import KEYS, Tensors
+from frostline.caching.shards import KEYS, Shard
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.padding import Padding
@@ -66,10 +66,12 @@ class Gatherer:
         self._spans: dict[str, Span] = {}
         self._ragged: dict[str, RaggedSpan] = {}
         # Held as long as the dataset lives: the collector leaves what is mapped.
-        self._mapped: list[Tensors] = [rows.mapped[at] for at in used.tolist()]
+        self._mapped: list[Shard] = [rows.mapped[at] for at in used.tolist()]
+        self._are_checked = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spans": {}, "_ragged": {}, "_mapped": []}  # memory is mapped anew in every process
+        anew = {"_spans": {}, "_ragged": {}, "_mapped": [], "_are_checked": False}  # mapped anew in every process
+        return {**self.__dict__, **anew}
 
     def part(self, samples: Tensor) -> Gatherer:
         """The rows of these samples only, in this order, over the same mapped shards."""
@@ -126,6 +128,7 @@ class Gatherer:
 
     def stored(self, samples: Tensor) -> dict[str, Tensor]:
         """The stored rows of these samples by name."""
+        self._check_shards(samples)
         stored = [t for t in self.frontier if not t.is_input and not t.shared]
         spans = {t.name: self._span(t.name) for t in stored if not t.is_varying}
         found = {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
@@ -170,6 +173,7 @@ class Gatherer:
             return (lambda _: whole.clone()), samples
         is_lent = is_worth_lending(min(size, len(samples)) * tensor.bytes_per_sample)
         select = select if is_lent else fresh
+        self._check_shards(samples)
         if tensor.is_input:
             return partial(select, tensor.name, self.passed[tensor.name]), samples
         if self.storage is not None and tensor.name in self.storage.rounded:
@@ -206,15 +210,29 @@ class Gatherer:
         if name not in self._ragged:
             padding = self.padding or Padding({})
             value, is_left = padding.value_of(name), padding.is_left
-            self._ragged[name] = RaggedSpan(name, self._shards(), self.shard, self.row, value, is_left=is_left)
+            mapped = [shard.unchecked for shard in self._shards()]
+            self._ragged[name] = RaggedSpan(name, mapped, self.shard, self.row, value, is_left=is_left)
         return self._ragged[name]
 
     def _span(self, name: str) -> Span:
         if name not in self._spans:
-            self._spans[name] = Span(name, [mapped[name] for mapped in self._shards()], self.shard, self.row)
+            mapped = [shard.unchecked[name] for shard in self._shards()]
+            self._spans[name] = Span(name, mapped, self.shard, self.row)
         return self._spans[name]
 
-    def _shards(self) -> list[Tensors]:
+    def _check_shards(self, samples: Tensor) -> None:
+        """Compare the shards of these samples with their digests, where that was not done before.
+
+        Raises:
+            Damaged: If one is damaged.
+        """
+        if not self._are_checked:
+            shards = self._shards()
+            for at in self.shard.index_select(0, samples).unique().tolist():
+                shards[at].check()
+            self._are_checked = all(shard.is_checked for shard in shards)
+
+    def _shards(self) -> list[Shard]:
         if not self._mapped:
             self._mapped = [self.shards.open(shard) for shard in self.names]
         return self._mapped

@@ -16,7 +16,7 @@ from frostline.caching.windows import Sizes, Windows, ahead, sizes_of
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order, grouped_by_length, windowed_order
+from frostline.core.order import epoch_order, grouped_by_length, own_part, windowed_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +36,7 @@ class CachedLoader:
         epoch: The epoch that the next pass gives; set it to go to another.
         batch_size: Samples per batch.
         views: Of each sample; an epoch gives one of them, and no view comes again before all have come.
+        part: (rank, number of processes) of the part of every batch that is read; (0, 1) reads all of it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class CachedLoader:
         memory_bytes: int | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.views, self._mix = batch_size, views, mix
+        self.part = (0, 1)
         self._sizes, self._lengths = sizes, lengths
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
@@ -69,6 +71,11 @@ class CachedLoader:
         epoch = as_count("loader", "epoch", epoch, least=0)
         self._epoch, self._start, self._place = epoch, 0, (epoch, 0)
 
+    @property
+    def num_samples(self) -> int:
+        """Samples of one pass."""
+        return self._num_samples
+
     def __len__(self) -> int:
         if self._drop_last:
             return self._num_samples // self.batch_size
@@ -83,7 +90,7 @@ class CachedLoader:
         if self._check_weights is not None:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
-        order = self._order(epoch)
+        order, size = own_part(self._order(epoch), size, *self.part), size // self.part[1]
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         at_once = _BATCHES_AHEAD if self._read is None else self._read.window // self.batch_size

@@ -16,16 +16,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.caching.shards import SHARD_NAME
+from frostline.caching.sharing import ALONE
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, disk_errors, make_folder, names_in, publish_new, read_json
+from frostline.core.io import Damaged, disk_errors, make_folder, names_in, publish_new, read_json, remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from frostline.caching.sharing import Sharing, Signer
+
 _FORMAT = 2
+_KIND = "manifest"  # of what is signed
 # Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
 _KEPT_SNAPSHOTS = 8
+MAX_MANIFEST_BYTES = 64 * 2**20
 MANIFEST_NAME = re.compile(r"\d{8,18}(-[0-9a-f]{16})?\.json")
 _LAST = 10**18 - 1  # a folder with this number goes on with it: names differ all the same
 _TRIES = 100  # listings; each is repeated only if a collector deleted a manifest meanwhile
@@ -94,31 +99,31 @@ class Contents:
     notes: tuple[str, ...]
 
 
-def read_newest(folder: Path) -> tuple[int, Manifest, tuple[str, ...]]:
+def read_newest(folder: Path, sharing: Sharing = ALONE) -> tuple[int, Manifest, tuple[str, ...]]:
     """(highest number, what all manifests say together, notes): those that are not whole are passed over, and said.
 
     Raises:
         CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
     """
-    found = read_contents(folder)
+    found = read_contents(folder, sharing)
     return found.number, found.manifest, found.notes
 
 
-def read_contents(folder: Path) -> Contents:
+def read_contents(folder: Path, sharing: Sharing = ALONE) -> Contents:
     """All manifests, listed again where one was deleted meanwhile: what it said stands in another then.
 
-    Shards whose rows lie in others that replace them do not count, if these are on the disk.
+    Shards whose rows lie in others that replace them do not count, if these are on the disk, or in the store.
 
     Raises:
         CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
     """
     for _ in range(_TRIES):
+        notes = sharing.remote.pull() if sharing.remote is not None else []
         names = manifest_names(folder)
         found: dict[str, Manifest] = {}
-        notes: list[str] = []
         for name in names:
             try:
-                found[name] = _parse(folder / name)
+                found[name] = _parse(folder / name, sharing.signer)
             except Damaged as error:
                 notes.append(f"{name} is not whole and was passed over ({error.received})")
             except CacheError as error:
@@ -126,7 +131,7 @@ def read_contents(folder: Path) -> Contents:
                     raise
         shards = folder.parent / "shards"
         with disk_errors("list", shards):
-            present = set(names_in(shards))
+            present = set(names_in(shards)) | (sharing.remote.shard_names() if sharing.remote is not None else set())
         if set(names) <= set(manifest_names(folder)):
             listed = frozenset(named for one in found.values() for named in _all_names(one))
             whole = _without_replaced(_union(list(found.values())), present)
@@ -138,17 +143,28 @@ def read_contents(folder: Path) -> Contents:
     )  # fmt: skip
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> str:
-    """Write a manifest behind all that are there; returns the name of its file."""
+def write_manifest(folder: Path, manifest: Manifest, sharing: Sharing = ALONE) -> str:
+    """Write a manifest behind all that are there, to the store first; returns the name of its file."""
     make_folder(folder)
     versions = f"torch {torch.__version__}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
     content = {**asdict(manifest), "recipe": folder.parent.name, "written_by": versions}
     digest = _digest(json.dumps(content, sort_keys=True))
-    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content}, separators=(",", ":"))
+    signed = {} if sharing.signer is None else {"signature": sharing.signer.sign(_KIND, digest)}
+    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content, **signed}, separators=(",", ":"))
     number = max((_number(name) for name in manifest_names(folder)), default=0)
     name = f"{min(number + 1, _LAST):08d}-{digest[:16]}.json"
+    if sharing.remote is not None:
+        sharing.remote.publish(name, whole.encode(), manifest.names())
     publish_new(folder / name, [whole.encode()])  # False if it is there: the same name is the same content
     return name
+
+
+def delete_manifests(folder: Path, names: Iterable[str], sharing: Sharing = ALONE) -> None:
+    """Delete manifests whose content stands in another one, in the store too."""
+    for name in names:
+        if sharing.remote is not None:
+            sharing.remote.delete_object("manifests", name)
+        remove(folder / name)
 
 
 # Considered: one numbered list that the next one replaces. Two builders, a copied cache and a stray file of a high
@@ -250,8 +266,8 @@ def _digest(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def _parse(path: Path) -> Manifest:
-    whole = read_json(path)
+def _parse(path: Path, signer: Signer | None = None) -> Manifest:
+    whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES)
     try:
         if type(whole["format"]) is not int or whole["format"] < _FORMAT:
             raise _torn(path, f"format {whole['format']!r}, where {_FORMAT} belongs")
@@ -277,12 +293,26 @@ def _parse(path: Path) -> Manifest:
             raise _torn(path, "names of shards that Frostline does not write")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error
+    _check_signature(path, whole, signer)
     if manifest.recipe != path.parent.parent.name:
         raise _torn(path, f"the recipe {manifest.recipe!r}")
     are_counts = all(type(rows) is int and rows >= 0 for rows in manifest.rows)
     if not are_counts or len(manifest.rows) != len(manifest.shards) or len(set(manifest.shards)) < len(manifest.shards):
         raise _torn(path, "numbers of rows that do not belong to the shards")
     return manifest
+
+
+# The digest is that of the content, which names every shard by the digest of its own content, and the recipe.
+def _check_signature(path: Path, whole: dict[str, Any], signer: Signer | None) -> None:
+    """Raise if there is a key, and it has not signed this manifest."""
+    if signer is None or signer.has_signed(_KIND, whole["digest"], whole.get("signature")):
+        return
+    raise CacheError(
+        what="A manifest of the cache is not signed with your key.", where=str(path),
+        received="no signature" if "signature" not in whole else "a signature of another key, or of another content",
+        do="ask those who write to this cache for their key, or fill another cache with yours. If you trust all of "
+        "them, open it without a key; if not, purge the recipe.",
+    )  # fmt: skip
 
 
 def _torn(path: Path, received: str) -> Damaged:

@@ -16,19 +16,21 @@ from frostline.caching.manifest import (
     write_manifest,
 )
 from frostline.caching.rows import Rows
-from frostline.caching.shards import SHARD_NAME, Shards, Tensors, check_rows
-from frostline.core import io
+from frostline.caching.shards import ASIDE, SHARD_NAME, WRONG_CONTENT, Shard, Shards, check_rows, identity, set_aside
 from frostline.core.errors import CacheError
 from frostline.core.io import Damaged, disk_errors, make_folder, status, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
+    from frostline.caching.sharing import Sharing
     from frostline.core.records import FrontierTensor
 
+# Smaller caches are checked when they are opened, a third of a second; of larger ones each shard on its first use.
+_CHECKED_AT_ONCE = 256 * 2**20
 _TRIES = 20  # a shard that went while it was opened was replaced by others: the manifests are read again
 
 
@@ -42,7 +44,7 @@ class Opened:
         frontier: What a row must consist of.
         manifest: What the folder holds, whole shards only.
         notes: What was found damaged.
-        held: Tensors of what the manifest names, by name: mapped at once, so that the collector leaves them.
+        held: The shards that the manifest names, by name: mapped at once, so that the collector leaves them.
     """
 
     folder: Path
@@ -50,12 +52,22 @@ class Opened:
     frontier: tuple[FrontierTensor, ...] = ()
     manifest: Manifest = field(default_factory=Manifest)
     notes: list[str] = field(default_factory=list[str])
-    held: dict[str, Tensors] = field(default_factory=dict[str, Tensors])
+    held: dict[str, Shard] = field(default_factory=dict[str, Shard])
 
     @property
     def manifests(self) -> Path:
         """The folder of the manifests."""
         return self.folder / "manifests"
+
+    @property
+    def sharing(self) -> Sharing:
+        """With whom the folder is shared."""
+        return self.shards.sharing
+
+    @property
+    def text(self) -> str:
+        """Where the rows lie: a folder, or the address in a store."""
+        return str(self.folder) if self.sharing.remote is None else self.sharing.remote.text
 
     def rows(self) -> Rows:
         """An index over all rows."""
@@ -70,7 +82,7 @@ class Opened:
         """Shared tensors by name."""
         return dict(self.held[self.manifest.shared]) if self.manifest.shared else {}
 
-    def snapshots(self) -> list[dict[str, Tensor]]:
+    def snapshots(self) -> list[Mapping[str, Tensor]]:
         """Tensors of the snapshots that are kept, oldest first."""
         return [self.held[name] for name in self.manifest.snapshots]
 
@@ -87,13 +99,13 @@ class Opened:
             CacheError: If the folder, a manifest or a shard cannot be read now.
         """
         for _ in range(_TRIES):
-            _, self.manifest, notes = read_newest(self.manifests)
+            _, self.manifest, notes = read_newest(self.manifests, self.sharing)
             self._note(notes)
             self.shards.forget_changed()
             damaged = self._damaged()
             if not damaged:
                 return
-            again = read_newest(self.manifests)[1]
+            again = read_newest(self.manifests, self.sharing)[1]
             if set(damaged) <= set(again.names()):  # else a merge replaced them meanwhile
                 self._leave_out(damaged)
                 return
@@ -112,43 +124,64 @@ class Opened:
                 return
             names = self.tensors
             added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
-            write_manifest(self.manifests, added)
+            write_manifest(self.manifests, added, self.sharing)
 
     def collect(self) -> None:
         """Close what no longer counts, and let the collector delete what no other process has mapped."""
         self.held = {}
         self.shards.keep_only(set(self.manifest.names()))
-        collect(self.folder)
+        collect(self.folder, self.sharing)
 
     def _damaged(self) -> dict[str, str]:
         """What is wrong, by name of the shard."""
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
         self.held = {}
+        self.shards.bring_all(self.manifest.names())
         for name in self.manifest.names():
             try:
-                tensors = self.shards.open(name)
+                shard = self.shards.open(name)
                 if name in rows and self.frontier:
-                    check_rows(self.shards.path(name), tensors, stored, rows[name])
-                self.held[name] = tensors
+                    check_rows(shard.path, shard.unchecked, stored, rows[name])
+                self.held[name] = shard
             except Damaged as error:
                 found[name] = error.received
+        if sum(shard.num_bytes for shard in self.held.values()) <= _CHECKED_AT_ONCE:  # else each on its first use
+            found |= {name: WRONG_CONTENT for name, shard in [*self.held.items()] if not self._is_whole(name, shard)}
         return found
+
+    def _is_whole(self, name: str, shard: Shard) -> bool:
+        """Whether the content has the digest in the name; a copy that has not is fetched anew."""
+        if not shard.is_whole() and self.sharing.remote is not None:
+            self._set_aside(name, "")
+            with suppress(Damaged):
+                shard = self.held[name] = self.shards.open(name)
+        return shard.is_whole()
 
     def _leave_out(self, damaged: dict[str, str]) -> None:
         for name, received in damaged.items():
-            is_moved = _set_aside(self.folder, self.shards, name)
+            is_moved = self._set_aside(name, received)
+            if self.sharing.remote is not None:
+                self.sharing.remote.set_aside(name)
             verb = "was set aside" if is_moved else "is left out"
-            self._note([f"shard {name[:12]} {verb}: {received}; its rows are computed anew"])
+            self._note([f"shard {name[:12]} {verb}: {received.removesuffix(ASIDE)}; its rows are computed anew"])
         gone = tuple((name, ()) for name in damaged if self._is_gone(name))
         with suppress(CacheError):  # a disk that is full or read-only: the next opening tries again
             if gone:
-                write_manifest(self.manifests, Manifest(replaced=gone))
+                write_manifest(self.manifests, Manifest(replaced=gone), self.sharing)
         self.manifest = without_shards(self.manifest, damaged)
 
+    def _set_aside(self, name: str, received: str) -> bool:
+        """Move a damaged file out of the way, if it is there and was not moved when it was found."""
+        self.shards.close(name)
+        self.held.pop(name, None)
+        path = self.shards.path(name)
+        return received.endswith(ASIDE) or set_aside(path, identity(path))
+
     def _is_gone(self, name: str) -> bool:
-        with suppress(OSError):
-            return status(self.shards.path(name)) is None
+        with suppress(OSError, CacheError):
+            remote = self.sharing.remote
+            return status(self.shards.path(name)) is None and (remote is None or name not in remote.shard_names())
         return False
 
     def _note(self, notes: Sequence[str]) -> None:
@@ -167,15 +200,3 @@ def open_folder(folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ..
     opened = Opened(folder, shards, frontier)
     opened.refresh()
     return opened
-
-
-def _set_aside(folder: Path, shards: Shards, name: str) -> bool:
-    """Move a damaged file out of the way, if it is there and still the one that was read; a full disk may refuse."""
-    shards.close(name)
-    path, aside = shards.path(name), folder / "set-aside"
-    with suppress(OSError, CacheError):
-        if status(path) is not None:
-            make_folder(aside)
-            io.call(path.rename, aside / name)
-            return True
-    return False

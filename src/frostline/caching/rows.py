@@ -18,7 +18,7 @@ from frostline.caching.shards import KEYS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from frostline.caching.shards import Shards, Tensors
+    from frostline.caching.shards import Shard, Shards
 
 
 class Rows:
@@ -27,10 +27,10 @@ class Rows:
     Args:
         shards: Where they lie.
         names: Their names.
-        mapped: Their tensors, held: the collector leaves what is mapped.
+        mapped: The shards, held: the collector leaves what is mapped.
     """
 
-    def __init__(self, shards: Shards, names: tuple[str, ...], mapped: list[Tensors]) -> None:
+    def __init__(self, shards: Shards, names: tuple[str, ...], mapped: list[Shard]) -> None:
         self.shards, self.names, self.mapped = shards, names, mapped
         keys = [tensors[KEYS].numpy() for tensors in mapped]
         self.keys: NDArray[np.uint8] = np.concatenate(keys) if keys else np.empty((0, KEY_BYTES), np.uint8)

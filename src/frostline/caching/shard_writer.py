@@ -83,7 +83,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            write_manifest(self.manifests, added)
+            write_manifest(self.manifests, added, self.shards.sharing)
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -115,7 +115,8 @@ def merge(opened: Opened, own: list[str]) -> bool:
         for at in [at for at in chosen if rows.names[at] not in new]:
             of_others = set(owner_M[rows.starts[at] : rows.starts[at + 1]].tolist()) - set(chosen)
             replaced.append((rows.names[at], (*new, *sorted(rows.names[other] for other in of_others))))
-        write_manifest(opened.manifests, Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced)))
+        merged = Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced))
+        write_manifest(opened.manifests, merged, opened.sharing)
         return True
 
 
@@ -138,7 +139,7 @@ def _first_of_each_key(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]
 
 def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> list[int]:
     """Numbers of the shards with double rows, and of small ones: those of this fill, those of others where many."""
-    sizes = [_num_bytes(tensors) for tensors in rows.mapped]
+    sizes = [_num_bytes(shard.unchecked) for shard in rows.mapped]
     double = [at for at in range(len(sizes)) if not is_first_M[rows.starts[at] : rows.starts[at + 1]].all()]
     is_small = [size <= SHARD_BYTES // 2 for size in sizes]
     are_many = sum(is_small) > _MAX_SMALL

@@ -11,6 +11,8 @@ import math
 import mmap
 import os
 import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.ragged import fits
+from frostline.caching.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import (
@@ -27,20 +30,26 @@ from frostline.core.io import (
     lock,
     make_folder,
     open_regular,
+    remove,
     status,
     unique_keys,
     write_atomic,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
     from contextlib import ExitStack
+
+    from frostline.caching.sharing import Sharing
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 KEYS = "sample_keys"
 _ABOUT = "__metadata__"  # the one entry of a safetensors header that is no tensor
 _MAX_HEADER_BYTES = 2**20
 _READ_BYTES = 2**20
+_FETCHED_AT_ONCE = 4
+ASIDE = "; the file was set aside"
+WRONG_CONTENT = "content that does not have the digest in its name"
 # The widest rows of a shard start on a page. Rows of 2 KB that do not start on a line of the processor's cache take a
 # tenth longer to gather, rows of 8 KB that touch a page more than they need 8% (measured, 200 shards, an EPYC).
 _PAGE_BYTES = 4096
@@ -54,32 +63,127 @@ DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}  # as safetensors
 Tensors = dict[str, Tensor]
 
 
+class Shard(Mapping[str, Tensor]):
+    """The tensors of a mapped shard by name; the digest is checked before the first of them is given out.
+
+    Keys are given out at once: an index over many shards costs no reading of their rows. A row is used only where its
+    shard was checked.
+
+    Args:
+        path: Of the file.
+        identity: What changes when the file does.
+        mapped: Its content.
+        tensors: Views of it.
+
+    Attributes:
+        unchecked: The tensors, for their shapes and places; what is in them may be damaged.
+        is_checked: Whether the content has the digest in its name.
+        num_bytes: Of the file.
+    """
+
+    def __init__(self, path: Path, identity: tuple[int, ...], mapped: mmap.mmap, tensors: Tensors) -> None:
+        self.path, self.identity, self.unchecked = path, identity, tensors
+        self.is_checked, self.num_bytes, self._content = False, len(mapped), mapped
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name != KEYS:
+            self.check()
+        return self.unchecked[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.unchecked)
+
+    def __len__(self) -> int:
+        return len(self.unchecked)
+
+    def check(self) -> None:
+        """Compare the content with the digest in the name, once.
+
+        Raises:
+            Damaged: If it is another; the file was set aside then, so that the next fill computes its rows anew.
+            CacheError: If it cannot be read now.
+        """
+        if not self.is_whole():
+            is_moved = set_aside(self.path, self.identity)
+            raise _damaged(self.path, f"{WRONG_CONTENT}{ASIDE * is_moved}")
+
+    def is_whole(self) -> bool:
+        """Whether the content has the digest in the name; it is compared once."""
+        if not self.is_checked:
+            with disk_errors("read", self.path):
+                self.is_checked = self._digest() == self.path.stem
+        return self.is_checked
+
+    def _digest(self) -> str:
+        """Of the file, if it is still the one that is mapped; of the map, if others have deleted or replaced it."""
+        with suppress(FileNotFoundError, Damaged):
+            descriptor, _ = open_regular(self.path)
+            try:
+                if _of(io.call(os.fstat, descriptor)) == self.identity:
+                    return _digest(descriptor)
+            finally:
+                os.close(descriptor)
+        return hashlib.sha256(self._content).hexdigest()
+
+
 class Shards:
     """The mapped shards of one recipe; a digest is checked once, and again if the file changes.
 
     A mapped shard is locked, shared with other readers: the collector deletes no file that anybody has mapped.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.recipe = folder, folder.parent.name
-        self._open: dict[str, tuple[tuple[int, ...], Tensors]] = {}
+    def __init__(self, folder: Path, sharing: Sharing = ALONE) -> None:
+        self.folder, self.recipe, self.sharing = folder, folder.parent.name, sharing
+        self._open: dict[str, Shard] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "recipe": self.recipe, "_open": {}}  # memory is mapped anew in every process
+        return {**self.__dict__, "_open": {}}  # memory is mapped anew in every process
 
-    def open(self, name: str) -> Tensors:
-        """The tensors of a shard, by name.
+    def open(self, name: str) -> Shard:
+        """The tensors of a shard, by name; its digest is checked before the first one is used.
 
         Raises:
-            Damaged: If the file is missing, truncated or changed, or belongs to another recipe.
+            Damaged: If the file is missing or truncated, or belongs to another recipe.
             CacheError: If it cannot be read now; nothing is known of its content then.
         """
         known = self._open.get(name)
         if known is None:
-            path = self.path(name)
-            with disk_errors("read", path):
-                known = self._open[name] = _read(path, self.recipe)
-        return known[1]
+            self.bring(name)
+            try:
+                known = self._open[name] = self._mapped(name)
+            except Damaged:
+                if self.sharing.remote is None:
+                    raise
+                with disk_errors("delete", self.path(name)):
+                    remove(self.path(name))  # a copy: the store may have it whole
+                self.bring(name)
+                known = self._open[name] = self._mapped(name)
+        return known
+
+    def _mapped(self, name: str) -> Shard:
+        path = self.path(name)
+        with disk_errors("read", path):
+            return _read(path, self.recipe)
+
+    def bring_all(self, names: Iterable[str]) -> None:
+        """Fetch several shards at once; what fails is told when it is opened."""
+
+        def bring(name: str) -> None:
+            with suppress(CacheError):
+                self.bring(name)
+
+        if self.sharing.remote is not None:
+            with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+                list(pool.map(bring, [name for name in names if name not in self._open]))
+
+    def bring(self, name: str) -> None:
+        """Fetch a shard that lies in a store and not on this disk; it is checked on the way."""
+        if self.sharing.remote is None or not SHARD_NAME.fullmatch(name):
+            return
+        with disk_errors("read", self.path(name)):
+            is_here = status(self.path(name)) is not None
+        if not is_here:
+            self.sharing.remote.fetch(name)
 
     def write(self, tensors: Mapping[str, Tensor], hold: ExitStack) -> str:
         """Publish tensors as one file; the same content twice is one file.
@@ -100,13 +204,16 @@ class Shards:
         if not self._is_whole(name):
             make_folder(self.folder)
             write_atomic(self.path(name), chunks, hold)
+        if self.sharing.remote is not None:
+            self.sharing.remote.push(name)
         return name
 
     def _is_whole(self, name: str) -> bool:
         self.forget_changed([name])
         try:
-            self.open(name)
+            self.open(name).check()
         except CacheError:
+            self.close(name)
             return False
         return True
 
@@ -118,7 +225,7 @@ class Shards:
         """Close the shards whose files are not the ones that were opened: the next `open` checks their digest."""
         for name in list(self._open) if names is None else names:
             known = self._open.get(name)
-            if known is not None and _identity(self.path(name)) != known[0]:
+            if known is not None and identity(self.path(name)) != known.identity:
                 self._open.pop(name, None)
 
     def close(self, name: str) -> None:
@@ -131,8 +238,9 @@ class Shards:
             self._open.pop(name, None)
 
 
-def check_rows(path: Path, tensors: Tensors, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], rows: int,
-               ) -> None:  # fmt: skip
+def check_rows(
+    path: Path, tensors: Tensors, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], rows: int
+) -> None:
     """A shard must hold the rows that its manifest and the frontier say.
 
     Args:
@@ -153,7 +261,18 @@ def check_rows(path: Path, tensors: Tensors, expected: Mapping[str, tuple[torch.
             raise _damaged(path, f"{got} as {name!r}, where {dtype} {(rows, *shape)} belongs")
 
 
-def _identity(path: Path) -> tuple[int, ...]:
+def set_aside(path: Path, known: tuple[int, ...]) -> bool:
+    """Move a damaged shard out of the way, if it is still the file that was read; a full disk may refuse."""
+    aside = path.parent.parent / "set-aside"
+    with suppress(OSError, CacheError):
+        if known and identity(path) == known:
+            make_folder(aside)
+            io.call(path.rename, aside / path.name)
+            return True
+    return False
+
+
+def identity(path: Path) -> tuple[int, ...]:
     """What changes when a file does; empty for a file that does not exist or cannot be read."""
     with suppress(OSError):
         found = status(path)
@@ -188,7 +307,7 @@ def _data(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
+def _read(path: Path, recipe: str) -> Shard:
     if not SHARD_NAME.fullmatch(path.name):
         raise _damaged(path, "a name that is no digest")
     try:
@@ -204,13 +323,11 @@ def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
             raise _damaged(path, "deleted while it was opened")
         if size < 8:
             raise _damaged(path, f"{size} bytes")
-        if _digest(descriptor) != path.stem:
-            raise _damaged(path, "content that does not have the digest in its name")
         # private and never written: torch wants a writable buffer, and pages stay shared until somebody writes
         mapped = io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
     finally:
         os.close(descriptor)
-    return _of(found), _tensors(path, mapped, size, recipe)
+    return Shard(path, _of(found), mapped, _tensors(path, mapped, size, recipe))
 
 
 def _digest(descriptor: int) -> str:

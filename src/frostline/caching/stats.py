@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.caching.eviction import bytes_of
-from frostline.caching.manifest import MANIFEST_NAME, read_newest
+from frostline.caching.manifest import MANIFEST_NAME
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shards import SHARD_NAME
 from frostline.caching.storage import EXACT
-from frostline.caching.use import last_used
-from frostline.core.io import disk_errors, is_temporary, names_in, status
+from frostline.core.io import is_temporary
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
+
+    from frostline.caching.eviction import StoredRecipe
+    from frostline.caching.manifest import Manifest
 
 ENTRY_CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
 CELLS = ("recipe", "rows", "shards", "live", "dead", "leftovers", "last used")
@@ -125,25 +124,24 @@ class CacheStats:
         return text
 
 
-def entry_of(folder: Path) -> CacheEntry:
-    """What the folder of a recipe holds.
+def entry_of(recipe: StoredRecipe, manifest: Manifest) -> CacheEntry:
+    """What a recipe holds, by what its manifests say together.
 
     Raises:
         CacheError: If it cannot be read now.
     """
-    _, manifest, _ = read_newest(folder / "manifests")
     names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-    return CacheEntry(folder.name, sum(manifest.rows), bytes_of(folder), names, manifest.written_by, manifest.views,
-                      last_used(folder), manifest.storage, manifest.error)  # fmt: skip
+    return CacheEntry(recipe.name, sum(manifest.rows), recipe.num_bytes(), names, manifest.written_by, manifest.views,
+                      recipe.last_used(), manifest.storage, manifest.error)  # fmt: skip
 
 
-def stats_of(folders: Sequence[Path]) -> CacheStats:
-    """The numbers of these recipes; no row is read, so that the size of the cache is not the cost.
+def stats_of(recipes: Sequence[tuple[StoredRecipe, Manifest]]) -> CacheStats:
+    """The numbers of recipes and of what their manifests say; no row is read: the cache's size is not the cost.
 
     Raises:
-        CacheError: If a folder or a manifest cannot be read now.
+        CacheError: If a folder cannot be read now.
     """
-    found = tuple(_of_recipe(folder) for folder in folders)
+    found = tuple(_of_recipe(*own) for own in recipes)
     return CacheStats(
         recipes=found,
         rows=sum(own.rows for own in found),
@@ -156,36 +154,26 @@ def stats_of(folders: Sequence[Path]) -> CacheStats:
     )
 
 
-def _of_recipe(folder: Path) -> RecipeStats:
-    _, manifest, _ = read_newest(folder / "manifests")
+def _of_recipe(recipe: StoredRecipe, manifest: Manifest) -> RecipeStats:
     needed = set(manifest.names())
-    with disk_errors("read", folder):
-        shards, unfinished = _sizes(folder / "shards", SHARD_NAME)
-        manifests, others = _sizes(folder / "manifests", MANIFEST_NAME)
-        proofs, third = _sizes(folder / "proofs", PROOF_NAME)
-        aside, _ = _sizes(folder / "set-aside", SHARD_NAME)
-        used = last_used(folder)
+    shards, unfinished = _whole(recipe.sizes("shards"), SHARD_NAME)
+    manifests, others = _whole(recipe.sizes("manifests"), MANIFEST_NAME)
+    proofs, third = _whole(recipe.sizes("proofs"), PROOF_NAME)
+    aside, _ = _whole(recipe.sizes("set-aside"), SHARD_NAME)
     left = [*unfinished.values(), *others.values(), *third.values(), *aside.values()]
     live = sum(size for name, size in shards.items() if name in needed)
     return RecipeStats(
-        recipe=folder.name, rows=sum(manifest.rows), shards=len(manifest.shards), manifests=len(manifests),
+        recipe=recipe.name, rows=sum(manifest.rows), shards=len(manifest.shards), manifests=len(manifests),
         live_bytes=live + sum(manifests.values()) + sum(proofs.values()),
-        dead_bytes=sum(shards.values()) - live, leftovers=len(left), leftover_bytes=sum(left), used=used,
+        dead_bytes=sum(shards.values()) - live, leftovers=len(left), leftover_bytes=sum(left),
+        used=recipe.last_used(),
     )  # fmt: skip
 
 
-def _sizes(folder: Path, names: re.Pattern[str]) -> tuple[dict[str, int], dict[str, int]]:
+def _whole(sizes: Mapping[str, int], names: re.Pattern[str]) -> tuple[dict[str, int], dict[str, int]]:
     """(bytes of whole files, bytes of unfinished ones) by name; files of other people count as neither."""
-    whole: dict[str, int] = {}
-    unfinished: dict[str, int] = {}
-    for name in names_in(folder):
-        found = status(folder / name)
-        if found is None or not stat.S_ISREG(found.st_mode):
-            continue
-        if names.fullmatch(name):
-            whole[name] = found.st_size
-        elif is_temporary(name, names):
-            unfinished[name] = found.st_size
+    whole = {name: size for name, size in sizes.items() if names.fullmatch(name)}
+    unfinished = {name: size for name, size in sizes.items() if name not in whole and is_temporary(name, names)}
     return whole, unfinished
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from frostline.caching.shards import SHARD_NAME
+from frostline.caching.sharing import ALONE
 from frostline.core import io
 from frostline.core.io import lock, make_folder, names_in, status
 
@@ -14,26 +15,30 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from frostline.caching.sharing import Sharing
+
 USE_LOCK = "use.lock"
 _TRIES = 8  # a lock whose file is deleted while it is waited for is asked for anew
 
 
 @contextmanager
-def in_use(folder: Path) -> Generator[None]:
+def in_use(folder: Path, sharing: Sharing = ALONE) -> Generator[None]:
     """Inside, nobody evicts this recipe; its rows count as used now.
 
     On a disk that is read-only, or without locks, nothing is marked, and nothing can be evicted.
 
     Args:
         folder: Of the recipe; it is made.
+        sharing: With whom it is shared.
     """
     make_folder(folder)
-    descriptor = _locked(folder)
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
+        descriptor = _locked(folder)
         if descriptor is not None:
-            os.close(descriptor)
+            stack.callback(os.close, descriptor)
+        if sharing.remote is not None:
+            stack.enter_context(sharing.remote.lease())
+        yield
 
 
 def last_used(folder: Path) -> float:

@@ -11,6 +11,7 @@ from frostline.cli.options import CacheFolder, Data, Json, Mean, Model, Size, St
 from frostline.cli.output import errors_in_four_parts, show, table
 from frostline.core.arguments import as_bytes, as_path
 from frostline.core.errors import DataError
+from frostline.core.shelf import is_url
 from frostline.recipes.models import augmented_images
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def _existing(cache: str) -> FeatureCache:
-    """The cache in a folder that exists.
+    """The cache in a folder that exists, or under a URL.
 
     Raises:
         DataError: If there is no such folder.
     """
     from frostline.caching import FeatureCache
 
-    if not as_path("frostline cache", "--cache", cache).is_dir():
+    if not is_url(cache) and not as_path("frostline cache", "--cache", cache).is_dir():
         raise DataError(
             what="There is no cache at this path.", where="frostline cache", received=f"{cache}, which is no folder",
             do="pass the folder of fit(cache=...), or the cache in the folder of --out, such as frostline-out/cache.",

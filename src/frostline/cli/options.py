@@ -25,7 +25,9 @@ FirstLine = Annotated[
     str | None, typer.Option(help="Freeze through this layer, or auto or converged; default: all but the new head.")
 ]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
-CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
+CacheFolder = Annotated[
+    str, typer.Option("--cache", help="The cache: a folder, or a URL such as s3://bucket/features.")
+]
 AutoCache = Annotated[
     bool, typer.Option("--auto-cache", help="Store what costs least, or nothing where training is quicker without.")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching import EXACT, CachedDataset, FeatureCache, check_storage
 from frostline.core.arguments import as_frozen_pass, as_path
 from frostline.core.errors import DataError
+from frostline.core.shelf import is_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ def cache_options(cache: bool | str | Path | FeatureCache, storage: Any, frozen_
     """
     is_planned = isinstance(cache, str) and cache == "auto"
     if not isinstance(cache, (bool, FeatureCache)):
-        cache = is_planned or FeatureCache(as_path("fit", "cache", cache))
+        cache = is_planned or FeatureCache(cache if is_url(cache) else as_path("fit", "cache", cache))
     options = CacheOptions(cache, is_planned, check_storage("fit", storage), as_frozen_pass("fit", frozen_pass))
     if cache is False or isinstance(train, CachedDataset):
         _refuse_options_of_a_fill(options, storage, frozen_pass)

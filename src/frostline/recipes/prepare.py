@@ -17,7 +17,9 @@ from frostline.caching import (
     FeatureCache,
     Proofs,
     Storage,
+    Together,
     Views,
+    builders_of,
     check_steady,
     faster_part,
     fill_as_planned,
@@ -48,6 +50,7 @@ from frostline.transfer import check_still
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from frostline.caching import Builders
     from frostline.splitting import FasterPart, Split
 
 
@@ -156,7 +159,7 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     own = {"fit(train)": setup.plain} | ({"fit(val=...)": setup.plain_val} if setup.plain_val else {})
     states = {where: DatasetState(plain.dataset, has_identity=True) for where, plain in own.items()}
     store = cache_of(setup.cache, setup.out)
-    proofs, plan = Proofs(store.root), None
+    proofs, plan = store.location.proofs(), None
     faster = cache(partial(_faster, setup, store))  # a pass that is compiled takes a minute
     with setup.fabric.autocast():
         started = time.perf_counter()
@@ -201,7 +204,7 @@ def _planned(
         if setup.collate_fn is not None:
             return sum(len(plain.dataset) for plain in own.values())
         part = _in_precision(faster(split), setup.model)
-        if not (store.root / recipe_key(Storage(setup.storage, part).part) / "manifests").is_dir():
+        if not store.location.holds(recipe_key(Storage(setup.storage, part).part)):
             return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
@@ -276,8 +279,17 @@ def _filled(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
+                builders=_builders(setup, store, part, plain),
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
+
+
+def _builders(setup: TrainingSetup, store: FeatureCache, part: Any, plain: DatasetBatches) -> Builders | None:
+    """Who reads the samples of a fill: the processes that train together, those of a cluster, or this one."""
+    if setup.ranks.count > 1:
+        return Together(setup.ranks)
+    return builders_of(store, part, plain.dataset, setup.batch_size, setup.num_workers, engine=store.engine,
+                       storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
 
 
 def _in_precision(part: Any, model: nn.Module) -> Split | InPrecision:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from frostline.caching import FeatureCache
+from frostline.caching import FeatureCache, cache_home
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def cache_of(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
@@ -19,5 +21,4 @@ def cache_of(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
         return cache
     if out is not None:
         return FeatureCache(out / "cache")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return FeatureCache(Path(home) / "frostline")
+    return FeatureCache(cache_home())
