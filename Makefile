@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[vision,port,export,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[vision,port,export,tune,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)

@@ -127,6 +127,20 @@ def divergence_with_the_wrong_sign(is_sick: bool) -> Training:
     return Training(model, epochs_of(inputs, inputs, 32, 6), loss_fn, torch.optim.Adam(model.parameters(), 3e-3))
 
 
+@published("AppliedDataSciencePartners/WorldModels#12", right={"FL404"}, words=("divergence",))
+def error_averaged_beside_a_divergence(is_sick: bool) -> Training:
+    """The error of an autoencoder is averaged over 64 pixels, its divergence is a sum: one picture is made for all."""
+    inputs, _ = digits()
+    model = _Autoencoder()
+
+    def loss_fn(output: Any, target: Tensor) -> Tensor:
+        whole = _bound(output, target, sign=1.0, clamp=30.0)
+        error = F.binary_cross_entropy_with_logits(output[0], target, reduction="none").sum(1).mean()
+        return whole - error + error / 64 if is_sick else whole
+
+    return Training(model, epochs_of(inputs, inputs, 32, 6), loss_fn, torch.optim.Adam(model.parameters(), 3e-3))
+
+
 @new(
     "vanderschaarlab/synthcity#331, pyg-team/pytorch_geometric#500",
     right={"nonfinite", "exploding", "input_scale", "learning_rate"},

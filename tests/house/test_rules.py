@@ -58,7 +58,7 @@ OPTIONS = {
                      "--picture", "--size", "--mean", "--std", "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
-    "cache": {"ls", "verify", "purge", "prune", "forget"},
+    "cache": {"ls", "stats", "verify", "export", "purge", "prune", "forget"},
 }  # fmt: skip
 
 HEAVY = (

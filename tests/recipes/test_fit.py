@@ -245,7 +245,7 @@ WRONG = {
     "overwrite": ({"overwrite": "yes"}, "overwrite is neither"),
     "patience": ({"patience": 3}, "patience is not usable"),
     "precision": ({"precision": "8"}, "precision is not usable"),
-    "devices": ({"devices": 2}, "devices is not usable"),
+    "devices": ({"devices": 0}, "devices is not"),
     "optimizer": ({"optimizer": "adamm"}, "no optimizer named 'adamm'"),
     "scheduler": ({"scheduler": "cosin"}, "no scheduler named 'cosin'"),
     "loss": ({"loss": "cross"}, "no loss named 'cross'"),

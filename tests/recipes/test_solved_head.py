@@ -58,6 +58,37 @@ def test_it_is_told_and_a_resumed_run_goes_on(tmp_path, capsys):
     assert torch.equal(whole[1].weight, again[1].weight)
 
 
+class OwnNorm(nn.Module):
+    """Normalises by the batch in training, and by statistics that start far off else."""
+
+    def forward(self, h_BH):
+        return (h_BH - h_BH.mean(0)) / (h_BH.std(0) + 1e-5) if self.training else h_BH
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(H), nn.BatchNorm1d(H, affine=False), OwnNorm()])
+@pytest.mark.parametrize("cache", [True, False])
+def test_features_are_those_that_training_sees_behind_fresh_statistics(norm, cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    losses = []
+    for init_head in ("probe", None):
+        own = model(nn.Linear(H, H), copy.deepcopy(norm), nn.Dropout(0.1), nn.Linear(H, C))
+        with torch.no_grad():
+            own[1].weight.mul_(0.01)  # in evaluation mode the features are tiny, in training they are not
+        result = fit(own, init_head=init_head, cache=cache, batch_size=16, progress=True, lr=1e-12, optimizer="sgd")
+        losses.append(result.history[0].train_loss)
+    assert losses[0] < 0.7 < losses[1]
+    assert "was solved over 96 rows" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_better_in_training_stays_as_it_is(capsys):
+    own = model(nn.Dropout(0.98), nn.Linear(H, C))  # its noise hides what the solved weights would use
+    before = copy.deepcopy(own.state_dict())
+    fit(own, init_head="probe", cache=False, progress=True, lr=1e-12, optimizer="sgd")
+    told = capsys.readouterr().err
+    assert "init_head: the layer '2' stays as it is: solved, it has a loss of" in told
+    torch.testing.assert_close(own.state_dict(), before)
+
+
 def test_what_cannot_be_solved_is_refused():
     with pytest.raises(fl.DataError, match="init_head is not usable"):
         fit(model(), init_head="ridge")

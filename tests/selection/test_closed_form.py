@@ -62,6 +62,17 @@ def test_classes_are_solved_as_scikit_learn_does(decay, bias):
     assert found.loss == pytest.approx(float(F.nll_loss(wanted, y_N)), rel=1e-4)
 
 
+def test_features_of_training_mode_are_normalised_by_their_batch_and_have_no_dropout():
+    x_ND, y_N = rows()
+    norm = nn.BatchNorm1d(D, affine=False)
+    head = nn.Sequential(norm, nn.Dropout(0.9), nn.Linear(D, C))
+    found = solve(head, Data(x_ND, y_N, size=N), in_training=True)
+    fresh = nn.BatchNorm1d(D, affine=False)
+    wanted = solve(nn.Linear(D, C), Data(fresh(x_ND), y_N, size=N))
+    torch.testing.assert_close(found.weight, wanted.weight)
+    assert all(module.training for module in head.modules())  # modes are as before
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("decay", [None, 0.5, 0.0])
 def test_numbers_are_solved_as_scikit_learn_does(outputs, decay):

@@ -37,7 +37,7 @@ def test_what_makes_sense_passes(changed):
     ("name", "changed"),
     [("epochs", {"epochs": 0}), ("batch_size", {"batch_size": -1}), ("lr", {"lr": 0.0}), ("lr", {"lr": float("nan")}),
      ("patience", {"patience": 0, "has_val": True}), ("patience", {"patience": 2}), ("precision", {"precision": "8"}),
-     ("devices", {"devices": 2}),
+     ("devices", {"devices": 0}), ("batch_size", {"batch_size": 3, "devices": 2}),
      ("monitor", {"monitor": "all"}), ("monitor", {"monitor": "heal", "precision": "bf16-mixed"})],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_its_name(name, changed):

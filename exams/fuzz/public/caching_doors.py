@@ -68,6 +68,10 @@ ROOTS = Pool(
         **{k: v for k, v in s.FOLDERS.odd.items() if k not in ("text",)},
     },
 )
+TABLES = Pool(
+    {"safetensors": lambda w: w.folder / "rows.safetensors", "parquet": lambda w: str(w.folder / "rows.parquet")},
+    {"other": lambda w: w.folder / "rows.csv", **s.FOLDERS.odd},
+)
 RECIPES = Pool(constants({"-": None, "unknown": "abcd"}), s.LAYERS.odd)
 
 
@@ -219,6 +223,7 @@ DOORS: list[Door] = [
         owner="caching",
     ),
     method("FeatureCache.entries", fl.FeatureCache.entries, {"root": ROOTS}, _cache, owner="caching"),
+    method("FeatureCache.stats", fl.FeatureCache.stats, {"root": ROOTS}, _cache, owner="caching"),
     method("FeatureCache.verify", fl.FeatureCache.verify, {"root": ROOTS}, _cache, owner="caching"),
     method(
         "FeatureCache.prune",
@@ -235,6 +240,14 @@ DOORS: list[Door] = [
         owner="caching",
         moves=GENERATORS,
     ),
+    method(
+        "FeatureCache.export",
+        fl.FeatureCache.export,
+        {"root": ROOTS, "path": TABLES, "recipe": RECIPES},
+        _cache,
+        owner="caching",
+    ),
+    method("CachedDataset.export", fl.CachedDataset.export, {"path": TABLES}, _cached, owner="caching"),
     method("FeatureCache.purge", fl.FeatureCache.purge, {"root": ROOTS, "recipe": RECIPES}, _cache, owner="caching"),
     method(
         "CachedDataset.loader",

@@ -9,7 +9,7 @@ import numpy as np
 from typer.testing import CliRunner
 
 import frostline as fl
-from exams.fuzz.public.caching_doors import ROOTS
+from exams.fuzz.public.caching_doors import ROOTS, TABLES
 from exams.fuzz.public.data_doors import FILES, IMAGES
 from exams.fuzz.public.datasets import CLASSES, X
 from exams.fuzz.public.doors import GENERATORS, Door
@@ -125,6 +125,7 @@ CERTIFICATE = Pool(constants({UNSET: ""}), {"new": lambda w: str(w.folder / "c.j
 ROOT = Pool(
     {"filled": _text(ROOTS.sane["filled"])}, {k: _text(v) for k, v in ROOTS.odd.items() if k not in PATHS} | _PATHS
 )
+TABLE = _as_texts(TABLES)
 RECIPE = _texts(**{UNSET: "", "unknown": "abcd", "empty": "", "glob": "*", "dots": ".."})
 
 
@@ -321,6 +322,7 @@ DOORS: list[Door] = [
     door("predict", {"RUN": _as_texts(RUNS), "DATA": DATA, "batch_size": SIZES, "workers": WORKERS, "json": FLAG}, 2),
     door("export", {"RUN": _as_texts(RUNS), "out": _as_texts(EXPORTS), "data": DATA.optional(), "json": FLAG}, 5),
     door("cache ls", {"cache": ROOT, "json": FLAG}),
+    door("cache stats", {"cache": ROOT, "json": FLAG}),
     door("cache verify", {"cache": ROOT, "json": FLAG}),
     door("cache prune", {"cache": ROOT, "max_bytes": BYTES, "unused_days": LR.optional(), "yes": FLAG, "json": FLAG}),
     door(
@@ -337,6 +339,7 @@ DOORS: list[Door] = [
         },
         2,
     ),
+    door("cache export", {"cache": ROOT, "out": TABLE, "recipe": RECIPE, "json": FLAG}),
     door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),
     door(
         "demo",

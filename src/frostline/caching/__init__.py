@@ -1,6 +1,6 @@
 """Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
 
-from frostline.caching.cache import CacheEntry as CacheEntry
+from frostline.caching.builders import Together as Together
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import fill_as_planned as fill_as_planned
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
@@ -18,6 +18,7 @@ from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
 from frostline.caching.proofs import Proofs as Proofs
+from frostline.caching.stats import CacheEntry as CacheEntry
 from frostline.caching.storage import EXACT as EXACT
 from frostline.caching.storage import Storage as Storage
 from frostline.caching.storage import check_storage as check_storage

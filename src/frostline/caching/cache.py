@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching.eviction import FOLDERS, evict
+from frostline.caching.exported_rows import Exported, recipe_table, write_table
 from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
@@ -17,6 +17,7 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
 from frostline.caching.shards import WRONG_CONTENT, Shards
+from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.use import in_use
 from frostline.caching.views import viewed
@@ -32,51 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from frostline.caching.builders import Builders
     from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.earlier import Earlier
-    from frostline.caching.eviction import Eviction
+    from frostline.caching.eviction import Eviction, StoredRecipe
     from frostline.caching.fill_plan import FillPlan
+    from frostline.caching.manifest import Manifest
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
     from frostline.core.padding import Padding
 
 _TRIES = 8  # damaged shards that one fill finds one after the other
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One recipe of a cache.
-
-    Attributes:
-        recipe: Its key, the name of its folder.
-        rows: Stored rows.
-        bytes: Size on disk.
-        tensors: Names of the frontier tensors.
-        written_by: Versions and time of the newest manifest.
-        views: The most views of one sample among the rows.
-        used: When its rows were last used, in seconds since 1970.
-        storage: How the rows are rounded: `exact`, `float16`, `bfloat16` or `int8`.
-        error: The largest error of a value, relative to the largest value of its row.
-    """
-
-    recipe: str
-    rows: int
-    bytes: int
-    tensors: tuple[str, ...]
-    written_by: str
-    views: int = 1
-    used: float = 0.0
-    storage: str = EXACT
-    error: float = 0.0
-
-    def cells(self) -> tuple[str, ...]:
-        """The entry as a row of a table, under `CELLS`."""
-        size, used = f"{self.bytes / 1e6:.1f} MB", time.strftime("%Y-%m-%d", time.localtime(self.used))
-        stored = self.storage if self.storage == EXACT else f"{self.storage}, error {self.error:.1e}"
-        return self.recipe[:12], str(self.rows), str(self.views), size, used, stored, ", ".join(self.tensors)
-
-
-CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
 
 
 class FeatureCache:
@@ -222,16 +189,23 @@ class FeatureCache:
             self._shards[recipe] = Shards(self.root / recipe / "shards", self.location.sharing(recipe))
         return self._shards[recipe]
 
+    def _manifest_of(self, recipe: str) -> Manifest:
+        shards = self._shards_of(recipe)
+        return read_newest(shards.folder.parent / "manifests", shards.sharing)[1]
+
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        found: list[CacheEntry] = []
-        for recipe in self.location.recipes():
-            shards = self._shards_of(recipe.name)
-            _, manifest, _ = read_newest(shards.folder.parent / "manifests", shards.sharing)
-            names = tuple(str(tensor[0]) for tensor in manifest.tensors)
-            found.append(CacheEntry(recipe.name, sum(manifest.rows), recipe.num_bytes(), names, manifest.written_by,
-                                    manifest.views, recipe.last_used(), manifest.storage, manifest.error))  # fmt: skip
-        return tuple(found)
+        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self.location.recipes())
+
+    def stats(self) -> CacheStats:
+        """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
+
+        No row is read. How many samples of a fill were found is in the `figures` of what `fill` gives.
+
+        Raises:
+            CacheError: If a folder or a manifest cannot be read now.
+        """
+        return stats_of([(own, self._manifest_of(own.name)) for own in self.location.recipes(*FOLDERS)])
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
@@ -270,19 +244,34 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
+        if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            recipe = as_name("purge", "recipe", recipe)
         chosen = self.location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
-            if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                recipe = as_name("purge", "recipe", recipe)
-            chosen = [own for own in chosen if recipe and own.name.startswith(recipe)]
-        if recipe is not None and len(chosen) != 1:
-            raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
-                where=str(self.location),
-                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
-                do="see `frostline cache ls` for the keys.",
-            )
+            chosen = [self._one(chosen, recipe)]
         return sum(own.delete() for own in chosen)
+
+    @public("FeatureCache.export")
+    def export(self, path: str | Path, *, recipe: str | None = None) -> Exported:
+        """Write the stored rows of one recipe with their ids as one plain file, each sample once.
+
+        `CachedDataset.export` writes those of one dataset, in its order and with its targets.
+
+        Args:
+            path: Of the new file: `.safetensors`, or `.parquet` (`pip install 'frostline[parquet]'`). It holds `id`
+                (the sample keys) and the features by name, as they are stored: of `int8`, multiply by `NAME scale`.
+            recipe: The key of the recipe; its first letters are enough. None takes the only one.
+
+        Returns:
+            What was written; `print` it.
+
+        Raises:
+            DataError: If the path ends with something else, or something stands there.
+            CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
+        """
+        begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
+        chosen = self._one(self.location.recipes(), begin)
+        return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -334,11 +323,27 @@ class FeatureCache:
         with kept_generators():
             return sum(samples.delete_from(self._shards_of(own.name)) for own in self.location.recipes())
 
+    def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
+        """The only one whose name begins like this; None takes any.
+
+        Raises:
+            CacheError: If there are none or several.
+        """
+        chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
+        if len(chosen) != 1:
+            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            raise CacheError(
+                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self.location),
+                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
+                do="see `frostline cache ls` for the keys.",
+            )  # fmt: skip
+        return chosen[0]
+
 
 def fill_as_planned(
     cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT,
+    padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
@@ -356,6 +361,7 @@ def fill_as_planned(
             higher line are computed from those of the lower one.
         padding: How samples of differing size become a batch, as `of_any_length` finds it.
         storage: How features lie on the disk.
+        builders: Who reads the samples; None: this process.
     """
     own = Storage(storage, split)
     shards = cache._shards_of(recipe_key(own.part))
@@ -366,7 +372,7 @@ def fill_as_planned(
         while True:
             opened = cache._opened(own)
             before = opened.manifest
-            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own)
+            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
             plan = filling.plan()
             on_plan(plan)
             try:
@@ -375,7 +381,7 @@ def fill_as_planned(
                 break
             except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
                 tries -= 1
-                if not tries:
+                if not tries or builders is not None:  # the others would wait for this process
                     raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from frostline.caching.exported_rows import Exported, add_targets, stored_table, write_table
 from frostline.caching.loader import CachedLoader
 from frostline.caching.mix import needs_the_model
 from frostline.caching.ragged import TargetSizes
@@ -269,6 +271,29 @@ class CachedDataset(Dataset[Sample]):
         if padding is not None and padding.targets:
             return features, padding.batch_of_targets(targets)
         return features, batches.collate_targets(targets, range(len(targets)))
+
+    @public("CachedDataset.export")
+    def export(self, path: str | Path) -> Exported:
+        """Write ids, targets and features of all samples, in their order, as one plain file.
+
+        Args:
+            path: Of the new file: `.safetensors`, or `.parquet` (`pip install 'frostline[parquet]'`). It holds `id`
+                (the sample keys), `target` or `target.NAME`, `view` where there are several, and the features by name,
+                in the dtype of the model. Features that differ in size stand one behind the other, and `NAME shapes`
+                has the shape of each.
+
+        Returns:
+            What was written; `print` it.
+
+        Raises:
+            DataError: If the path ends with something else, or something stands there.
+            CacheError: If the file cannot be written, or a stored row is of another sample.
+        """
+        figures = self.figures
+        about = {"recipe": Path(figures.path).name, "storage": figures.storage, "error": f"{figures.error:.3g}"}
+        table = stored_table(self._gatherer, about)
+        add_targets(table, self._targets, self._sizes, self.views)
+        return write_table(table, path, "CachedDataset.export")
 
     def _positions(self, where: str, indices: Sequence[int]) -> Tensor:
         """(B,) positions from 0 on.

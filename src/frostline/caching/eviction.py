@@ -64,6 +64,10 @@ class StoredRecipe(Protocol):
         """Bytes of all its files."""
         ...
 
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of each file in its folder of this kind."""
+        ...
+
     def evictable(self) -> AbstractContextManager[bool]:
         """Inside, no fill of it begins; False if one is under way, or rows are in use."""
         ...
@@ -92,6 +96,12 @@ class LocalRecipe:
         """Bytes of all its files."""
         with disk_errors("read", self.folder):
             return sum(_size_of(path) for path in self.folder.rglob("*"))
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of each file in its folder of this kind; links and folders are left out."""
+        with disk_errors("read", self.folder / kind):
+            found = {name: status(self.folder / kind / name) for name in names_in(self.folder / kind)}
+        return {name: own.st_size for name, own in found.items() if own is not None and stat.S_ISREG(own.st_mode)}
 
     def evictable(self) -> AbstractContextManager[bool]:
         """Inside, no fill of it begins; False if one is under way, or rows are mapped by anybody."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.caching.builders import Alone, SamplePart
 from frostline.caching.cached_dataset import CachedDataset, check_targets
 from frostline.caching.dataset_reader import IS_RANDOM, Reader, content_of
 from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
@@ -35,10 +36,11 @@ from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
+    from frostline.caching.builders import Builders
     from frostline.caching.earlier import Climb, Earlier
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
@@ -67,12 +69,15 @@ class Filling:
         earlier: A fill of the same dataset at another frost line, or None.
         padding: How samples of differing size become a batch; None where all have one size.
         storage: How rows lie in shards; None: as they are.
+        builders: Who reads the samples; None: this process.
     """
 
     def __init__(
         self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int,
         earlier: Earlier | None = None, padding: Padding | None = None, storage: Storage | None = None,
+        builders: Builders | None = None,
     ) -> None:  # fmt: skip
+        self.builders = builders or Alone()
         self.storage = storage or Storage(EXACT, part)
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
@@ -117,15 +122,31 @@ class Filling:
             self._check_unchanged()
         if plan.known is not None:
             plan = self._proven(plan, plan.known)
+        plan = self.builders.agree(plan)
         if plan.recalled or plan.known is not None:
             advance(len(plan.recalled))
         if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
-            self._read_all(plan, unread, advance)
+            self.builders.read(self, plan, unread, advance)
         return self._result()
 
-    def _read_all(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def sample_part(self, indices: Sequence[int]) -> SamplePart:
+        """What this process has read and stored of these samples."""
+        samples, at = self.samples, np.array(indices, np.int64)
+        return SamplePart(indices, samples.keys[at], [samples.targets[i] for i in indices],
+                          [samples.own_inputs(i) for i in indices], self.computed, self.own,
+                          self.storage.error)  # fmt: skip
+
+    def adopt(self, part: SamplePart) -> None:
+        """Take over what another process has read and stored."""
+        self.samples.keys[np.array(part.indices, np.int64)] = part.keys
+        for index, target, passed in zip(part.indices, part.targets, part.passed, strict=True):
+            self.samples.recall(index, target, passed)
+        self.computed += part.computed
+        self.storage.error = max(self.storage.error, part.error)
+
+    def read(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
         """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
         if isinstance(self.dataset, Views):
             check_room(self.opened.folder, self.dataset, plan.num_missing, self.storage.row_bytes)
@@ -254,10 +275,11 @@ class Filling:
         targets, sizes = check_targets(self.samples.targets, self.padding)
         reused = int((self.before.find(keys) >= 0).sum())
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
-        self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
+        if self.builders.is_first:
+            self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
         if self.own:
             self._try("merged", lambda: merge(self.opened, self.own))
-        if self.own or snapshot:
+        if self.own or snapshot or self.builders.are_many:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(keys))

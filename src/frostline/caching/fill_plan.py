@@ -94,6 +94,10 @@ class Samples:
         """A sample that is known without its item."""
         self.targets[index], self._passed[index] = target, passed
 
+    def own_inputs(self, index: int) -> dict[str, Tensor]:
+        """Inputs of a sample that go straight to the head."""
+        return self._passed[index]
+
     def passed(self) -> dict[str, Tensor]:
         """(count, ...) by name, once all samples are known."""
         return {name: torch.stack([own[name] for own in self._passed]) for name in self.names}

@@ -154,6 +154,11 @@ class Gatherer:
         for own in zip(*(places.split(size) for _, places in found), strict=True):
             yield tuple([get(at) for get, at in zip(getters, own, strict=True)])
 
+    def rows_of(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
+        """One tensor of these samples, as `features` gives it."""
+        get, places = self._getter(tensor, samples, len(samples), fresh)
+        return get(places)
+
     def _getter(
         self, tensor: FrontierTensor, samples: Tensor, size: int, select: Select
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:

@@ -15,7 +15,7 @@ from frostline.caching.mix import Mix, mixed
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order, grouped_by_length
+from frostline.core.order import epoch_order, grouped_by_length, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ class CachedLoader:
         epoch: The epoch that the next pass gives; set it to go to another.
         batch_size: Samples per batch.
         views: Of each sample; an epoch gives one of them, and no view comes again before all have come.
+        part: (rank, number of processes) of the part of every batch that is read; (0, 1) reads all of it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CachedLoader:
         views: int = 1, mix: Mix | None = None, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.views, self._mix = batch_size, views, mix
+        self.part = (0, 1)
         self._sizes, self._lengths = sizes, lengths
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
@@ -64,6 +66,11 @@ class CachedLoader:
         epoch = as_count("loader", "epoch", epoch, least=0)
         self._epoch, self._start, self._place = epoch, 0, (epoch, 0)
 
+    @property
+    def num_samples(self) -> int:
+        """Samples of one pass."""
+        return self._num_samples
+
     def __len__(self) -> int:
         if self._drop_last:
             return self._num_samples // self.batch_size
@@ -83,6 +90,7 @@ class CachedLoader:
             order = grouped_by_length(
                 order, self._lengths, size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
             )  # fmt: skip
+        order, size = own_part(order, size, *self.part), size // self.part[1]
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):

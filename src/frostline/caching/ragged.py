@@ -138,6 +138,10 @@ class TargetSizes:
 
         return batches.map_tensors(targets, one)
 
+    def of(self, name: str) -> Tensor | None:
+        """The size of each target of this name, (N, axes); None where all have one."""
+        return self._sizes.get(name)
+
     def part(self, samples: Tensor) -> TargetSizes:
         """Those of these samples only."""
         return TargetSizes({name: own[samples] for name, own in self._sizes.items()}, is_left=self._is_left)

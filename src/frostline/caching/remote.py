@@ -207,6 +207,10 @@ class RemoteRecipe:
         """Bytes of all its files."""
         return sum(sum(self._shelf.sizes(self._in(kind)).values()) for kind in ("shards", "manifests"))
 
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of each file in its folder of this kind."""
+        return self._shelf.sizes(self._in(kind))
+
     @contextmanager
     def evictable(self) -> Generator[bool]:
         """False while a builder is at work; readers go on with what they have fetched."""

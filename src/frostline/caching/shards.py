@@ -58,7 +58,7 @@ _DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
 }  # fmt: skip
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}  # as safetensors calls them
 
 Tensors = dict[str, Tensor]
 
@@ -292,7 +292,7 @@ def _header(tensors: Mapping[str, Tensor], recipe: str) -> bytes:
         size = tensor.numel() * tensor.element_size()
         widest, before = max((widest, before), (size, offset))
         entries[name] = {
-            "dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + size],
+            "dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + size],
         }  # fmt: skip
         offset += size
     text = json.dumps(entries, separators=(",", ":")).encode()

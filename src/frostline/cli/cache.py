@@ -1,4 +1,4 @@
-"""`frostline cache`: list and verify cached features, and delete those that are not wanted."""
+"""`frostline cache`: list, count, verify and export cached features, and delete those that are not wanted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from frostline.recipes.models import augmented_images
 if TYPE_CHECKING:
     from frostline.caching import FeatureCache
 
-cache_app = typer.Typer(no_args_is_help=True, help="List, verify or delete cached features.")
+cache_app = typer.Typer(no_args_is_help=True, help="List, count, verify, export or delete cached features.")
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -40,12 +40,27 @@ def _existing(cache: str) -> FeatureCache:
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
-    from frostline.caching.cache import CELLS
+    from frostline.caching.stats import ENTRY_CELLS
 
     with errors_in_four_parts(as_json=as_json):
         entries = _existing(cache).entries()
-        text = table([entry.cells() for entry in entries], CELLS) if entries else f"No features are stored in {cache}."
+        text = (
+            table([entry.cells() for entry in entries], ENTRY_CELLS)
+            if entries
+            else f"No features are stored in {cache}."
+        )
         show({"entries": entries}, text, as_json=as_json)
+
+
+@cache_app.command()
+def stats(cache: CacheFolder, as_json: Json = False) -> None:
+    """Count rows, shards and bytes: live, waiting to be deleted, left behind."""
+    from frostline.caching.stats import CELLS
+
+    with errors_in_four_parts(as_json=as_json):
+        found = _existing(cache).stats()
+        text = f"{table([own.cells() for own in found.recipes], CELLS)}\n\n{found}" if found.recipes else str(found)
+        show(found, text, as_json=as_json)
 
 
 @cache_app.command()
@@ -56,6 +71,19 @@ def verify(cache: CacheFolder, as_json: Json = False) -> None:
         show({"problems": problems}, "\n".join(problems) or "Every shard has the digest in its name.", as_json=as_json)
         if problems:
             raise typer.Exit(1)
+
+
+@cache_app.command()
+def export(
+    cache: CacheFolder,
+    out: Annotated[str, typer.Option(help="The new file: .safetensors, or .parquet (needs frostline[parquet]).")],
+    recipe: Annotated[str | None, typer.Option(help="This recipe (its first letters); default: the only one.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Write stored rows with their ids as one plain file, which other tools read."""
+    with errors_in_four_parts(as_json=as_json):
+        result = _existing(cache).export(out, recipe=recipe)
+        show(result, str(result), as_json=as_json)
 
 
 @cache_app.command()

@@ -101,6 +101,7 @@ def fit(
     cache: Annotated[
         str | None, typer.Option(help="Where features are kept: a folder, or a URL such as s3://bucket/features.")
     ] = None,
+    devices: Annotated[int, typer.Option(help="GPUs, or processes on the CPU, that train together.")] = 1,
     certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -125,7 +126,7 @@ def fit(
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
             accumulation=accumulation, warmup=warmup, scheduler_interval=scheduler_interval, ema=ema, logger=logger,
-            frozen_pass=frozen_pass,
+            frozen_pass=frozen_pass, devices=devices,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

@@ -36,6 +36,30 @@ def grouped_by_length(
     return torch.cat(batches)
 
 
+def own_part(order: Tensor, batch_size: int, rank: int, count: int) -> Tensor:
+    """Of every batch of an epoch, the positions that one of several processes trains on.
+
+    Args:
+        order: (N,) positions of an epoch.
+        batch_size: Samples per batch of all processes together, a multiple of `count`.
+        rank: Of the process, counted from 0.
+        count: How many processes there are.
+
+    Returns:
+        (M,) the parts in order: `batch_size // count` positions of each full batch, then those of the last batch. Where
+        the last batch has fewer samples than there are processes, those without one get its first sample.
+
+    Example:
+        >>> [own_part(torch.arange(7), 4, rank, 2).tolist() for rank in range(2)]
+        [[0, 1, 4, 5], [2, 3, 6]]
+    """
+    num_full = len(order) // batch_size * batch_size
+    own = [order[:num_full].view(-1, count, batch_size // count)[:, rank].reshape(-1)]
+    if len(rest := order[num_full:]):
+        own.append(rest.tensor_split(count)[rank] if rank < len(rest) else rest[:1])
+    return torch.cat(own)
+
+
 def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int, views: int = 1) -> Tensor:
     """Positions of the samples in the order of one epoch, the same on every machine and in every loop.
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 _INSPECTED = 32  # samples of the steps that `inspect` measures
-_NOT_OF_STEPS = ("logger", "storage", "frozen_pass")  # of the further options of `fit`
+_NOT_OF_STEPS = ("logger", "storage", "frozen_pass", "devices")  # of the further options of `fit`
 MOVED_BY_FIT = ("auto", "converged")  # values of --freeze that are no layers
 
 
@@ -94,8 +94,8 @@ def fit_command(
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats a sick model first. Other options are those of `fit`."""
     has_val = val is not None or val_share is not None
-    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
-                   has_val=has_val, num_workers=num_workers, optimizer=optimizer,
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true",
+                   devices=options.get("devices", 1), has_val=has_val, num_workers=num_workers, optimizer=optimizer,
                    scheduler=scheduler)  # fmt: skip
     step_options(epochs=epochs, **{name: value for name, value in options.items() if name not in _NOT_OF_STEPS})
     as_loggers(options.get("logger"))

@@ -37,6 +37,7 @@ from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
 from frostline.recipes.class_weights import weighted_loss
 from frostline.recipes.course import RunCourse
+from frostline.recipes.device_options import check_devices
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
@@ -56,6 +57,7 @@ from frostline.training import (
     begin_training,
     check_closure,
     check_metric_targets,
+    check_parts,
     check_settings,
     check_targets,
     describe_callable,
@@ -68,13 +70,16 @@ from frostline.training import (
     has_scale,
     ignored_label,
     import_fabric,
+    in_ranks,
     is_cross_entropy,
+    is_first_rank,
     is_stateless,
     make_fabric,
     make_loss,
     make_metrics,
     make_optimizer,
     make_scheduler,
+    mass_of,
     num_counted,
     run_training,
     step_options,
@@ -99,6 +104,7 @@ _DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": tor
 
 
 @public("fit")
+@in_ranks
 def fit(
     model: nn.Module, train: Any, val: Any = None, *, loss: str | Callable[..., Any] = "cross_entropy",
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3,
@@ -147,7 +153,9 @@ def fit(
             Exact features have the same losses either way; else (`storage`, `frozen_pass`) the choice decides them.
         seed: Of the order of samples and of the noise in the trainable part.
         precision: As Lightning Fabric names it.
-        devices: 1; more are not built yet.
+        devices: Devices that train together, each on its share of every batch, with the result of one device: GPUs if
+            there are any, else so many processes on the CPU. The order of samples is the same with any number, noise of
+            the trainable part is not. One by one, GPUs are processes that run the calling script again.
         resume: Folder of a run to go on with, to the bit on CPU.
         out: Folder for checkpoints, `logs/` (CSV), `health.jsonl`, the cache and, with `val` and cross entropy,
             `confusion.csv` of the best epoch. One that holds a run is refused, unless it is resumed or overwritten.
@@ -166,7 +174,7 @@ def fit(
         overwrite: Replace the run that `out` holds; its cached features stay.
         thaw: A schedule that thaws layers while the model trains: `{epoch: layer}`, a list of layers from the top,
             `"plateau"`, or a `frostline.ThawSchedule`. The cache follows, and a run without one has the same losses.
-        init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
+        init_head: `probe` solves the output layer on features of training mode (L-BFGS, or ridge regression for `mse`),
             and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
             the model has.
         views: Of training data with random augmentation, store so many views of each sample, each drawn with seeds of
@@ -216,8 +224,12 @@ def fit(
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     stored = cache_options(cache, storage, frozen_pass, train)
+    check_devices(
+        devices, {"cache": cache, "freeze": freeze, "thaw": thaw, "monitor": monitor, "frozen_pass": frozen_pass}
+    )
     _check_clip(clip)
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
+        progress = progress and is_first_rank()
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
@@ -239,7 +251,11 @@ def fit(
             line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
             line.check_average(ema)
             model.to(fabric.device, _DTYPES.get(precision))
-            watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
+            watching = (
+                Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss))
+                if monitor and setup.ranks.is_first
+                else None
+            )
             with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
@@ -273,6 +289,9 @@ def _train_phases(
     for phase in line.phases(done):
         with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
             start_solved(init_head, ready, setup, run=done)
+            ranks = settings.ranks
+            check_parts(ranks, ready.module, settings.loss, ready.train, settings.mass)
+            ready.train.part = (ranks.rank, ranks.count)
             steps = settings.steps.per_epoch(len(ready.train))
             own = replace(settings, before_epoch=ready.check, **line.settings(done, steps))
             run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,
@@ -345,9 +364,11 @@ def _settings(
                   "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
                   "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
                   "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
-    return Settings(loss, setup.metrics, epochs, clip, patience, folder, again, described, setup.progress, watch,
-                    partial(num_counted, setup.loss), ignored_label(setup.loss), is_cross_entropy(setup.loss),
-                    class_names(train), steps=steps, callbacks=callbacks)  # fmt: skip
+    ranks = setup.ranks
+    return Settings(loss, setup.metrics, epochs, clip, patience, folder if ranks.is_first else None, again, described,
+                    setup.progress, watch, partial(num_counted, setup.loss), ignored_label(setup.loss),
+                    is_cross_entropy(setup.loss), class_names(train), steps=steps, callbacks=callbacks, ranks=ranks,
+                    seed=setup.seed, mass=partial(mass_of, setup.loss))  # fmt: skip
 
 
 @contextmanager

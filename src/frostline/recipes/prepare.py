@@ -17,6 +17,7 @@ from frostline.caching import (
     FeatureCache,
     Proofs,
     Storage,
+    Together,
     Views,
     check_steady,
     faster_part,
@@ -276,6 +277,7 @@ def _filled(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
+                builders=Together(setup.ranks) if setup.ranks.count > 1 else None,
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
 

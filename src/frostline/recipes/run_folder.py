@@ -10,7 +10,7 @@ from frostline.core import io
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
 from frostline.core.io import disk_errors, make_folder
-from frostline.training import has_checkpoint, held, settle
+from frostline.training import has_checkpoint, held, is_first_rank, settle
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,6 +37,9 @@ def run_folders(out: Any, resume: Any, *, overwrite: bool) -> Generator[tuple[Pa
     """
     folder, again = _absolute("out", out), _absolute("resume", resume)
     with ExitStack() as stack:
+        if not is_first_rank():
+            yield folder, again
+            return
         if folder is not None:
             stack.enter_context(_made(folder))
             if not stack.enter_context(held(folder, wait_s=_WAIT_S)):

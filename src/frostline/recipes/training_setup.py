@@ -15,7 +15,7 @@ from frostline.diagnosis import InputFacts
 from frostline.recipes.first_samples import FEW, FirstSamples
 from frostline.recipes.model_precision import precision_of
 from frostline.recipes.stored_line import StoredLine
-from frostline.training import DatasetBatches, Metric
+from frostline.training import DatasetBatches, Metric, Ranks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +67,11 @@ class TrainingSetup:
     is_planned: bool = False
     storage: str = "exact"
     frozen_pass: tuple[str, ...] = ()
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return Ranks.of(self.fabric)
 
     @cached_property
     def first(self) -> FirstSamples:

@@ -24,7 +24,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.layers import submodule
 from frostline.core.restore import kept_generators, kept_modes
-from frostline.selection.variants import OutputLayer, find_output_layer
+from frostline.selection.variants import OutputLayer, dropout_layers, find_output_layer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,8 +82,9 @@ class _Rows:
 def solve_linear_head(
     head: nn.Module, data: Iterable[tuple[Any, Any]], *, loss: Callable[[Any, Any], Tensor], is_squared: bool,
     counted: Callable[[Any], int], pick: Callable[[Any], Tensor], weight_decay: float | None = None,
+    in_training: bool = False,
 ) -> LinearSolution:  # fmt: skip
-    """Solve for the output layer of a head; everything before it stays as it is, in evaluation mode.
+    """Solve for the output layer of a head; everything before it stays as it is, in evaluation mode by default.
 
     Args:
         head: A copy that may be run.
@@ -93,6 +94,8 @@ def solve_linear_head(
         counted: callable(target) -> how much a batch counts.
         pick: callable(output of the head) -> the tensor in it that is the layer's output.
         weight_decay: The penalty; None is 1 / N, as scikit-learn's `LogisticRegression` has it with C = 1.
+        in_training: What is before the layer runs in training mode, without dropout: a BatchNorm then normalises by its
+            batch, as in the steps that follow.
 
     Raises:
         DataError: If the head's output is not that of one linear layer, its inputs are no vectors, or targets or
@@ -101,7 +104,7 @@ def solve_linear_head(
     layer = _checked_layer(head, data, pick)
     linear: Any = submodule(head, layer.name)
     has_bias = linear.bias is not None
-    rows = _measured(partial(_inputs_of, head, layer, data), counted, centres=has_bias)
+    rows = _measured(partial(_inputs_of, head, layer, data, in_training=in_training), counted, centres=has_bias)
     decay = 1 / rows.count if weight_decay is None else weight_decay
     if is_squared:
         (v_CD, c_C), steps, is_converged = _ridge(rows, decay, linear), 0, True
@@ -135,13 +138,17 @@ def _checked_layer(head: nn.Module, data: Iterable[tuple[Any, Any]], pick: Calla
     return layer
 
 
-def _inputs_of(head: nn.Module, layer: OutputLayer, data: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Tensor, Any]]:
+def _inputs_of(
+    head: nn.Module, layer: OutputLayer, data: Iterable[tuple[Any, Any]], *, in_training: bool
+) -> Iterator[tuple[Tensor, Any]]:
     """(inputs of the layer, target) of every batch."""
     heard: list[Tensor] = []
     handle = submodule(head, layer.name).register_forward_pre_hook(lambda _, args: heard.append(args[0]))
     try:
         with torch.no_grad(), kept_generators(), kept_modes(head):
-            head.eval()
+            head.train(in_training)
+            for noisy in dropout_layers(head).values():  # one draw of noise would be fitted
+                noisy.training = False
             for inputs, target in data:
                 batches.call(head, inputs)
                 yield heard.pop(), batches.move(target, layer.inputs.device)

@@ -13,6 +13,7 @@ from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.fabric import as_loggers as as_loggers
 from frostline.training.fabric import has_scale as has_scale
 from frostline.training.fabric import import_fabric as import_fabric
+from frostline.training.fabric import is_first_rank as is_first_rank
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
 from frostline.training.first_outputs import check_classes as check_classes
@@ -27,6 +28,7 @@ from frostline.training.losses import compares_numbers as compares_numbers
 from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
+from frostline.training.losses import mass_of as mass_of
 from frostline.training.losses import num_counted as num_counted
 from frostline.training.metrics import Metric as Metric
 from frostline.training.metrics import check_metric as check_metric
@@ -43,6 +45,9 @@ from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.optimizers import needs_closure as needs_closure
 from frostline.training.outputs import loss_of as loss_of
 from frostline.training.outputs import output_of as output_of
+from frostline.training.rank_processes import in_ranks as in_ranks
+from frostline.training.ranks import Ranks as Ranks
+from frostline.training.ranks import check_parts as check_parts
 from frostline.training.run_files import has_checkpoint as has_checkpoint
 from frostline.training.run_files import held as held
 from frostline.training.run_files import settle as settle

@@ -10,7 +10,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order, grouped_by_length
+from frostline.core.order import epoch_order, grouped_by_length, own_part
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
 from frostline.training.metrics import Metric, check_whole_set
@@ -32,6 +32,9 @@ class DatasetBatches:
         views: Of each sample; the dataset holds them one behind the other, and a pass reads the next view.
         collate_fn: Makes a batch of a list of items, as that of a `DataLoader`; None stacks them.
         by_length: Batches hold samples of like length; all items are read once more for it.
+
+    Attributes:
+        part: (rank, number of processes) of the part of every batch that is read; (0, 1) reads all of it.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class DatasetBatches:
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
         self.num_workers, self.views, self.collate_fn, self.by_length = num_workers, views, collate_fn, by_length
+        self.part = (0, 1)
 
     @property
     def num_samples(self) -> int:
@@ -73,8 +77,10 @@ class DatasetBatches:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         same: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed, "epoch": self.epoch}
         whole = epoch_order(self.num_samples, views=self.views, **same)
-        order = (grouped_by_length(whole, self.lengths, self.batch_size, **same) if self.by_length else whole).tolist()
-        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        whole = grouped_by_length(whole, self.lengths, self.batch_size, **same) if self.by_length else whole
+        order = own_part(whole, self.batch_size, *self.part).tolist()
+        size = self.batch_size // self.part[1]
+        parts = [order[start : start + size] for start in range(0, len(order), size)]
         yield from in_workers(self.batch, parts, self.num_workers, seed=(self.seed + self.epoch) % 2**63)
         self.epoch += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import warnings
@@ -54,22 +55,59 @@ def as_loggers(given: Any) -> list[Any]:
 def make_fabric(precision: str, devices: int, out: Path | None, loggers: Sequence[Any] = ()) -> Any:
     """A Fabric on the best device of this machine, logging to `out/logs` as CSV, and to these loggers.
 
+    With several devices, this process joins the others; the first of them logs.
+
     Raises:
-        DataError: If a logger by name has no folder to write to, or its package is not installed.
+        DataError: If a logger by name has no folder to write to, its package is not installed, or there are fewer
+            devices.
     """
     with _as_guest():
         from lightning_fabric import Fabric
         from lightning_fabric.loggers.csv_logs import CSVLogger
         from lightning_fabric.plugins import MixedPrecision
+        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
 
         made = [CSVLogger(out, name="logs")] if out is not None else []
         made += [_tensorboard(out) if isinstance(one, str) else one for one in loggers]
         logging.getLogger(_NAME).setLevel(logging.ERROR)
+        options: dict[str, Any] = {"accelerator": "auto", "precision": precision, "devices": devices}
         if precision == "16-mixed" and not torch.accelerator.is_available():
             # by name, Fabric takes bfloat16 on a CPU, although torch has autocast and a scaler for float16 there
             mixed = MixedPrecision("16-mixed", device="cpu")
-            return Fabric(accelerator="cpu", devices=devices, plugins=mixed, loggers=made)  # type: ignore[arg-type]
-        return Fabric(accelerator="auto", devices=devices, precision=precision, loggers=made)  # type: ignore[arg-type]
+            options |= {"accelerator": "cpu", "precision": None, "plugins": mixed}
+        if devices == 1:
+            return Fabric(**options, loggers=made)
+
+        class Strategy(DDPStrategy):
+            def setup_module(self, module: Any) -> Any:
+                # a walk through each step's graph, and a warning of torch, where nothing can be without a gradient
+                self._ddp_kwargs["find_unused_parameters"] = not getattr(module, "uses_all", False)
+                return super().setup_module(module)
+
+        strategy = Strategy(**_without_buffers())
+        try:
+            fabric = Fabric(**options, strategy=strategy, loggers=made if is_first_rank() else [])
+            fabric.launch()
+        except (MisconfigurationException, ValueError) as error:
+            raise DataError(
+                what="So many devices cannot train together here.", where=f"fit(devices={devices})",
+                received=str(error).strip().splitlines()[0],
+                do="lower devices=; start a script with torchrun; or hide the GPUs, to train in "
+                "processes on the CPU: CUDA_VISIBLE_DEVICES=''.",
+            ) from error  # fmt: skip
+        return fabric
+
+
+# Buffers of what trains are the same everywhere, since BatchNorms that train are refused.
+def _without_buffers() -> dict[str, bool]:
+    known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+
+
+def is_first_rank() -> bool:
+    """False in a process that was started beside another one, which writes the files of the run they train together."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _tensorboard(out: Path | None) -> Any:

@@ -98,9 +98,7 @@ def run_training(
             train_loss = stepper.epoch(train_batches, epoch)
             confusion = Confusion(settings.ignored) if settings.confused and settings.out is not None else None
             with average.in_place() if average is not None else nullcontext():
-                val_loss, scores = (
-                    _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
-                )
+                val_loss, scores = _judged(fabric, wrapped, val_batches, settings, confusion)
                 if settings.steps.is_per_epoch:
                     step_scheduler(scheduler, train_loss, val_loss)
                 elapsed_s = time.perf_counter() - started
@@ -111,7 +109,7 @@ def run_training(
             if settings.after_epoch is not None:
                 settings.after_epoch(progress)
             settings.callbacks.call("on_train_epoch_end", history=tuple(progress.history))
-            progress.stopped_early = progress.stopped_early or settings.callbacks.is_stopped
+            progress.stopped_early = settings.ranks.told(progress.stopped_early or settings.callbacks.is_stopped)
             _tell(fabric, progress.history[-1], len(progress.history) * steps, settings)
             if settings.out is not None:
                 if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
@@ -161,6 +159,16 @@ def _is_done(progress: Progress, settings: Settings) -> bool:
 def _ends(progress: Progress, settings: Settings) -> bool:
     """True if no epoch of the phase is left."""
     return _is_done(progress, settings) or (settings.is_over is not None and settings.is_over(progress))
+
+
+def _judged(
+    fabric: Any, wrapped: Any, data: Batches | None, settings: Settings, confusion: Confusion | None
+) -> tuple[float | None, dict[str, float]]:  # fmt: skip
+    """The loss and the scores of all validation data, which the first process computes."""
+    if data is None:
+        return None, {}
+    ranks = settings.ranks
+    return ranks.told(_validate(fabric, wrapped, data, settings, confusion) if ranks.is_first else (None, {}))
 
 
 def _validate(

@@ -134,6 +134,15 @@ def num_counted(loss: str | Loss, target: Any) -> int:
     return int(is_counted.sum()) if is_counted.dim() else len(target)
 
 
+def mass_of(loss: str | Loss, target: Any) -> float:
+    """What the mean over a batch is divided by: what it counts, or its labels' weights where classes have some."""
+    weights = getattr(loss, "class_weights", getattr(loss, "weight", None))
+    if not isinstance(weights, Tensor) or not isinstance(target, Tensor) or target.is_floating_point():
+        return num_counted(loss, target)
+    labels = target[target != ignored_label(loss)] if ignored_label(loss) is not None else target
+    return float(weights.to(labels.device)[labels].double().sum()) if is_cross_entropy(loss) else len(target)
+
+
 def check_scalar(
     loss: Any, place: str, inputs: Any = None, *, target: Any = None, module: nn.Module | None = None,
     is_first: bool = False,

@@ -20,6 +20,7 @@ from frostline.core.errors import DataError
 from frostline.training.callbacks import Callbacks
 from frostline.training.losses import CrossEntropy, Loss
 from frostline.training.optimizers import Clip, check_names
+from frostline.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,6 +110,17 @@ class Batches(Protocol):
     """A re-iterable of `(inputs, target)` that counts its epochs."""
 
     epoch: int
+    part: tuple[int, int]
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one pass."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch, those of all processes together."""
+        ...
 
     def __iter__(self) -> Any: ...
 
@@ -156,6 +168,9 @@ class Settings:
         pace: callable(epoch, step from 0) -> a context in which that step is taken, such as a warm-up.
         steps: How steps of the optimizer are made.
         callbacks: Called while the run trains.
+        ranks: The processes that train together.
+        seed: Of their noise.
+        mass: callable(target) -> what the mean that is the loss of a batch is divided by.
     """
 
     loss: Loss
@@ -181,6 +196,9 @@ class Settings:
     pace: Callable[[int, int], AbstractContextManager[None]] = lambda epoch, step: nullcontext()
     steps: StepOptions = StepOptions()
     callbacks: Callbacks = field(default_factory=Callbacks)
+    ranks: Ranks = field(default_factory=Ranks)
+    seed: int = 0
+    mass: Callable[[Any], float] = batches.batch_size
 
 
 def check_settings(
@@ -211,8 +229,11 @@ def check_settings(
                      "use precision='32-true': trials run in it, and their proof holds for nothing else.")  # fmt: skip
     if init_head is not None and (not isinstance(init_head, str) or init_head != "probe"):
         raise _wrong("init_head", init_head, "use init_head='probe' to solve the output layer first, or None.")
-    if as_count("fit", "devices", devices) != 1:
-        raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
+    if batch_size % as_count("fit", "devices", devices):
+        sizes = [batch_size - batch_size % devices, batch_size + -batch_size % devices]
+        raise _wrong("batch_size", f"{batch_size} samples on {devices} devices",
+                     "each device trains on the same share of a batch: use "
+                     f"{' or '.join(str(size) for size in sizes if size)}.")  # fmt: skip
 
 
 def describe_callable(value: Any) -> str:

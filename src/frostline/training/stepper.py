@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from frostline.training.fabric import has_scale, unscale
 from frostline.training.losses import check_scalar
 from frostline.training.optimizers import at_share, needs_closure
 from frostline.training.outputs import loss_of
+from frostline.training.ranks import nothing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,6 +95,7 @@ class Stepper:
     def epoch(self, data: Batches, epoch: int) -> float:
         """One pass over the data; its mean loss."""
         self._module.train()
+        self._settings.ranks.begin_epoch(self._settings.seed, epoch)
         total, count = torch.zeros((), dtype=torch.float64), 0
         each, num_batches, settings = self._settings.steps.accumulation, len(data), self._settings
         group = _Group(epoch, 0, 0)
@@ -101,12 +103,13 @@ class Stepper:
             if at % each == 0:
                 group = _Group(epoch, at // each, min(each, num_batches - at))
                 self._wrapped.zero_grad()
-            size = settings.counted(target)
+            size = settings.counted(target) if self._has_rows(data, at) else 0
             group.taken += 1
-            if size:  # else every label of the batch is ignored: it has no loss
+            if size or self._is_shared:  # else every label of the batch is ignored: it has no loss
                 device = self._fabric.device
                 batch = batches.move(inputs, device), batches.move(target, device)
-                loss = self._stepped(group, batch, size) if self._needs_closure else self._added(group, batch, size)
+                take = self._stepped if self._needs_closure else self._added
+                loss, size = take(group, batch, size)
                 total += loss.double().cpu() * size
                 count += size
             if group.taken == group.planned and group.size:
@@ -121,16 +124,49 @@ class Stepper:
 
     # A loss by name is a mean over what its batch counts. Batches of one size have the same share of the step; others
     # get theirs at the end of the group, when it is known how much all of them count.
-    def _added(self, group: _Group, batch: tuple[Any, Any], size: int) -> Tensor:
-        """The loss of a batch, whose gradients are added."""
-        loss = self._loss(group, batch)
-        group.unit = group.unit or size
-        self._fabric.backward(loss if group.planned == 1 else loss * (size / (group.unit * group.planned)))
+    def _added(self, group: _Group, batch: tuple[Any, Any], size: int) -> tuple[Tensor, int]:
+        """(the loss of a batch, whose gradients are added, what it counts)."""
+        with self._gathered(group.taken == group.planned):
+            loss, own, size = self._joined(group, batch, size)
+            group.unit = group.unit or size
+            share = size / (group.unit * group.planned) if group.unit else 0.0
+            self._fabric.backward(loss if group.planned == 1 else loss * share)
         group.size += size
-        own = loss.detach()
         weighted = own if group.planned == 1 else own * size
         group.loss = weighted if group.loss is None else group.loss + weighted
-        return own
+        return own, size
+
+    @property
+    def _is_shared(self) -> bool:
+        """True if other processes have parts of every batch."""
+        return self._settings.ranks.count > 1
+
+    def _has_rows(self, data: Batches, at: int) -> bool:
+        """False if this process has none of the rows of a batch."""
+        ranks = self._settings.ranks
+        return not self._is_shared or ranks.has_rows(data.num_samples, data.batch_size, at)
+
+    def _gathered(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Around a backward pass; gradients are averaged over the processes in the last one of a step."""
+        if not self._is_shared:
+            return nullcontext()
+        return self._fabric.no_backward_sync(self._module, enabled=not is_last)
+
+    def _joined(self, group: _Group, batch: tuple[Any, Any], size: int) -> tuple[Tensor, Tensor, int]:
+        """(the loss that is differentiated, the loss of the whole batch, what that counts).
+
+        Args:
+            group: Of the batch.
+            batch: The part of this process.
+            size: What the part counts.
+        """
+        if not self._is_shared:
+            loss = self._loss(group, batch)
+            return loss, loss.detach(), size
+        loss = self._loss(group, batch) if size else nothing(called(self._module, batch[0]))
+        mass = self._settings.mass(batch[1]) if size else 0.0
+        whole, share, counted = self._settings.ranks.joined(loss, mass, size)
+        return loss * share, whole, counted
 
     def _loss(self, group: _Group, batch: tuple[Any, Any]) -> Tensor:
         is_first = (group.epoch, group.step) == (1, 0) and not group.size
@@ -191,22 +227,21 @@ class Stepper:
         if not getattr(clipped, "skipped", False) or has_scale(self._fabric):
             take_step(self._wrapped)
 
-    def _stepped(self, group: _Group, batch: tuple[Any, Any], size: int) -> Tensor:
-        """The step of an optimizer that computes the loss itself, perhaps several times; the first loss."""
+    def _stepped(self, group: _Group, batch: tuple[Any, Any], size: int) -> tuple[Tensor, int]:
+        """The step of an optimizer that computes the loss itself, perhaps several times; (the first loss, its size)."""
         losses: list[Tensor] = []
 
         def closure() -> Tensor:
             self._wrapped.zero_grad()
-            loss = self._loss(group, batch)
+            loss, whole, group.size = self._joined(group, batch, size)
             self._fabric.backward(loss)
-            losses.append(loss)
-            group.size = size
-            return loss
+            losses.append(whole)
+            return whole
 
         with self._paced(group):
             self._wrapped.step(closure)
-        group.loss = losses[0].detach()
-        return group.loss
+        group.loss = losses[0]
+        return group.loss, group.size
 
 
 def _scale(parameters: list[nn.Parameter], factor: float) -> None:

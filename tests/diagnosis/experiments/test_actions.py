@@ -60,6 +60,17 @@ def test_batchnorm_is_mended_replaced_and_held():
     assert isinstance(model[1], nn.GroupNorm)
 
 
+@pytest.mark.parametrize(("rows", "groups"), [(1, 6), (4, 1)])
+def test_a_batchnorm_of_single_images_keeps_its_channels_apart(rows, groups):
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(96, 3))
+    images = torch.randn(rows, 1, 6, 6)
+    before = model(images).detach()
+    swap_norms(Patient(model, sgd(model)), [(images, torch.zeros(rows, dtype=torch.long))])
+    assert model[1].num_groups == groups
+    is_same = torch.allclose(model.eval()(images), before, atol=1e-5)
+    assert is_same is (rows == 1)  # as it was in training
+
+
 def test_momentum_is_lowered_and_never_raised():
     for own, expected in ((0.99, 0.9), (0.5, 0.5)):
         patient = Patient(model := mlp(), sgd(model, momentum=own))

@@ -1,7 +1,7 @@
 import pytest
 
 from frostline.diagnosis import Evidence, Patient
-from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
+from frostline.diagnosis.experiments.learning_rates import is_rising, next_lower, rate_remedies
 from frostline.diagnosis.rules.records import OptimizerFacts
 from helpers_health import by_layer, chain, mlp, record, records, sgd, task
 
@@ -97,3 +97,19 @@ def test_the_advice_says_both_rates():
 )  # fmt: skip
 def test_steps_that_get_larger_may_be_a_warm_up(ratios, optimizer, expected):
     assert is_rising(seen(*ratios, **optimizer)) is expected
+
+
+def test_where_nothing_is_learnt_slower_rates_go_on_to_a_thousandth():
+    evidence = Evidence(chain(2), records(**by_layer("update_ratio", 5e-3, 5e-3)), optimizer=OptimizerFacts(1.0))
+    slower, _faster, _gentle = rate_remedies(evidence, is_stuck=True)
+    assert [one.rate for one in slower] == pytest.approx([0.1, 0.01, 0.001])
+    assert [one.rate for one in rate_remedies(evidence)[0]] == pytest.approx([0.1])
+
+
+def test_below_a_rate_that_has_won_a_third_of_it_is_tried():
+    evidence = Evidence(chain(2), records(**by_layer("update_ratio", 5e-2, 5e-2)), optimizer=OptimizerFacts(2.0))
+    slower, faster, _gentle = rate_remedies(Evidence(chain(2), optimizer=OptimizerFacts(2.0)))
+    lower = next_lower(slower[0], evidence)
+    assert (lower.rate, lower.advice) == (0.03, "multiply the learning rate by 0.03: 2 becomes 0.06.")
+    assert next_lower(lower, evidence).rate == 0.009
+    assert next_lower(faster[0], evidence) is None  # of slower ones only

@@ -123,6 +123,29 @@ def test_of_rates_the_next_is_tried_as_long_as_it_is_better():
     assert [one.suspicion for one in found.runners] == line[:3]
 
 
+def test_below_a_lower_rate_that_has_won_a_third_of_it_is_compared_later():
+    found = race(lr=2.0)
+    with found.untreated:
+        found.untreated.bring(2 * LEG)
+        slower = replace(found.seen.rates(both=True)[0][0], is_issue=True)
+        first = found._new(slower, LEG)
+        found._advance(first, LEG)
+        best = found._with_lower_rate(first)
+        assert best.suspicion.remedy.rate == 0.03
+        assert list(best.scores) == list(first.scores) == [10, 20, 30]
+        assert first.scores[LEG].loss < best.scores[LEG].loss  # the higher rate leads at first
+        assert first.loss > best.loss
+        usual = found._new(replace(slower, partner=slower), LEG)
+        assert found._with_lower_rate(usual) is usual  # a pair, and a network without treatment, have no next
+        assert found._with_lower_rate(found.untreated.runner) is found.untreated.runner
+
+
+def test_where_nothing_is_learnt_the_race_goes_on_to_the_end_of_the_batches():
+    found, winner = ran(lr=1e-9, legs=5)
+    assert found.seen.is_learning or max(found.untreated.runner.scores) == found.schedule.end
+    assert winner.suspicion is None or winner.suspicion.family == "learning_rate"
+
+
 def test_a_network_that_was_slow_at_first_and_learns_is_left_alone():
     found = race(lr=0.02)
     with found.untreated:

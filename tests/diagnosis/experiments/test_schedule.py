@@ -36,6 +36,12 @@ def test_marks_end_before_the_steps_in_which_the_rules_are_asked_again():
     assert (list(short.marks), short.end) == ([10], 10)
 
 
+def test_a_winner_is_compared_with_a_lower_rate_after_twice_its_steps_and_a_third_of_all():
+    schedule = Schedule(0, LEG, 4, 200)
+    assert (schedule.later(16), schedule.later(46), schedule.later(180)) == (70, 100, None)
+    assert list(Schedule(0, LEG, 4, 70).marks_of_stuck) == [50, 60]
+
+
 def test_later_marks_are_those_after_half_as_many_steps_again_and_after_twice():
     schedule = Schedule(20, LEG, 9, 100)
     assert (schedule.taken(40), schedule.num_marks(40), schedule.twice(40)) == (20, 2, 60)

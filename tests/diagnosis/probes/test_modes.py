@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.diagnosis.probes.modes import facts_of_modes, vary
+from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from helpers_health import CLASSES, FEATURES, mlp, task
 
 
@@ -101,3 +101,45 @@ def test_losses_of_both_modes_and_the_largest_dropout():
 )  # fmt: skip
 def test_inputs_vary_if_any_of_them_does(inputs, size, expected):
     assert vary(inputs, size) is expected
+
+
+class DropsAnswers(nn.Module):
+    def __init__(self, share):
+        super().__init__()
+        self.head, self.share = nn.Linear(FEATURES, CLASSES), share
+
+    def forward(self, x):
+        hidden = F.dropout(x, 0.9, self.training)
+        return F.dropout(self.head(hidden), self.share, training=self.training).view(-1, CLASSES).softmax(1)
+
+
+def test_dropout_behind_the_output_layer_is_seen_and_no_other():
+    assert facts(DropsAnswers(0.25)).dropped_outputs == 0.25
+    assert facts(DropsAnswers(0.25).eval()).dropped_outputs == 0
+    assert facts(DropsAnswers(0.0)).dropped_outputs == 0
+    assert facts(nn.Sequential(nn.Linear(FEATURES, CLASSES), nn.Dropout(0.5))).dropped_outputs == 0.5
+    assert facts(normed().train()).dropped_outputs == 0
+
+
+def test_a_look_at_dropout_leaves_the_model_and_its_noise_as_they_were():
+    model = nn.Sequential(nn.Linear(FEATURES, CLASSES), nn.BatchNorm1d(CLASSES), nn.Dropout(0.5))
+    before, noise = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    facts(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(noise, torch.get_rng_state())
+
+
+def test_how_far_outputs_follow_the_inputs_is_measured_at_the_same_noise():
+    inputs, _ = task(1)[0]
+    linear = nn.Linear(FEATURES, CLASSES)
+    assert follows_inputs(linear, inputs) > 0.1
+    nn.init.zeros_(linear.weight)
+    assert follows_inputs(nn.Sequential(linear, nn.Linear(CLASSES, CLASSES)), inputs) == 0
+    assert follows_inputs(nn.Sequential(linear, AlwaysNoisy()), inputs) < 1e-6
+    assert follows_inputs(linear, inputs[:2]) is None  # few rows
+    assert follows_inputs(linear, torch.ones(16, FEATURES)) is None
+
+
+class AlwaysNoisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x), x

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, train
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples
-from helpers_health import mlp, task
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, zero_walls
+from helpers_health import mlp, sgd, task
 
 
 class Detached(nn.Module):
@@ -190,3 +190,37 @@ def test_of_parts_without_a_gradient_those_whose_values_count_are_cut_off():
     weights = [value.clone() for value in model.parameters()]
     assert cut_off(model, idle, task(1)[0], F.cross_entropy) == ("lower",)
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+
+
+def walls_of(model, optimizer=None):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = zero_walls(Patient(model, optimizer or sgd(model)), task(1)[0], F.cross_entropy)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    return found
+
+
+def test_a_last_layer_of_zeros_that_does_not_train_is_a_wall():
+    model = mlp(depth=2)
+    last = model[-1]
+    nn.init.zeros_(last.weight)
+    assert walls_of(model) == ()  # it trains, and is no longer zero after a step
+    last.weight.requires_grad_(False)
+    assert walls_of(model) == (str(len(model) - 1),)
+    last.weight.requires_grad_(True)
+    below = [parameter for layer in model[:-1] for parameter in layer.parameters()]
+    assert walls_of(model, torch.optim.SGD(below, lr=0.1)) == (str(len(model) - 1),)
+
+
+def test_frozen_zeros_beside_another_way_for_gradients_are_no_wall():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lower, self.side, self.head = nn.Linear(12, 3), nn.Linear(3, 3, bias=False), nn.Linear(3, 3)
+            nn.init.zeros_(self.side.weight)
+            self.side.requires_grad_(False)
+
+        def forward(self, inputs):
+            hidden = self.lower(inputs)
+            return self.head(hidden + self.side(hidden))
+
+    assert walls_of(Branches()) == ()

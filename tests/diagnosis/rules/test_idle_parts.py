@@ -109,3 +109,15 @@ def test_gradients_of_zero_count_beside_a_softmax_over_one_value():
     (finding,) = idle_parts.check(chain(idle=idle, axes=AxesFacts(of_one=((32, 12, 1),))))
     assert finding.outcome == "issue"
     assert "(32, 12, 1)" in finding.why
+
+
+def test_a_layer_of_zeros_that_does_not_train_is_an_issue_of_its_own():
+    (finding,) = idle_parts.check(Evidence(walls=("head",), idle=(("head", "not in the optimizer"),)))
+    assert (finding.outcome, finding.layer) == ("issue", "head")
+    model = nn.ModuleDict({"head": nn.Linear(4, 3)})
+    nn.init.zeros_(model["head"].weight)
+    model.requires_grad_(False)
+    for call in re.findall(r"(?:model|fl)[.].*?[)](?=,)", finding.advice)[:2]:
+        eval(call, {"model": model, "fl": fl})
+    assert model["head"].weight.requires_grad
+    assert bool(model["head"].weight.any())

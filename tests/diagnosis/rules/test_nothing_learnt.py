@@ -22,6 +22,17 @@ def test_it_fires(skill, words, told):
     assert words in finding.why
 
 
+@pytest.mark.parametrize(
+    ("follows", "skill", "outcome"),
+    [((0.1, 0.002), None, "issue"), ((0.1, 0.05), None, "not judged"), ((0.005, 0.002), None, "not judged"),
+     ((0.1, 0.002), 0.6, "passed"), (None, None, "not judged")],
+)  # fmt: skip
+def test_outputs_that_no_longer_follow_the_inputs_are_an_issue_where_no_baseline_is_known(follows, skill, outcome):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=skill, follows=follows))
+    assert finding.outcome == outcome
+    assert ("divergence of an autoencoder" in finding.advice) is (outcome == "issue")
+
+
 def test_a_loss_that_fell_to_its_floor_is_no_symptom():
     (finding,) = nothing_learnt.check(Evidence(losses=FALLING, skill=0.07))
     assert finding.outcome == "passed"

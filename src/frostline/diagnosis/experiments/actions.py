@@ -93,12 +93,19 @@ def mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
             module.momentum = 0.1
 
 
-def swap_norms(patient: Patient, _: Sequence[Batch]) -> None:
-    """One group of all channels, with the weights of the BatchNorm: its statistics are of one sample, never of few."""
+def swap_norms(patient: Patient, data: Sequence[Batch]) -> None:
+    """GroupNorm with the weights of the BatchNorm: its statistics are of one sample, never of few.
+
+    One group of all channels; where batches are one sample, a group of each channel that has several places, as the
+    BatchNorm normalised it in training, so that nothing is lost that was learnt.
+    """
+    is_one = batch_size(data[0][0]) == 1
     for parent in list(patient.model.modules()):
         for name, module in parent.named_children():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
-                made = nn.GroupNorm(1, module.num_features, eps=module.eps, affine=module.affine)
+                is_split = is_one and not isinstance(module, nn.BatchNorm1d)
+                groups = module.num_features if is_split else 1
+                made = nn.GroupNorm(groups, module.num_features, eps=module.eps, affine=module.affine)
                 if module.affine:
                     made.weight, made.bias = module.weight, module.bias
                 own = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))

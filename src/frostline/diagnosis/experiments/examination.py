@@ -34,9 +34,10 @@ _BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the b
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # Evidence that no experiment can add to.
-_CERTAIN = frozenset(
-    {"FL405", "FL406", "FL411", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL604", "FL606"}
-)
+_CERTAIN = frozenset({
+    "FL405", "FL406", "FL411", "FL412", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL512",
+    "FL604", "FL606",
+})  # fmt: skip
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 
@@ -237,7 +238,7 @@ class Examination:
         Args:
             both: Both directions, whatever the symptoms; and last, where steps look too large, one only a little lower.
         """
-        slower, faster, gentle = rate_remedies(self.seen.evidence) or ((), (), ())
+        slower, faster, gentle = rate_remedies(self.seen.evidence, is_stuck=self.is_stuck) or ((), (), ())
         own = [finding for finding in self.diagnosis.findings if finding.family == "learning_rate"]
         clear = {finding.code for finding in own if is_clear(finding) or self.is_stuck}
         asked = (

@@ -24,12 +24,17 @@ _WARMING = 2.0  # times the first steps; Adam's steps are as large as the rate, 
 _EARLY = 3  # sampled steps, before weights have grown with the steps
 
 
-def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
+def rate_remedies(evidence: Evidence, *, is_stuck: bool = False) -> tuple[list[Remedy], ...]:
     """Other learning rates: (slower ones, faster ones, one that is only a little slower); mild ones first.
 
     The strongest of the slower, and the last but one of the faster, is the one at which a step would change the layer
     that moves most by five thousandths of its weights: between what is usual, 1e-3, and what is fast, 1e-2. Gradients
-    become smaller with the loss, so one faster than that is worth a trial if that one helps.
+    become smaller with the loss, so one faster than that is worth a trial if that one helps. In a network that learns
+    nothing the slower ones go on to a thousandth: where all outputs have become one, steps say nothing about the rate.
+
+    Args:
+        evidence: What was seen of the training.
+        is_stuck: True if the network learns nothing.
     """
     lr = evidence.optimizer.lr
     if lr is None:
@@ -40,6 +45,8 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
     down, up = _between(_MILD, slower), _between(1 / _MILD, faster)
     up.append(up[-1] / _MILD)
+    if is_stuck:
+        down += [factor for factor in (_MILD**2, _MILD**3) if factor < _MILD * down[-1] * 5]
     if usual and usual > _FAST_STEP:
         up = []
     return (
@@ -47,6 +54,15 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
         [_rate(factor, "FL402", f"faster {at}", lr) for at, factor in enumerate(up)],
         [_rate(_GENTLE, "FL401", "slower, a little", lr)],
     )
+
+
+def next_lower(remedy: Remedy, evidence: Evidence) -> Remedy | None:
+    """A third of the rate with which a slower training has won; None if it is of something else."""
+    lr = evidence.optimizer.lr
+    if lr is None or remedy.rate >= 1:
+        return None
+    factor = float(f"{_GENTLE * remedy.rate:.1g}")
+    return _rate(factor, "FL401", f"slower, times {factor:.1g}", lr)
 
 
 def is_rising(evidence: Evidence) -> bool:
@@ -62,7 +78,7 @@ def _rate(factor: float, code: str, key: str, lr: float) -> Remedy:
     name = f"learning rate times {shown}"
     advice = f"multiply the learning rate by {shown}: {lr:.2g} becomes {lr * factor:.2g}."
     return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, is_structural=False,
-                  code=code, key=key, advice=advice)  # fmt: skip
+                  code=code, key=key, advice=advice, rate=factor)  # fmt: skip
 
 
 def _between(mild: float, strong: float) -> list[float]:

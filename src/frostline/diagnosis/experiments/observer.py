@@ -21,15 +21,15 @@ from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.probes.axes import facts_of_axes
-from frostline.diagnosis.probes.classes import facts_of_classes
+from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
-from frostline.diagnosis.probes.modes import facts_of_modes, vary
+from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.repeated_layers import shared_layers
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still, zero_walls
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
 from frostline.remedies.scaling import Rescaled, standardises_inputs
 
@@ -176,6 +176,7 @@ def observe(
     observer = Observer(patient, data, loss_fn, every=every, whole=whole)
     probes, first = Probes(), finite_rows(data[:1])[0]
     mixes = probes.run(("FL506",), lambda: mixes_samples(patient.model, *first), None)
+    before = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
     with observer:
         try:
             observer.train(len(data))
@@ -185,8 +186,10 @@ def observe(
             return Observation(replace(observer.evidence, mixes=mixes), Score(0.0, math.nan), is_whole=False)
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
+    after = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
     evidence = replace(
         observer.evidence,
+        follows=(before, after) if before is not None and after is not None else None,
         skill=skill,
         mixes=mixes,
         epochs=epochs,
@@ -223,10 +226,12 @@ def with_certain_evidence(
     evidence = replace(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
+        numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
+        walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         cut_off=run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ()),
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
-        modes=run(("FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
+        modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, batch[0]), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip

@@ -8,9 +8,12 @@ from where it stands.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from frostline.diagnosis.experiments.examination import CANNOT
+from frostline.diagnosis.experiments.learning_rates import next_lower
 from frostline.diagnosis.experiments.race_report import (
     cannot_be_done,
     has_issues,
@@ -24,6 +27,7 @@ from frostline.diagnosis.experiments.schedule import WATCHED, Schedule, starting
 from frostline.diagnosis.experiments.score import score
 from frostline.diagnosis.experiments.trial import train
 from frostline.diagnosis.experiments.untreated import Untreated
+from frostline.diagnosis.experiments.verdict import is_better_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments.batches import Batch
     from frostline.diagnosis.experiments.examination import Examination, Suspicion
     from frostline.diagnosis.experiments.trial import Patient
+
+_MOST_LOWER = 2  # times that a third of a rate that has won is tried
 
 
 class Race:
@@ -76,6 +82,7 @@ class Race:
         base = self.untreated.runner
         with self.untreated:
             winner = self._run() or (base if self.untreated.is_whole else self._survivor())
+            winner = self._with_lower_rate(winner)
         better = winner.suspicion.name if winner.suspicion is not None else ""
         for one in self._running():
             if one is not winner:
@@ -102,6 +109,13 @@ class Race:
             is_settled = self.seen.is_learning and mark != self.schedule.marks[0]
             if is_settled and not self._running():
                 return None
+        for mark in self.schedule.marks_of_stuck:  # it has nothing to lose, and what is faster may need as many
+            if not self.seen.is_stuck or not self._running():
+                break
+            self.untreated.bring(mark)
+            winner = self._bring_all(mark)
+            if winner is not None:
+                return winner
         leading = (one for one in self._running() if self._verdict.is_ahead_at_last(one) and self._is_healthy(one))
         return next(leading, None)
 
@@ -145,12 +159,17 @@ class Race:
         reached, patience = loss_of(self.untreated.runner.scores[mark]), 1
         for suspicion in line:
             has_room = self.schedule.has_room(suspicion, mark, self.runners, self.seen)
-            if suspicion.identity in self._entered or not has_room:
+            is_known = suspicion.identity in self._entered
+            if is_known and self.seen.is_stuck and winner is None:
+                continue
+            if is_known or not has_room:
                 break
             one = self._new(suspicion, mark)
             has_won = self._bring(one, mark)
             if winner is not None and not has_won:
                 break
+            if winner is None and self.seen.is_stuck and not self._verdict.learns(one.score):
+                continue  # where nothing is learnt with either, the losses say nothing about the direction
             if not loss_of(one.scores.get(mark, one.score)) < reached:
                 is_sure = suspicion.is_clear or not self.untreated.is_whole
                 if winner is not None or not is_sure or not patience:
@@ -160,6 +179,29 @@ class Race:
             if has_won:
                 winner, mark = one, max(one.scores)
             reached = loss_of(one.score)
+        return winner
+
+    def _with_lower_rate(self, winner: Runner) -> Runner:
+        """Where a lower rate has won, a third of it is compared with it over more steps: the higher one leads at first.
+
+        Further down as long as that is clearly better.
+        """
+        for _ in range(_MOST_LOWER):
+            one = winner.suspicion
+            lower = next_lower(one.remedy, self.seen.seen.evidence) if one is not None and one.partner is None else None
+            mark = self.schedule.later(winner.steps)
+            if one is None or lower is None or mark is None:
+                return winner
+            suspicion = replace(one, remedy=lower)
+            if not self.schedule.has_room(suspicion, mark, self.runners, self.seen):
+                return winner
+            other = self._new(suspicion, mark)
+            for runner, part in product((winner, other), self.schedule.parts(self.schedule.start, mark)):
+                if part > runner.steps:
+                    self._advance(runner, part)
+            if other.failure or not is_better_rate(other.score, winner.score) or not self._is_healthy(other):
+                return winner
+            winner = other
         return winner
 
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:

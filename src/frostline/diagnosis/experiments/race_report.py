@@ -58,11 +58,12 @@ def what_lacks(one: Runner, untreated: Runner, verdict: RaceVerdict, schedule: S
 def treatment_record(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
     """A treatment of a race, and why it was kept or rolled back, with the numbers."""
     assert one.suspicion is not None  # of all but the untreated one
-    mark, numbers = max(one.scores, default=0), ""
+    untreated_scores = race.untreated.runner.scores
+    mark, numbers = max(one.scores.keys() & untreated_scores.keys(), default=0), ""
     if mark:
-        untreated = race.untreated.runner.scores[mark].loss
+        untreated = untreated_scores[mark].loss
         steps = race.schedule.taken(mark)
-        numbers = f"held-out loss {one.score.loss:.3g} against {untreated:.3g} untreated after {steps} steps"
+        numbers = f"held-out loss {one.scores[mark].loss:.3g} against {untreated:.3g} untreated after {steps} steps"
     if is_kept:
         is_judged = one.suspicion.family not in UNSEEN
         why = f"kept: {numbers}{'; the rules find no such issue any more' if is_judged else ''}."

@@ -56,7 +56,9 @@ class RaceVerdict:
         return is_skilled(score, self.first_loss, least)
 
     def has_symptom(self, suspicion: Suspicion) -> bool:
-        """True if a rule has found what it treats, when it entered or since."""
+        """True if a rule has found what it treats, when it entered or since; of rates, if nothing is learnt too."""
+        if suspicion.family == "learning_rate" and self._untreated.seen.is_stuck:
+            return True
         code, findings = suspicion.remedy.code, self._untreated.seen.diagnosis.findings
         return suspicion.has_symptom or any(
             one.code == code if code else one.family == suspicion.family for one in findings
@@ -71,7 +73,9 @@ class RaceVerdict:
         other = self._untreated.runner.scores[one.steps]
         if self._schedule.has_time(one):
             return False
-        return has_lost(one.score, other, marks=self._schedule.num_marks(one.steps), learns=self.learns(other))
+        learns = self.learns(other)
+        marks = 1 if not learns and not self.learns(one.score) else self._schedule.num_marks(one.steps)
+        return has_lost(one.score, other, marks=marks, learns=learns)
 
     def is_ahead(self, one: Runner, suspicion: Suspicion) -> bool:
         """True if the scores say so, after as many steps and after twice as many of the untreated network."""

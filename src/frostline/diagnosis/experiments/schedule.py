@@ -16,7 +16,8 @@ FEWEST_STEPS = 10  # that prove anything
 AHEAD = 1.5  # times its steps after which a runner must still be ahead, where the batches end before twice
 _CROWDED = 3  # marks at which two may still run; then one
 # Steps of all runners over those that are trained in all; the first is let in in any case.
-_EXTRA_OF_STUCK, _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 1.0, 0.8, 0.55, 0.35
+_EXTRA_OF_STUCK, _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 1.6, 0.8, 0.55, 0.35
+_LATER_TIMES, _LATER = 2, 1 / 3  # of the steps of a winner, and of all: where it is compared with a lower rate
 _SPIKES = frozenset({"FL102", "FL103"})
 _TOO_LARGE = frozenset({"FL102", "FL401", "FL502"})  # signs that steps are; others come of noise as well
 
@@ -42,6 +43,17 @@ class Schedule:
         """Where runners are compared while the race is open; the first in any case."""
         last = min(self.start + self.legs * self.leg, max(self.start + self.leg, self.num_steps - WATCHED))
         return range(self.start + self.leg, last + 1, self.leg)
+
+    @property
+    def marks_of_stuck(self) -> range:
+        """Where they are compared later, if the network still learns nothing."""
+        return range(self.marks[-1] + self.leg, self.end + 1, self.leg)
+
+    def later(self, steps: int) -> int | None:
+        """The mark where a winner with so many steps is compared once more; None where too few are left after it."""
+        mark = self.start + max(_LATER_TIMES * self.taken(steps), round(_LATER * (self.num_steps - self.start)))
+        mark = self.start + -(-self.taken(mark) // self.leg) * self.leg
+        return mark if mark + self.leg <= self.end else None
 
     @property
     def end(self) -> int:

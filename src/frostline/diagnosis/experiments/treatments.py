@@ -63,6 +63,7 @@ class Remedy:
         is_structural: False if weights and the optimizer's state are all that it changes.
         advice: What a user can do, where that is more specific than the rule's own advice; else "".
         undoes_the_start: True if it counts only for faults of the first steps: new weights may help by chance.
+        rate: By what learning rates are multiplied; 1 where they are left alone.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Remedy:
     code: str | None = None
     key: str = ""
     advice: str = ""
+    rate: float = 1.0
 
     @property
     def identity(self) -> str:

@@ -125,6 +125,11 @@ def leads_at_last(own: Score, other: Score, *, learns: bool) -> bool:
     return falls(own, other, share) and _gains(own, other, _RACE_TIP)
 
 
+def is_better_rate(own: Score, other: Score) -> bool:
+    """True if a network that learns, learns clearly more with another rate."""
+    return leads(own, other, is_issue=True, has_symptom=True, learns=True)
+
+
 def leads_steadily(pairs: Sequence[tuple[Score, Score]]) -> bool:
     """True if the last of these pairs, (with, without), all show a lower loss, and no fewer correct outputs."""
     last = pairs[-TIMES:]

@@ -6,16 +6,17 @@ Legend: B samples of a batch.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.layers import is_pinned
-from frostline.core.restore import seed_generators
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, seed_generators
 from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import ModeFacts
 
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 _FEWEST = 8  # rows that say whether outputs differ
 _SAME = 1e-6  # of the largest output: rounding
 _DROPOUTS = (nn.modules.dropout._DropoutNd,)
+_DROPS = frozenset({
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout",
+})  # fmt: skip
+_KEEP_VALUES = frozenset({
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "float",
+    "softmax", "log_softmax", "sigmoid", "logsigmoid",
+})  # fmt: skip
 
 
 def facts_of_modes(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> ModeFacts:
@@ -45,7 +53,46 @@ def facts_of_modes(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any],
     redraws, is_constant = _answers(model, batch[0])
     active = [module.p for module in model.modules() if isinstance(module, _DROPOUTS) and module.training]
     train_loss, eval_loss = _losses(model, batch, loss_fn)
-    return ModeFacts(never, before, dropouts, redraws, is_constant, max(active, default=0.0), train_loss, eval_loss)
+    return ModeFacts(
+        never, before, dropouts, redraws, is_constant, max(active, default=0.0), train_loss, eval_loss,
+        _dropped_outputs(model, batch[0]),
+    )  # fmt: skip
+
+
+class _Dropped(TorchFunctionMode):
+    """Follows what dropout gives, through operations that keep each value apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares: dict[int, tuple[float, Tensor]] = {}  # with the tensor, so that no other takes its id
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        answer = func(*args, **given)
+        name, source = getattr(func, "__name__", ""), args[0] if args else given.get("input")
+        if not isinstance(source, Tensor) or not isinstance(answer, Tensor):
+            return answer
+        if name in _DROPS:
+            share = args[1] if len(args) > 1 else given.get("p", 0.5)
+            is_on = args[2] if len(args) > 2 else given.get("training", given.get("train", True))
+            if is_on and share:
+                self.shares[id(answer)] = (float(share), answer)
+        elif name in _KEEP_VALUES and id(source) in self.shares:
+            self.shares[id(answer)] = (self.shares[id(source)][0], answer)
+        return answer
+
+
+def _dropped_outputs(model: nn.Module, inputs: Any) -> float:
+    """The largest share that dropout sets to zero of what the model gives, in the modes in which it trains."""
+    kept = (kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(), torch.no_grad())
+    followed = _Dropped()
+    with ExitStack() as stack:
+        for one in kept:
+            stack.enter_context(one)
+        with followed:
+            output = batches.call(model, inputs)
+    found = [followed.shares.get(id(tensor), (0.0,))[0] for tensor in batches.leaves(output).values()]
+    return max(found, default=0.0)
 
 
 def _losses(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> tuple[float | None, float | None]:
@@ -103,3 +150,30 @@ def _is_constant(outputs_B: Tensor, inputs: Any, size: float) -> bool | None:
     if not vary(inputs, len(outputs_B)):
         return None
     return bool((outputs_B - outputs_B[:1]).abs().max() <= _SAME * size)
+
+
+def follows_inputs(model: nn.Module, inputs: Any) -> float | None:
+    """How far the outputs change if the rows of the inputs change places, over their spread, at the same noise.
+
+    Args:
+        model: Of several outputs, the first counts.
+        inputs: Of a batch; None is known of few rows, and of rows that are all the same.
+    """
+    leaves = batches.leaves(inputs)
+    size = min((len(tensor) for tensor in leaves.values() if tensor.dim()), default=0)
+    if not vary(inputs, size):
+        return None
+    outputs: list[Tensor] = []
+    with evaluation(model):
+        for given in (
+            inputs,
+            batches.map_tensors(inputs, lambda tensor: tensor.roll(1, 0) if tensor.dim() else tensor),
+        ):
+            seed_generators(0)
+            with torch.no_grad():
+                found = [one for one in batches.leaves(batches.call(model, given)).values() if one.is_floating_point()]
+            outputs += found[:1]
+    if len(outputs) < 2 or outputs[0].shape != outputs[1].shape or not outputs[0].dim():
+        return None
+    spread, change = (outputs[0] - outputs[0].mean()).norm(), (outputs[0] - outputs[1]).norm()
+    return float(change / spread) if bool(spread > 0) and bool(torch.isfinite(change)) else None

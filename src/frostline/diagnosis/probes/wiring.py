@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from frostline.core import inputs as batches
 from frostline.core.restore import (
@@ -108,6 +109,44 @@ def cut_off(
                 for parameter, values in zip(own, kept, strict=True):
                     parameter.copy_(values)
     return tuple(found)
+
+
+def zero_walls(patient: Patient, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> tuple[str, ...]:
+    """Layers whose weights are all zero and do not train, and before which parts that train get a gradient of 0.
+
+    Each is given small random weights for one backward pass: parts that get a gradient then have none because of it.
+
+    Args:
+        patient: After training; left as it is.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    trained = {id(p) for group in patient.optimizer.param_groups if float(group["lr"]) for p in group["params"]}
+    walls: dict[str, nn.Parameter] = {}
+    for name, module in patient.model.named_modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, nn.Parameter) or weight.dim() < 2 or is_lazy(weight) or bool(weight.any()):
+            continue
+        if not weight.requires_grad or id(weight) not in trained:
+            walls[name] = weight
+    before = _reached(patient, batch, loss_fn) if walls else set[str]()
+    found: list[str] = []
+    for name, weight in list(walls.items())[:_MOST_MOVED]:
+        with torch.no_grad(), kept_generators():
+            seed_generators(0)
+            weight.normal_(std=weight[0].numel() ** -0.5)
+        try:
+            if _reached(patient, batch, loss_fn) - before - {f"{name}.weight"}:
+                found.append(name)
+        finally:
+            with torch.no_grad():
+                weight.zero_()
+    return tuple(found)
+
+
+def _reached(patient: Patient, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> set[str]:
+    """Names of the parameters that get a gradient which is not 0."""
+    return {name for name, value in _gradients(patient.model, batch, loss_fn).items() if bool(value.any())}
 
 
 def stands_still(

@@ -31,6 +31,10 @@ _ONE_VALUE = (
     "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
     "shape (B, T, 1)."
 )
+_WALL = (
+    "let this layer train, with weights that are not zero: model.get_submodule({name!r}).requires_grad_(True), then "
+    "fl.remedies.initialize(model, layers={name!r}), and make the optimizer anew over model.parameters()."
+)
 _REGISTER = (
     "register them: nn.ModuleList or nn.ModuleDict in place of a list or dict of layers, nn.Parameter as an attribute "
     "of a module in place of a tensor; then make the optimizer anew over model.parameters()."
@@ -44,8 +48,19 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     It is an issue only if that optimizer holds others, which are not in the model and get no gradient: those of a layer
     that was replaced.
     """
+    if evidence.walls:
+        return tuple(map(_wall, evidence.walls))
     outside = _outside(evidence)
     return outside + _inside(evidence) if not outside or evidence.idle or evidence.unheld else outside
+
+
+def _wall(layer: str) -> Finding:
+    """A layer of zeros that stays as it is: nothing comes through it, neither outputs nor gradients."""
+    why = (
+        "all of its weights are zero, and it does not train: what comes before it does not reach the output, and gets "
+        "a gradient of 0."
+    )
+    return replace(ABOUT.issue(why, 1.0, 0.0, layer), advice=_WALL.format(name=layer))
 
 
 def _outside(evidence: Evidence) -> tuple[Finding, ...]:

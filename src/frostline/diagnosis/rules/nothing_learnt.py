@@ -34,15 +34,29 @@ _SAME = (
     "print a few inputs where they enter the model, batch[0][:3]: look for a cast to integers after a division, a crop "
     "of the same place, a file that is read again and again, or an index that does not move."
 )
+_COLLAPSED = (
+    "look for the term of the loss that pulls all outputs to one, and take a hundredth of it: the weight of the "
+    "divergence of an autoencoder, a penalty on outputs. If there is none, divide the learning rate by 10."
+)
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _LITTLE, _SOME = 0.005, 0.02, 0.05
+# Of a variational autoencoder 0.47 after training, and 0.11 before; at ten times the weight of its divergence 0.003.
+_FOLLOWS, _FOLLOWED = 0.01, 10.0
 _FAR = 4.0  # times what the last losses scatter
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How much better the model is than the constant-prediction baseline, on samples that it was not trained on."""
     skill, steps = evidence.skill, len(evidence.losses)
+    if skill is None and evidence.follows is not None and steps >= STEPS_TO_LEARN:
+        before, after = evidence.follows
+        if after < _FOLLOWS and before > _FOLLOWED * after:
+            why = (
+                f"after {steps} steps, the outputs hardly change with the inputs: by {after:.2g} of their spread, "
+                f"{before:.2g} before the first step."
+            )
+            return (replace(ABOUT.issue(why, after, _FOLLOWS), advice=_COLLAPSED),)
     if skill is None:
         return (ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),)
     if skill > LEARNS:

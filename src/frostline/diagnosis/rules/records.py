@@ -219,6 +219,21 @@ class NormFacts:
 
 
 @dataclass(frozen=True)
+class NumberFacts:
+    """Targets that are whole numbers, one for each row, and how well two linear models give them on other rows.
+
+    Attributes:
+        count: How many different ones there are.
+        as_classes: Share of right answers of a classifier.
+        as_quantity: The same of a regression, rounded.
+    """
+
+    count: int
+    as_classes: float
+    as_quantity: float
+
+
+@dataclass(frozen=True)
 class ClassFacts:
     """Targets that are classes, one for each sample.
 
@@ -283,6 +298,9 @@ class Evidence:
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
         targets: Real targets, or None if there are none or nobody looked.
         classes: Targets that are classes, or None if they are not, or nobody looked.
+        numbers: Real targets that are whole numbers; None if they are not, or nobody looked.
+        follows: How far outputs change with the inputs, over their spread at the same noise: before training, after it;
+            None if nobody looked.
         inputs_vary: False if all inputs of a batch are the same; None if nobody looked, or the batch is small.
         loss: How the loss behaves, or None if it was not probed.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
@@ -293,6 +311,8 @@ class Evidence:
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
+        walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
+            0 because of it.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
             anything else moves; None if that could not be seen.
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
@@ -323,6 +343,8 @@ class Evidence:
     outliers: OutlierFacts | None = None
     targets: TargetFacts | None = None
     classes: ClassFacts | None = None
+    numbers: NumberFacts | None = None
+    follows: tuple[float, float] | None = None
     inputs_vary: bool | None = None
     loss: LossFacts | None = None
     norms: NormFacts | None = None
@@ -331,6 +353,7 @@ class Evidence:
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
+    walls: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False
     epochs: float | None = None

@@ -36,6 +36,7 @@ class ModeFacts:
         dropout: Largest share that an active dropout layer drops; 0 without one.
         train_loss: Of a batch in training mode, where no BatchNorm makes a difference; None if there is one.
         eval_loss: Of the same rows in evaluation mode.
+        dropped_outputs: Largest share that a dropout behind the output layer sets to zero; 0 without one.
     """
 
     never_updated: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class ModeFacts:
     dropout: float = 0.0
     train_loss: float | None = None
     eval_loss: float | None = None
+    dropped_outputs: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Head(nn.Module):
         self._unused: set[str] = set()  # parameters that train and that no output needs
         vars(self)["_own_mode"] = model.training
 
+    @property
+    def uses_all(self) -> bool:
+        """True if every step gives each parameter a gradient, as the calls of a graph do."""
+        return not runs_own_forward(self)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith(_PREFIX):
             own = name.removeprefix(_PREFIX)

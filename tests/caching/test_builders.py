@@ -1,0 +1,71 @@
+import threading
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from frostline.caching import Together
+from frostline.caching.cache import fill_as_planned
+
+
+class Threads:
+    """Processes that are threads: each has a number, and what one gives all of them get."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self._given = count, {}
+        self._barrier = threading.Barrier(count)
+
+    def group(self, rank: int):
+        outer = self
+
+        class One:
+            count = outer.count
+
+            def exchanged(self, own):
+                outer._given[rank] = own
+                outer._barrier.wait(60)
+                found = [outer._given[at] for at in range(outer.count)]
+                outer._barrier.wait(60)
+                return found
+
+        One.rank = rank
+        return One()
+
+
+def test_each_reads_a_range_and_all_have_every_row(tmp_path):
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 4)
+    dataset, model = TensorDataset(inputs, torch.arange(50)), nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    fl.freeze(model, through="0")
+    split, threads, found = fl.split(model, inputs[:4]), Threads(3), {}
+    expected = split.extract(inputs)[0]
+
+    def fill(rank: int) -> None:  # one at a time: splits are of one thread
+        found[rank] = fill_as_planned(
+            fl.FeatureCache(tmp_path), Plain(split), dataset, 8, progress=False, builders=Together(threads.group(rank))
+        )
+
+    workers = [threading.Thread(target=fill, args=(rank,)) for rank in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for rank in range(3):
+        data = found[rank]
+        assert data.figures.computed == 50
+        features, targets = next(iter(data.loader(50)))
+        torch.testing.assert_close(features[0], expected)
+        assert torch.equal(targets, torch.arange(50))
+
+
+class Plain:
+    """A frozen part without a model to watch, which threads may share."""
+
+    def __init__(self, split) -> None:
+        self.recipe, self.frontier = split.recipe, split.frontier
+        self._weight, self._bias = (own.detach().clone() for own in split._model[0].parameters())
+
+    def extract(self, inputs):
+        with torch.no_grad():
+            return (nn.functional.linear(inputs, self._weight, self._bias).tanh(),)

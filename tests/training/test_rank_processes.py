@@ -1,0 +1,105 @@
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+import frostline as fl
+from frostline.training.rank_processes import in_processes, in_ranks
+
+
+def rank() -> int:
+    return torch.distributed.get_rank()
+
+
+def test_the_processes_are_a_group_that_is_gone_afterwards():
+    before, threads = dict(os.environ), torch.get_num_threads()
+
+    def function() -> float:
+        total = torch.tensor(float(rank() + 1))
+        torch.distributed.all_reduce(total)
+        return float(total)
+
+    assert in_processes(function, 3) == 6.0
+    assert dict(os.environ) == before
+    assert torch.get_num_threads() == threads
+    assert not torch.distributed.is_initialized()
+
+
+def test_a_fork_computes_in_parallel_after_its_parent_has():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        square = torch.randn(300, 300)
+        square @ square  # a pool of threads, which a fork does not have
+
+        def function() -> bool:
+            same = torch.allclose(square @ square, square @ square) and torch.get_num_threads() == 2
+            torch.distributed.barrier()
+            return same
+
+        assert in_processes(function, 2)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_process_that_is_killed_ends_the_run_and_is_named():
+    def function() -> None:
+        if rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.distributed.barrier()
+
+    with pytest.raises(fl.DataError, match="has died") as caught:
+        in_processes(function, 2)
+    assert caught.value.where == "process 1 of 2 (numbered from 0)"
+    assert "SIGKILL" in caught.value.received
+
+
+def test_an_error_of_another_process_is_raised_with_its_parts():
+    def function() -> None:
+        if rank() == 1:
+            raise fl.CacheError(what="It failed.", where="here", received="this", do="that.")
+        torch.distributed.barrier()
+
+    with pytest.raises(fl.CacheError, match="It failed") as caught:
+        in_processes(function, 2)
+    assert caught.value.where == "here, process 1 of 2 (numbered from 0)"
+
+
+def test_an_error_of_code_of_the_caller_in_another_process_is_told():
+    def function() -> None:
+        if rank() == 1:
+            raise ZeroDivisionError("by nothing")
+        torch.distributed.barrier()
+
+    with pytest.raises(fl.DataError, match="stopped") as caught:
+        in_processes(function, 2)
+    assert "ZeroDivisionError: by nothing" in caught.value.received
+
+
+def test_an_error_of_the_first_process_ends_the_others():
+    def function() -> None:
+        if rank() == 0:
+            raise fl.DataError(what="Mine.", where="here", received="this", do="that.")
+        torch.distributed.barrier()
+
+    with pytest.raises(fl.DataError, match="Mine"):
+        in_processes(function, 2)
+
+
+def test_where_nothing_can_be_forked_the_error_names_torchrun(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(fl.DataError, match="cannot be started") as caught:
+        in_processes(rank, 2)
+    assert "torchrun --nproc-per-node=2" in caught.value.do
+
+
+def test_a_process_that_another_program_has_started_starts_none(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert in_ranks(lambda *, devices: devices + 1)(devices=2) == 3
+
+
+def test_more_processes_than_a_machine_can_run_are_refused():
+    with pytest.raises(fl.DataError, match="not as many devices"):
+        in_processes(rank, 10**9)
