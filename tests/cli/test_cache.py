@@ -59,3 +59,23 @@ def test_a_person_is_asked_before_features_are_deleted(tmp_path, answer, code, n
     assert "Delete the stored features" in out
     assert process.returncode == code
     assert len(FeatureCache(tmp_path).entries()) == num_left
+
+
+def test_a_cache_under_a_url(tmp_path, arrays, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    url = f"file://{tmp_path}/store"
+    fit = ("fit", arrays, "--model", MODEL, "--epochs", 1, "--cache", url, "--json")
+    run(*fit, "--out", tmp_path / "a")
+    stored = sorted((tmp_path / "store").glob("*/shards/*"))
+    run(*fit, "--out", tmp_path / "b")
+    assert sorted((tmp_path / "store").glob("*/shards/*")) == stored
+    assert not (tmp_path / "a" / "cache").exists()
+    assert json.loads(run("cache", "ls", "--cache", url, "--json").stdout)["entries"][0]["rows"] == 40
+    assert "Every shard" in run("cache", "verify", "--cache", url).stdout
+    forget = ("cache", "forget", arrays, "--model", MODEL, "--cache", url, "--yes", "--json")
+    assert json.loads(run(*forget).stdout) == {"deleted_rows": 40}
+    assert json.loads(run("cache", "prune", "--cache", url, "--max-bytes", 0, "--yes", "--json").stdout)["evicted"]
+    assert "0.0 MB freed" in run("cache", "purge", "--cache", url, "--yes").stdout
+    assert "cannot be used" in run("cache", "ls", "--cache", "nothing://a", code=1).stderr
+    refused = run(*fit, "--out", tmp_path / "c", "--no-cache", code=1).stdout
+    assert "one place, or in none" in refused

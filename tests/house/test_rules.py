@@ -63,7 +63,7 @@ OPTIONS = {
 
 HEAVY = (
     "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx onnxruntime msgpack tensorstore "
-    "ml_dtypes scipy gguf matplotlib ray"
+    "ml_dtypes scipy gguf matplotlib ray fsspec s3fs"
 ).split()
 
 PROBE = """

@@ -183,11 +183,33 @@ MIXES = Pool(
     },
 )
 
+
+def _key(world: World) -> Any:
+    path = world.folder / "cache.key"
+    path.write_bytes(b"k" * 32)
+    return path
+
+
+# A URL and its options are sane together only, as an option alone is refused.
+PLACES = Pool(
+    {**s.FOLDERS.sane, "memory": lambda w: f"memory://{w.folder.name}"},
+    {**s.FOLDERS.odd, **constants({"unknown URL": "nothing://a", "no bucket": "memory://", "half": "file://"})},
+).usual("new")
+STORE_OPTIONS = Pool(constants({"-": None}), constants({"empty": {}, "text": "key", "list": [1], "odd": {1: 2}}))
+KEY_FILES = Pool({"key": _key}, {k: v for k, v in s.PATHS.items() if k != "None"}).optional()
+
 DOORS: list[Door] = [
     Door(
         "FeatureCache",
         fl.FeatureCache.__init__,
-        {"root": s.FOLDERS, "engine": ENGINES.optional()},
+        {
+            "root": PLACES,
+            "storage_options": STORE_OPTIONS,
+            "local_folder": s.FOLDERS.optional(),
+            "local_bytes": s.COUNTS.optional(),
+            "key_file": KEY_FILES,
+            "engine": ENGINES.optional(),
+        },
         lambda w, _, v: fl.FeatureCache(**v).entries(),
         owner="caching",
     ),
@@ -243,6 +265,7 @@ DOORS: list[Door] = [
             "drop_last": s.FLAGS.optional(),
             "by_length": s.FLAGS.optional(),
             "may_change": s.FLAGS.optional(),
+            "memory_bytes": s.COUNTS.optional(),
             "device": s.DEVICES,
             "mix": MIXES,
         },

@@ -30,7 +30,7 @@ from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from frostline.caching.cached_dataset import CachedDataset
@@ -52,6 +52,8 @@ class FeatureCache:
         local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
         local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
             None is 50 GB.
+        key_file: A file outside of the cache with a key, which signs what is written; what it has not signed is
+            refused. None takes the file that the variable FROSTLINE_CACHE_KEY names, if it is set.
         engine: Who computes the rows that a fill misses: `local`, the filling process; or `ray`, the processes of a Ray
             cluster, all of which reach the folder under this name.
 
@@ -71,21 +73,22 @@ class FeatureCache:
         self,
         root: str | Path,
         *,
-        storage_options: Mapping[str, Any] | None = None,
+        storage_options: dict[str, Any] | None = None,
         local_folder: str | Path | None = None,
         local_bytes: int | None = None,
+        key_file: str | Path | None = None,
         engine: str = "local",
     ) -> None:
         self.engine = check_engine("FeatureCache", engine)
-        self._location = Location(root, storage_options, local_folder, local_bytes)
-        self.root = self._location.root
+        self.location = Location(root, storage_options, local_folder, local_bytes, key_file)
+        self.root = self.location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
-        return f"FeatureCache({str(self._location)!r})"
+        return f"FeatureCache({str(self.location)!r})"
 
     @public("fill")
     def fill(
@@ -184,12 +187,12 @@ class FeatureCache:
     def _opened(self, storage: Storage) -> Opened:
         shards = self._shards_of(recipe_key(storage.part))
         opened = open_folder(shards.folder.parent, shards, storage.frontier)
-        self._location.bound_copies()
+        self.location.bound_copies()
         return opened
 
     def _shards_of(self, recipe: str) -> Shards:
         if recipe not in self._shards:
-            self._shards[recipe] = Shards(self.root / recipe / "shards", self._location.sharing(recipe))
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self.location.sharing(recipe))
         return self._shards[recipe]
 
     def _manifest_of(self, recipe: str) -> Manifest:
@@ -198,7 +201,7 @@ class FeatureCache:
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
-        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self._location.recipes())
+        return tuple(entry_of(own, self._manifest_of(own.name)) for own in self.location.recipes())
 
     def stats(self) -> CacheStats:
         """Rows, shards and bytes: what readers need, what waits to be deleted, what was left behind; `print` it.
@@ -208,12 +211,12 @@ class FeatureCache:
         Raises:
             CacheError: If a folder or a manifest cannot be read now.
         """
-        return stats_of([(own, self._manifest_of(own.name)) for own in self._location.recipes(*FOLDERS)])
+        return stats_of([(own, self._manifest_of(own.name)) for own in self.location.recipes(*FOLDERS)])
 
     def verify(self) -> tuple[str, ...]:
         """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
         problems: list[str] = []
-        for name in [recipe.name for recipe in self._location.recipes()]:
+        for name in [recipe.name for recipe in self.location.recipes()]:
             problems += [f"{name}: {own}" for own in self._problems_of(name)]
         return tuple(problems)
 
@@ -232,7 +235,7 @@ class FeatureCache:
             except CacheError as error:
                 problems.append(f"{error.where}: {error.received}; it could not be read now")
             fresh.close(name)
-            self._location.bound_copies()
+            self.location.bound_copies()
         return problems
 
     def purge(self, recipe: str | None = None) -> int:
@@ -249,7 +252,7 @@ class FeatureCache:
         """
         if recipe is not None and not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             recipe = as_name("purge", "recipe", recipe)
-        chosen = self._location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
+        chosen = self.location.recipes(*FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             chosen = [self._one(chosen, recipe)]
         return sum(own.delete() for own in chosen)
@@ -273,7 +276,7 @@ class FeatureCache:
             CacheError: If no recipe, or more than one, begins like this; if a file cannot be read or written.
         """
         begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
-        chosen = self._one(self._location.recipes(), begin)
+        chosen = self._one(self.location.recipes(), begin)
         return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
@@ -300,7 +303,7 @@ class FeatureCache:
                 what="Nothing says what should be deleted.", where="prune(max_bytes=..., unused_days=...)",
                 received="neither of the two", do="pass a size, an age, or both; FeatureCache.purge() deletes all.",
             )  # fmt: skip
-        return evict(self._location.recipes(*FOLDERS), max_bytes, unused_days)
+        return evict(self.location.recipes(*FOLDERS), max_bytes, unused_days)
 
     @public("forget")
     def forget(self, dataset: Any, *, views: int | None = None, collate_fn: Any = None) -> int:
@@ -324,7 +327,7 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(self._shards_of(own.name)) for own in self._location.recipes())
+            return sum(samples.delete_from(self._shards_of(own.name)) for own in self.location.recipes())
 
     def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
         """The only one whose name begins like this; None takes any.
@@ -334,10 +337,11 @@ class FeatureCache:
         """
         chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
         if len(chosen) != 1:
-            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            begin = "" if recipe is None else recipe
             raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self._location),
-                received=", ".join(own.name[:12] for own in self._location.recipes()) or "an empty cache",
+                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.",
+                where=str(self.location),
+                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
         return chosen[0]
@@ -345,7 +349,7 @@ class FeatureCache:
 
 def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
     """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
-    return cache._location.holds(recipe_key(part))
+    return cache.location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

@@ -14,7 +14,7 @@ from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -136,10 +136,10 @@ def _positions(found: NDArray[np.int64]) -> Sequence[int]:
 
 
 def _passed_before(
-    samples: Samples, known: Sequence[int], snapshots: Sequence[dict[str, Tensor]]
+    samples: Samples, known: Sequence[int], snapshots: Sequence[Mapping[str, Tensor]]
 ) -> dict[int, dict[str, Tensor]]:
     """Inputs for the head of known samples, from the last snapshot that holds them; they follow from the content."""
-    places: dict[bytes, tuple[dict[str, Tensor], int]] = {}
+    places: dict[bytes, tuple[Mapping[str, Tensor], int]] = {}
     for snapshot in snapshots:
         if {KEYS, *samples.names} <= set(snapshot):
             places.update({key.tobytes(): (snapshot, at) for at, key in enumerate(snapshot[KEYS].numpy())})

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from frostline.caching.eviction import LocalRecipe, StoredRecipe, is_folder
+from frostline.caching.proofs import Proofs
 from frostline.caching.remote import RECIPE, RemoteRecipe, bound_copies
-from frostline.caching.sharing import ALONE, Sharing
+from frostline.caching.sharing import Sharing, signer_of
 from frostline.core.arguments import as_count, as_path
 from frostline.core.errors import DataError
 from frostline.core.io import disk_errors, names_in
@@ -27,14 +28,16 @@ class Location:
         storage_options: For the backend of the URL.
         local_folder: Of the copies; None chooses one in the user's cache home.
         local_bytes: What copies may take; None is 50 GB.
+        key_file: Of the key that signs the cache; None takes that of the environment, if there is one.
 
     Attributes:
         root: The folder on this disk: the cache itself, or the copies.
         shelf: The store; None for a folder.
+        signer: Signs what is written, and refuses what it has not signed; None where no key is given.
     """
 
-    def __init__(self, root: str | Path, storage_options: Mapping[str, Any] | None, local_folder: Any,
-                 local_bytes: Any) -> None:  # fmt: skip
+    def __init__(self, root: Any, storage_options: Any = None, local_folder: Any = None,
+                 local_bytes: Any = None, key_file: Any = None) -> None:  # fmt: skip
         if not is_url(root):
             _check_unused(root, storage_options=storage_options, local_folder=local_folder,
                           local_bytes=local_bytes)  # fmt: skip
@@ -53,9 +56,14 @@ class Location:
             own = cache_home() / "remote" / hashlib.sha256(self.shelf.url.encode()).hexdigest()[:32]
         with disk_errors("find", own):  # the current folder may be gone
             self.root = own.absolute()  # here and now: a later chdir must not make it another one
+        self.signer = signer_of(key_file, self.root)
 
     def __str__(self) -> str:
         return str(self.root) if self.shelf is None else self.shelf.url
+
+    def proofs(self) -> Proofs:
+        """The proofs that are kept on this disk, signed as the rows are."""
+        return Proofs(self.root, self.signer)
 
     def bound_copies(self) -> None:
         """Delete what the folder of copies holds beyond its size, but for what is mapped."""
@@ -70,7 +78,8 @@ class Location:
 
     def sharing(self, recipe: str) -> Sharing:
         """With whom the folder of a recipe is shared."""
-        return ALONE if self.shelf is None else Sharing(RemoteRecipe(self.shelf, self.root / recipe))
+        remote = None if self.shelf is None else RemoteRecipe(self.shelf, self.root / recipe)
+        return Sharing(remote, self.signer)
 
     def recipes(self, *kinds: str) -> list[StoredRecipe]:
         """Recipes that hold a folder of one of these kinds; of manifests, if none is named."""

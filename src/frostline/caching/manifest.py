@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from frostline.caching.sharing import Sharing
+    from frostline.caching.sharing import Sharing, Signer
 
 _FORMAT = 2
+_KIND = "manifest"  # of what is signed
 # Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
 _KEPT_SNAPSHOTS = 8
 MAX_MANIFEST_BYTES = 64 * 2**20
@@ -122,7 +123,7 @@ def read_contents(folder: Path, sharing: Sharing = ALONE) -> Contents:
         found: dict[str, Manifest] = {}
         for name in names:
             try:
-                found[name] = _parse(folder / name)
+                found[name] = _parse(folder / name, sharing.signer)
             except Damaged as error:
                 notes.append(f"{name} is not whole and was passed over ({error.received})")
             except CacheError as error:
@@ -148,7 +149,8 @@ def write_manifest(folder: Path, manifest: Manifest, sharing: Sharing = ALONE) -
     versions = f"torch {torch.__version__}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
     content = {**asdict(manifest), "recipe": folder.parent.name, "written_by": versions}
     digest = _digest(json.dumps(content, sort_keys=True))
-    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content}, separators=(",", ":"))
+    signed = {} if sharing.signer is None else {"signature": sharing.signer.sign(_KIND, digest)}
+    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content, **signed}, separators=(",", ":"))
     number = max((_number(name) for name in manifest_names(folder)), default=0)
     name = f"{min(number + 1, _LAST):08d}-{digest[:16]}.json"
     if sharing.remote is not None:
@@ -264,7 +266,7 @@ def _digest(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def _parse(path: Path) -> Manifest:
+def _parse(path: Path, signer: Signer | None = None) -> Manifest:
     whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES)
     try:
         if type(whole["format"]) is not int or whole["format"] < _FORMAT:
@@ -291,12 +293,26 @@ def _parse(path: Path) -> Manifest:
             raise _torn(path, "names of shards that Frostline does not write")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error
+    _check_signature(path, whole, signer)
     if manifest.recipe != path.parent.parent.name:
         raise _torn(path, f"the recipe {manifest.recipe!r}")
     are_counts = all(type(rows) is int and rows >= 0 for rows in manifest.rows)
     if not are_counts or len(manifest.rows) != len(manifest.shards) or len(set(manifest.shards)) < len(manifest.shards):
         raise _torn(path, "numbers of rows that do not belong to the shards")
     return manifest
+
+
+# The digest is that of the content, which names every shard by the digest of its own content, and the recipe.
+def _check_signature(path: Path, whole: dict[str, Any], signer: Signer | None) -> None:
+    """Raise if there is a key, and it has not signed this manifest."""
+    if signer is None or signer.has_signed(_KIND, whole["digest"], whole.get("signature")):
+        return
+    raise CacheError(
+        what="A manifest of the cache is not signed with your key.", where=str(path),
+        received="no signature" if "signature" not in whole else "a signature of another key, or of another content",
+        do="ask those who write to this cache for their key, or fill another cache with yours. If you trust all of "
+        "them, open it without a key; if not, purge the recipe.",
+    )  # fmt: skip
 
 
 def _torn(path: Path, received: str) -> Damaged:

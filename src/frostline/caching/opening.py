@@ -147,14 +147,15 @@ class Opened:
             except Damaged as error:
                 found[name] = error.received
         if sum(shard.num_bytes for shard in self.held.values()) <= _CHECKED_AT_ONCE:  # else each on its first use
-            found |= {name: WRONG_CONTENT for name, shard in self.held.items() if not self._is_whole(name, shard)}
+            found |= {name: WRONG_CONTENT for name, shard in [*self.held.items()] if not self._is_whole(name, shard)}
         return found
 
     def _is_whole(self, name: str, shard: Shard) -> bool:
         """Whether the content has the digest in the name; a copy that has not is fetched anew."""
         if not shard.is_whole() and self.sharing.remote is not None:
             self._set_aside(name, "")
-            shard = self.held[name] = self.shards.open(name)
+            with suppress(Damaged):
+                shard = self.held[name] = self.shards.open(name)
         return shard.is_whole()
 
     def _leave_out(self, damaged: dict[str, str]) -> None:

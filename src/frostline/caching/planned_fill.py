@@ -55,7 +55,8 @@ def fill_as_planned(
     with in_use(shards.folder.parent, shards.sharing), kept_generators():
         if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
             earlier = replace(earlier, middle=None)
-        for number in range(_TRIES):
+        tries = _TRIES
+        while True:
             opened = cache._opened(own)
             before = opened.manifest
             filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
@@ -66,13 +67,14 @@ def fill_as_planned(
                     data = filling.run(plan, advance, is_fresh=is_fresh)
                 break
             except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
-                if number == _TRIES - 1 or builders is not None:  # the others would wait for this process
+                tries -= 1
+                if not tries or (builders is not None and builders.are_many):  # the others would wait for this process
                     raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:
         opened.collect()
-        cache._location.bound_copies()
+        cache.location.bound_copies()
     return data
 
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frostline.caching.part import Recipe
+    from frostline.caching.sharing import Signer
 
 PROOF_NAME = re.compile(r"[0-9a-f]{64}\.json")
 _FORMAT = 1
+_KIND = "proof"  # of what is signed
 _MAX_BYTES = 2**20
 
 
@@ -31,16 +33,20 @@ class Proofs:
 
     Args:
         root: The folder of the cache.
+        signer: Signs what is kept, and leaves aside what it has not signed; None where there is no key.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, signer: Signer | None = None) -> None:
+        self.root, self._signer = root, signer
 
     def recall(self, part: Recipe, key: Mapping[str, str]) -> Mapping[str, float] | None:
         """The figures of the proof with exactly this key; None where there is none, or its file is not whole."""
         path = self._path(part, key)
         with suppress(CacheError):  # what cannot be read is proven again
-            figures = _figures(read_json(path, max_bytes=_MAX_BYTES), key)
+            whole = read_json(path, max_bytes=_MAX_BYTES)
+            figures = _figures(whole, key)
+            if figures is None or not self._has_signed(whole):
+                return None
             with suppress(OSError):  # the collector keeps what was used last
                 io.call(os.utime, path)
             return figures
@@ -50,11 +56,17 @@ class Proofs:
         """Remember a proof that held; a full or read-only disk costs the next start its time, and nothing else."""
         content = {"key": dict(key), "figures": dict(figures)}
         whole = {"format": _FORMAT, "digest": _digest(content), "content": content}
+        if self._signer is not None:
+            whole["signature"] = self._signer.sign(_KIND, str(whole["digest"]))
         path = self._path(part, key)
         with suppress(CacheError):
             make_folder(path.parent)
             write_atomic(path, [json.dumps(whole).encode()])
             collect_proofs(path.parent, PROOF_NAME)
+
+    def _has_signed(self, whole: dict[str, Any]) -> bool:
+        signer = self._signer
+        return signer is None or signer.has_signed(_KIND, str(whole["digest"]), whole.get("signature"))
 
     def _path(self, part: Recipe, key: Mapping[str, str]) -> Path:
         return self.root / recipe_key(part) / "proofs" / f"{_digest(dict(key))}.json"

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from frostline.core.arguments import as_path
+from frostline.core.errors import DataError
+from frostline.core.io import disk_errors, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
+    from pathlib import Path
+
+KEY_VARIABLE = "FROSTLINE_CACHE_KEY"
+_KEY_ADVICE = (
+    "make one outside of the cache, such as `openssl rand -out cache.key 32`, for those who share the cache alone."
+)
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 4096
 
 
 class RemoteFolder(Protocol):
@@ -59,15 +73,80 @@ class RemoteFolder(Protocol):
         ...
 
 
+class Signer:
+    """Signs files of a cache with HMAC-SHA256, under a key that lies outside of the cache.
+
+    Args:
+        path: Of the file with the key.
+        key: Its content.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path, self._key = path, key
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return _signer, (self._path,)  # another process reads the file: the key is never written anywhere
+
+    def __repr__(self) -> str:
+        return f"Signer({str(self._path)!r})"
+
+    def sign(self, kind: str, text: str) -> str:
+        """The signature of a text; one of another kind of file is no signature of this one."""
+        return hmac.new(self._key, f"frostline {kind}\n{text}".encode(), hashlib.sha256).hexdigest()
+
+    def has_signed(self, kind: str, text: str, signature: object) -> bool:
+        """Whether this is the signature; how long the comparison takes tells nothing of it."""
+        return isinstance(signature, str) and hmac.compare_digest(self.sign(kind, text).encode(), signature.encode())
+
+
+def signer_of(key_file: Any, root: Path) -> Signer | None:
+    """What signs a cache: the key in this file, or in that of the variable FROSTLINE_CACHE_KEY; None without either.
+
+    Args:
+        key_file: As `FeatureCache` takes it.
+        root: The folder of the cache, in which no key may lie.
+
+    Raises:
+        DataError: If the key is too short, or lies in the cache.
+        CacheError: If it cannot be read.
+    """
+    option = "FeatureCache(key_file=...)"
+    if key_file is None:
+        key_file, option = os.environ.get(KEY_VARIABLE) or None, KEY_VARIABLE
+    if key_file is None:
+        return None
+    path = as_path("FeatureCache", "key_file", key_file)
+    if path.absolute().is_relative_to(root) or path.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            what="The key lies in the cache that it signs: who can write there has it.", where=option,
+            received=str(path), do=_KEY_ADVICE,
+        )  # fmt: skip
+    return _signer(path)
+
+
+def _signer(path: Path) -> Signer:
+    with disk_errors("read the key in", path):
+        path = path.resolve(strict=True)  # secrets are often mounted behind links
+        key = read_bytes(path, max_bytes=_MAX_KEY_BYTES)
+    if len(key) < _MIN_KEY_BYTES:
+        raise DataError(
+            what="The key of the cache is too short to be one.", where=str(path),
+            received=f"{len(key)} bytes, where at least {_MIN_KEY_BYTES} belong", do=_KEY_ADVICE,
+        )  # fmt: skip
+    return Signer(path, key)
+
+
 @dataclass(frozen=True)
 class Sharing:
     """With whom the folder of a recipe is shared.
 
     Attributes:
         remote: The same folder in a store; None for a cache on this disk alone.
+        signer: Signs what is written, and refuses what it has not signed; None trusts everybody who can write there.
     """
 
     remote: RemoteFolder | None = None
+    signer: Signer | None = None
 
     def __reduce__(self) -> tuple[type[Sharing], tuple[()]]:
         return Sharing, ()  # other processes read what is on the disk; secrets of a store stay here

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import FeatureCache, Proofs, fill_as_planned
+from frostline.caching import FeatureCache, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_names, as_seed, check_flag, check_model
 from frostline.core.doors import public
@@ -184,7 +184,7 @@ def _stored(
         freeze(model, found[at].through)
         try:
             below = [line for line in found[: at + 1] if not line.why_not]  # rows of others depend on what trains
-            taps = Taps(model, remembered_split(model, example, Proofs(store.root)), below, example)
+            taps = Taps(model, remembered_split(model, example, store.location.proofs()), below, example)
             data = fill(split=taps if dtype is None else InPrecision(taps, dtype))
         except (SplitError, NotCacheable) as error:
             found[at] = replace(found[at], tap=None, why_not=f"{error.what} ({error.where})")

@@ -23,8 +23,8 @@ from frostline.caching import (
     check_steady,
     faster_part,
     fill_as_planned,
-    holds_rows,
     of_any_length,
+    recipe_key,
 )
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
@@ -159,7 +159,7 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     own = {"fit(train)": setup.plain} | ({"fit(val=...)": setup.plain_val} if setup.plain_val else {})
     states = {where: DatasetState(plain.dataset, has_identity=True) for where, plain in own.items()}
     store = cache_of(setup.cache, setup.out)
-    proofs, plan = Proofs(store.root), None
+    proofs, plan = store.location.proofs(), None
     faster = cache(partial(_faster, setup, store))  # a pass that is compiled takes a minute
     with setup.fabric.autocast():
         started = time.perf_counter()
@@ -204,7 +204,7 @@ def _planned(
         if setup.collate_fn is not None:
             return sum(len(plain.dataset) for plain in own.values())
         part = _in_precision(faster(split), setup.model)
-        if not holds_rows(store, Storage(setup.storage, part).part):
+        if not store.location.holds(recipe_key(Storage(setup.storage, part).part)):
             return sum(len(plain.dataset) for plain in own.values())
         with kept_generators():
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
