@@ -6,6 +6,7 @@ cache is the one door between them: what a range has given comes back as keys an
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -118,7 +119,7 @@ class RayBuilders(Alone):
 
     @property
     def _needs_gpu(self) -> bool:
-        model = getattr(self._order.remake, "args", (None,))[0]
+        model: Any = getattr(self._order.remake, "args", (None,))[0]
         return any(p.device.type == "cuda" for p in model.parameters()) if hasattr(model, "parameters") else False
 
     def _actor(self, order: Any) -> Any:
@@ -253,14 +254,13 @@ def sent(part: FrozenPart) -> Callable[[], FrozenPart]:
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        importlib.import_module("ray.exceptions")
+        return importlib.import_module("ray")
     except ImportError as error:
         raise DataError(
             what="Ray is not installed.", where="fill(engine='ray')", received=str(error),
             do="pip install 'frostline[ray]', or use engine='local'.",
         ) from error  # fmt: skip
-    return ray
 
 
 def died(indices: Sequence[int], error: Exception) -> DataError:
