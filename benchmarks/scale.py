@@ -60,8 +60,9 @@ def _computed(figures: dict[str, float], name: str, count: int, size: int, keys:
     """What so many rows of so many bytes take, by the figures of this run."""
     per_row = {stage: figures[f"{stage} (same order): bytes of memory per row"] for stage in
                ("find the rows of a dataset", "first batch", "samples of a fill", "their targets")}  # fmt: skip
-    sorted_bytes = figures["find the rows of a dataset (another order): bytes of memory per row"]
-    sorted_bytes += figures["index (another order): bytes of memory per row"] - per_row["find the rows of a dataset"]
+    # keys in memory, which the measured stage has already, and what sorts them
+    sorted_bytes = KEY_BYTES - per_row["find the rows of a dataset"]
+    sorted_bytes += figures["find the rows of a dataset (another order): bytes of memory per row"]
     kept = per_row["find the rows of a dataset"] + per_row["first batch"] + KEY_BYTES + TARGET_BYTES
     filled = per_row["find the rows of a dataset"] + per_row["samples of a fill"] + KEY_BYTES + per_row["their targets"]
     stored, shards = count * (size + KEY_BYTES), -(-count * (size + KEY_BYTES) // SHARD_BYTES)
