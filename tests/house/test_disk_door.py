@@ -1,6 +1,7 @@
 """Every call by which the cache asks the disk passes `frostline.core.io.call`, where tests let it fail."""
 
 import ast
+import re
 from pathlib import Path
 
 SRC = Path(__file__).parents[2] / "src" / "frostline"
@@ -49,3 +50,16 @@ def test_the_cache_asks_the_disk_through_one_door():
 def test_that_test_can_fail():
     source = "def f(path):\n    path.unlink()\n    os.rename(path, 'x')\n    open(path)\n    io.call(os.unlink, path)\n"
     assert direct_calls(Path("x.py"), source) == ["x.py:2 unlink", "x.py:3 rename", "x.py:4 open"]
+
+
+def test_the_fault_matrix_names_tests_that_exist():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (.+) \|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 46))
+    known = set(
+        re.findall(r"^def (test_\w+)", "\n".join(p.read_text() for p in root.glob("tests/**/*.py")), re.MULTILINE)
+    )
+    named = {name for _, text in rows for name in re.findall(r"`(test_\w+)`", text)}
+    assert len(named) > 60
+    assert named <= known, named - known
