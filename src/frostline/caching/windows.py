@@ -81,6 +81,7 @@ class Windows:
 
     def __init__(self, gatherer: Gatherer) -> None:
         self._gatherer, self._stored = gatherer, _stored(gatherer)
+        self._stride = int(gatherer.row.max()) + 1  # more than a shard has rows
         self._files: OrderedDict[int, tuple[int, dict[str, int]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Windows:
         """
         own = self._gatherer
         shard_W, row_W = own.shard.index_select(0, samples), own.row.index_select(0, samples)
-        by_place = (shard_W * (int(own.row.max()) + 1) + row_W).argsort()
+        by_place = (shard_W * self._stride + row_W).argsort()
         shard_W, row_W = shard_W[by_place], row_W[by_place]
         memory = {name: torch.empty((len(samples), size), dtype=torch.uint8, device="cpu")
                   for name, size in [(KEYS, 16), *((t.name, _row_bytes(t)) for t in self._stored)]}  # fmt: skip
