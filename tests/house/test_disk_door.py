@@ -17,6 +17,7 @@ DOORS = {"io", "_shelf"}  # what stands there passes the door itself; a store ha
 FREE = {"close", "fspath", "getpid", "major", "minor", "sysconf", "urandom", "TemporaryDirectory"}
 # The explanation of an error that has been raised already, which a fault here would hide; the key outside of the cache.
 APART = {("io.py", "make_folder"), ("sharing.py", "signer_of"), ("sharing.py", "_signer")}
+APART |= {("windows.py", "_memory")}  # memory of no file
 
 
 def direct_calls(path: Path, source: str) -> list[str]:
