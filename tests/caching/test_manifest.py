@@ -228,3 +228,11 @@ def test_files_of_another_recipe_are_refused(tmp_path):
     assert any("the recipe" in note for note in again.notes)
     assert again.figures.computed == 0
     assert torch.equal(again[5][0][0], dataset()[5][0] * 2)
+
+
+def test_a_large_manifest_of_tiny_values_is_passed_over_before_it_takes_memory(tmp_path):
+    folder = tmp_path / ("a" * 32) / "manifests"
+    folder.mkdir(parents=True)
+    (folder / "00000001.json").write_bytes(b"[" + b"[]," * 400_000 + b"[]]")
+    (note,) = read_newest(folder)[2]
+    assert "more values than a file of this size may have" in note

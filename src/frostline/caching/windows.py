@@ -74,7 +74,7 @@ def sizes_of(gatherer: Gatherer, budget_bytes: int | None, batch_size: int) -> S
 
 
 def must_read(gatherer: Gatherer) -> bool:
-    """True where a mapped row may end the process: on a disk of another machine. Varying rows are mapped all the same."""
+    """True where a mapped row may end the process: on a disk of another machine. Varying rows are mapped even so."""
     is_varying = any(tensor.is_varying for tensor in gatherer.frontier)
     return not is_varying and is_network(gatherer.shards.folder)
 
