@@ -2,6 +2,8 @@ import errno
 import hashlib
 import json
 import os
+import resource
+import socket
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,58 @@ def test_entries_tell_what_is_stored_and_how_much(tmp_path):
     assert (entry.rows, entry.tensors) == (30, ("low", "input.mask"))
     assert entry.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert entry.written_by.startswith("torch ")
+
+
+ODD = {
+    "a link": lambda path, kept: path.symlink_to(kept),
+    "a link to nothing": lambda path, kept: path.symlink_to(kept.with_name("nothing")),
+    "a pipe": lambda path, _: os.mkfifo(path),
+    "a folder": lambda path, _: path.mkdir(),
+    "a socket": lambda path, _: bind(path),
+}
+
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as own:
+        os.chdir(path.parent)  # names of sockets are short
+        own.bind(path.name)
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("place", ["shards", "manifests"])
+def test_what_is_no_file_of_ours_is_not_read_and_does_not_block(tmp_path, monkeypatch, kind, place):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "cache"
+    folder = Path(fill(root).figures.path)
+    (path,) = (folder / place).iterdir()
+    path.rename(tmp_path / "kept")
+    ODD[kind](path, tmp_path / "kept")
+    assert fill(root).figures.computed == N
+    assert fill(root).figures.computed == 0
+
+
+@pytest.mark.parametrize("place", ["shards", "manifests"])
+def test_a_file_of_a_terabyte_is_refused_before_anything_is_allocated(tmp_path, place):
+    root = tmp_path / "cache"
+    (path,) = (Path(fill(root).figures.path) / place).iterdir()
+    os.truncate(path, 2**40)  # without blocks on the disk
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(fl.CacheError, match="Cannot read") as caught:
+        fill(root)
+    assert all(caught.value.parts().values())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # kilobytes
+
+
+@pytest.mark.parametrize("place", ["", "shards", "manifests"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path, place):
+    root = tmp_path / "cache"
+    own = Path(fill(root).figures.path) / place
+    own.rename(tmp_path / "elsewhere")
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(fl.CacheError, match="is a link or a file") as caught:
+        fill(root)
+    assert all(caught.value.parts().values())
+    linked = tmp_path / "linked"
+    linked.symlink_to(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    assert fill(linked).figures.computed == N  # the cache itself may be one

@@ -107,7 +107,9 @@ def test_an_answer_that_was_lost_is_no_failure(store, monkeypatch):
 
 def fetched(store, name, content):
     found = []
-    is_there = store.fetch(name, hashlib.sha256(content).hexdigest(), lambda parts: found.append(b"".join(parts)))
+    is_there = store.fetch(
+        name, hashlib.sha256(content).hexdigest(), lambda parts: found.append(b"".join(parts)), max_bytes=3
+    )
     return found[-1] if is_there else None
 
 
@@ -121,6 +123,14 @@ def test_what_is_fetched_has_its_digest(store, monkeypatch):
     assert caught.value.where == f"{store.url}/a"
 
 
+def test_an_object_that_is_too_large_is_not_fetched(store, monkeypatch):
+    store.create("a", b"abcd")
+    monkeypatch.setattr(store._files, "open", None)
+    with pytest.raises(CacheError, match="Cannot read a") as caught:
+        fetched(store, "a", b"abcd")
+    assert "4 bytes" in caught.value.received
+
+
 def test_an_error_of_the_disk_is_not_one_of_the_store(store):
     store.create("a", b"abc")
 
@@ -129,7 +139,7 @@ def test_an_error_of_the_disk_is_not_one_of_the_store(store):
         raise CacheError(what="The disk is full.", where="a", received="b", do="c")
 
     with pytest.raises(CacheError, match="The disk is full"):
-        store.fetch("a", hashlib.sha256(b"abc").hexdigest(), full)
+        store.fetch("a", hashlib.sha256(b"abc").hexdigest(), full, max_bytes=3)
 
 
 def test_secrets_are_in_no_error(store, monkeypatch):

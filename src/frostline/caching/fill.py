@@ -86,7 +86,7 @@ class Filling:
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
-            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), self.storage.row_bytes)
+            check_room(opened.folder, dataset, len(dataset) - len(self.before), self.storage.row_bytes)
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)

@@ -117,7 +117,7 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     """
     row_s = opened.manifest.row_s
     if not hasattr(dataset, "sample_key"):
-        return FillPlan(len(samples.targets), len(rows.keys), row_s=row_s)
+        return FillPlan(len(samples.targets), len(rows), row_s=row_s)
     samples.keys[:] = offered_keys(dataset)
     known = _positions(np.nonzero(rows.find(samples.keys) >= 0)[0])
     target_of = getattr(dataset, "target", None)
@@ -125,7 +125,7 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     recalled = () if target_of is None else tuple(passed) if samples.names else known
     for index in recalled:
         samples.recall(index, target_of(index), passed.get(index, {}))  # pyright: ignore[reportOptionalCall]
-    return FillPlan(len(samples.targets), len(rows.keys), known, recalled, row_s)
+    return FillPlan(len(samples.targets), len(rows), known, recalled, row_s)
 
 
 def _positions(found: NDArray[np.int64]) -> Sequence[int]:

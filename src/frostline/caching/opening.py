@@ -18,7 +18,7 @@ from frostline.caching.manifest import (
 from frostline.caching.rows import Rows
 from frostline.caching.shards import ASIDE, SHARD_NAME, WRONG_CONTENT, Shard, Shards, check_rows, identity, set_aside
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, disk_errors, make_folder, status, sweep
+from frostline.core.io import Damaged, check_folder, disk_errors, make_folder, status, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -195,6 +195,8 @@ def open_folder(folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ..
         CacheError: If it cannot be read, or not made.
     """
     for own, names in ((folder / "shards", SHARD_NAME), (folder / "manifests", MANIFEST_NAME)):
+        check_folder(folder)
+        check_folder(own)
         make_folder(own)
         sweep(own, names)
     opened = Opened(folder, shards, frontier)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 RECIPE = re.compile(r"[0-9a-f]{32}")
 LEASE_NAME = RECIPE
 _TRIES = 20
+_MAX_SHARD_BYTES = 16 * 2**30  # a fill writes half a gigabyte, or one batch
 _AT_ONCE = 8  # requests for small objects
 _DEAD_S = 86400.0  # what no manifest needs stays for so long: a reader that has an older list may still fetch it
 _KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME}
@@ -101,7 +102,8 @@ class RemoteRecipe:
         path = self._folder / "shards" / name
         make_folder(path.parent)
         try:
-            self._shelf.fetch(self._in("shards", name), path.stem, lambda parts: write_atomic(path, parts))
+            there = self._in("shards", name)
+            self._shelf.fetch(there, path.stem, lambda parts: write_atomic(path, parts), max_bytes=_MAX_SHARD_BYTES)
         except Damaged:
             self._damaged.add(name)
             raise

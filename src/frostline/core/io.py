@@ -201,6 +201,18 @@ def not_a_file(path: Path) -> Damaged:
     )  # fmt: skip
 
 
+def check_folder(path: Path) -> None:
+    """Raise if something else than a folder stands there: a link inside of a cache may lead to files of others."""
+    with disk_errors("look at", path):
+        found = status(path)
+    if found is not None and not stat.S_ISDIR(found.st_mode):
+        raise CacheError(
+            what="A folder of the cache is a link or a file.", where=str(path),
+            received="a link" if stat.S_ISLNK(found.st_mode) else "no folder",
+            do="remove it; folders inside of a cache are never links. The folder of the cache itself may be one.",
+        )  # fmt: skip
+
+
 def status(path: Path) -> os.stat_result | None:
     """What the file system says of a path itself, links not followed; None if nothing is there."""
     try:

@@ -136,13 +136,14 @@ class Shelf:
         except FileNotFoundError:
             return None
 
-    def fetch(self, name: str, sha256: str, take: Callable[[Iterator[bytes]], None]) -> bool:
+    def fetch(self, name: str, sha256: str, take: Callable[[Iterator[bytes]], None], *, max_bytes: int) -> bool:
         """Hand the content of a large object, part by part, to `take`; False if there is none.
 
         Args:
             name: Of the object.
             sha256: Of its content.
             take: Called again with the parts from the first on, where reading fails on the way.
+            max_bytes: A larger object is not fetched.
 
         Raises:
             Damaged: If the content arrives whole, and has another digest each time.
@@ -151,7 +152,7 @@ class Shelf:
 
         def parts() -> Iterator[bytes]:
             try:  # `take` has errors of its own, those of a disk, which mean something else
-                yield from self._parts(path, sha256, wrong)
+                yield from self._parts(path, sha256, max_bytes, wrong)
             except Exception as error:
                 raise _Interrupted(error) from None
 
@@ -167,11 +168,15 @@ class Shelf:
             return False
         return True
 
-    def _parts(self, path: str, sha256: str, wrong: list[str]) -> Iterator[bytes]:
+    def _parts(self, path: str, sha256: str, max_bytes: int, wrong: list[str]) -> Iterator[bytes]:
         size, count, digest = int(self._info(path)["size"]), 0, hashlib.sha256()
+        if size > max_bytes:
+            raise ValueError(f"{size} bytes, where at most {max_bytes} belong")
         with self._files.open(path, "rb", block_size=_BLOCK_BYTES) as file:
             while part := io.call(file.read, _BLOCK_BYTES):
                 count += len(part)
+                if count > size:
+                    raise ConnectionError(f"more than {size} bytes arrived")
                 digest.update(part)
                 yield part
         if count != size:

@@ -222,12 +222,9 @@ def fit(
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     stored = cache_options(cache, storage, frozen_pass, train)
-    check_devices(
-        devices, {"cache": cache, "freeze": freeze, "thaw": thaw, "monitor": monitor, "frozen_pass": frozen_pass}
-    )
-    _check_clip(clip)
+    _check_options(clip, devices, cache=cache, freeze=freeze, thaw=thaw, monitor=monitor, frozen_pass=frozen_pass)
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
-        progress = progress and is_first_rank()
+        progress, monitor = (asked if is_first_rank() else False for asked in (progress, monitor))
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
@@ -241,19 +238,14 @@ def fit(
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
                               loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
-                              is_planned=stored.is_planned, storage=stored.storage,
-                              frozen_pass=stored.frozen_pass)  # fmt: skip
+                              **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
             line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
             line.check_average(ema)
             model.to(fabric.device, _DTYPES.get(precision))
-            watching = (
-                Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss))
-                if monitor and setup.ranks.is_first
-                else None
-            )
+            watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
             with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
@@ -309,7 +301,8 @@ def _result(
                      course.plan)  # fmt: skip
 
 
-def _check_clip(clip: Any) -> None:
+def _check_options(clip: Any, devices: int, **given: Any) -> None:
+    check_devices(devices, given)
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
 
