@@ -236,7 +236,7 @@ def _change(value: Any, chance: random.Random) -> None:
         if what < 0.1:
             del value[key]
         elif what < 0.2 and isinstance(value, list):
-            value += [chance.choice(_WORDS)] * chance.choice([1, 2, 1000])
+            value += [chance.choice(_WORDS[:-2])] * chance.choice([1, 2, 1000])
         elif what < 0.3 and isinstance(value, dict):
             value[str(chance.choice(_WORDS))[:99]] = value[key]
         elif what < 0.45 and isinstance(value[key], int):

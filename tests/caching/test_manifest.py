@@ -138,11 +138,11 @@ def test_a_manifest_that_goes_while_it_is_read_is_looked_for_again(folder, monke
     add(folder, A)
     real = manifest_files._parse
 
-    def collected(path):
+    def collected(path, *signer):
         monkeypatch.setattr(manifest_files, "_parse", real)
         write_manifest(folder, Manifest(shards=(A, B), rows=(1, 1)))
         path.unlink()
-        return real(path)
+        return real(path, *signer)
 
     monkeypatch.setattr(manifest_files, "_parse", collected)
     assert sorted(read_newest(folder)[1].shards) == [A, B]
@@ -153,8 +153,8 @@ def test_a_folder_that_never_rests_is_told(folder, monkeypatch):
     (path,) = folder.iterdir()
     text, real = path.read_text(), manifest_files._parse
 
-    def flickering(name):
-        found = real(name)
+    def flickering(name, *signer):
+        found = real(name, *signer)
         name.unlink()
         monkeypatch.setattr(manifest_files, "manifest_names", relisted)
         return found
