@@ -91,6 +91,7 @@ class CachedLoader:
                 order, self._lengths, size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
             )  # fmt: skip
         order, size = own_part(order, size, *self.part), size // self.part[1]
+        self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
