@@ -1,4 +1,4 @@
-"""python -m exams.reliability [--parts calls kills builders] [--errnos EIO ENOSPC] [--seconds 600]: prints counts."""
+"""python -m exams.reliability [--parts calls kills builders bits hostile] [--seconds 600]: prints counts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from exams.reliability.building import (
     violations,
     wrong_rows,
 )
+from exams.reliability.damage import flipped_bits, hostile
 from frostline.core import io
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ NUMBERS = range(12)
 def main() -> int:
     """Run what was asked for, as long as was asked; the exit status is 1 if anything was wrong."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders"])
+    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders", "bits", "hostile"])
     parser.add_argument("--errnos", nargs="*", default=[errno.errorcode[code] for code in ERRNOS])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1800.0, help="at most, for each of the three")
+    parser.add_argument("--bits", type=int, default=20_000, help="of shards, beside all of the manifests")
+    parser.add_argument("--cases", type=int, default=1_000_000, help="hostile files")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="at most, for each part")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -56,6 +59,10 @@ def main() -> int:
     if "builders" in options.parts:
         wrong += builders(options.processes, options.rounds, options.seconds)
         wrong += builders(options.processes, options.rounds, options.seconds, chance)
+    if "bits" in options.parts:
+        wrong += flipped_bits(options.bits, options.seed)
+    if "hostile" in options.parts:
+        wrong += hostile(options.cases, options.seed, options.seconds)
     return int(wrong > 0)
 
 

@@ -6,7 +6,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.caching import Together
-from frostline.caching.cache import fill_as_planned
+from frostline.caching.planned_fill import fill_as_planned
 
 
 class Threads:

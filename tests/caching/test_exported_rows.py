@@ -128,17 +128,17 @@ def test_a_name_that_is_taken_or_of_another_type_is_refused(tmp_path):
 def test_a_type_that_no_file_can_hold_is_refused(tmp_path):
     targets = torch.zeros(N, dtype=torch.complex128)
     data = fill(tmp_path / "cache", data=torch.utils.data.TensorDataset(dataset().tensors[0], targets))
-    with pytest.raises(fl.DataError, match="cannot hold torch.complex128"):
+    with pytest.raises(fl.DataError, match="A file of this type cannot hold"):
         data.export(tmp_path / "rows.safetensors")
 
 
 def test_a_cache_without_rows_or_with_several_recipes_says_what_to_do(tmp_path):
     cache = fl.FeatureCache(tmp_path / "cache")
-    with pytest.raises(fl.CacheError, match="No recipe is stored"):
+    with pytest.raises(fl.CacheError, match="No recipe begins with"):
         cache.export(tmp_path / "rows.safetensors")
     fill(tmp_path / "cache")
     fill(tmp_path / "cache", Part(3.0))
-    with pytest.raises(fl.CacheError, match="More than one recipe is stored"):
+    with pytest.raises(fl.CacheError, match="More than one recipe begins with"):
         cache.export(tmp_path / "rows.safetensors")
     one = cache.entries()[0].recipe
     cache.export(tmp_path / "rows.safetensors", recipe=one[:8])

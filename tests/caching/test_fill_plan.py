@@ -22,7 +22,7 @@ def test_known_samples_with_targets_are_not_read(tmp_path):
     fill(tmp_path, data=Offering(30))
     data = Offering(N)
     found = plan(tmp_path, data)
-    assert (found.known, found.recalled, found.read) == (tuple(range(30)), tuple(range(30)), list(range(30, N)))
+    assert (found.known, found.recalled, found.read) == (range(30), range(30), list(range(30, N)))
     assert (found.num_missing, data.decoded) == (N - 30, 0)
     assert str(found) == f"{N} samples, {N - 30} to read, {N - 30} rows to compute, 30 stored"
     assert found.reading_all().read == list(range(N))

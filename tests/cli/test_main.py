@@ -126,7 +126,9 @@ def test_a_schedule_is_checked_before_the_model_is_healed(tmp_path, arrays, monk
     monkeypatch.setattr(commands, "heal_first", lambda *_, **__: pytest.fail("it was healed"))
     args = ("fit", arrays, "--model", MODEL, "--epochs", 2, "--out", tmp_path / "o", "--heal", "--thaw")
     assert "goes beyond the run" in run(*args, "9:body.3", code=1).stderr
-    assert "A plateau is seen on validation data" in run(*args, "plateau", code=1).stderr
+    told = run(*args, "plateau", code=1).stderr
+    assert "A plateau is seen on validation data" in told
+    assert "Where:    --thaw" in told
 
 
 def test_inspect_prints_the_frost_line(arrays):

@@ -45,7 +45,7 @@ OPTIONS = {
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
             "--workers", "--overwrite", "--thaw", "--thaw-every", "--thaw-patience", "--thaw-factor", "--thaw-warmup",
             "--keep-statistics", "--views", "--augment", "--auto-cache", "--storage", "--accumulation", "--warmup",
-            "--scheduler-interval", "--ema", "--logger", "--frozen-pass", "--cache"},
+            "--scheduler-interval", "--ema", "--logger", "--frozen-pass", "--cache", "--devices", "--engine"},
     "sweep": {"--model", "--weights", "--freeze", "--lr", "--weight-decay", "--dropout", "--width", "--optimizer",
               "--halving", "--val", "--val-share", "--epochs", "--batch-size", "--seed", "--metric", "--head", "--size",
               "--mean", "--std", "--workers", "--out", "--certificate", "--json"},

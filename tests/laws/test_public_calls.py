@@ -52,6 +52,7 @@ METHODS = {
     "Split.follow_lengths": "called by FeatureCache.fill(collate_fn=...), which has a door, with batches that it makes",
     "Split.storing": "called by Split.follow, which has a door, with the addresses of a plan",
     "Split.prove_padded": "called by FeatureCache.fill(collate_fn=...), which has a door, with features that it makes",
+    "Split.sent": "called by FeatureCache.fill(engine='ray'), which has a door, without arguments",
     "Clip.state_dict": "takes nothing, and its result is what load_state_dict gets",
 }
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 import frostline as fl
@@ -8,7 +10,8 @@ NONE = {"cache": True, "freeze": None, "thaw": None, "monitor": True, "frozen_pa
 
 @pytest.mark.parametrize(
     "given", [{"cache": "auto"}, {"freeze": "auto"}, {"freeze": "converged"}, {"freeze": {3: "layer"}},
-              {"thaw": "plateau"}, {"monitor": "heal"}, {"frozen_pass": "fold"}], ids=str,
+              {"thaw": "plateau"}, {"monitor": "heal"}, {"frozen_pass": "fold"},
+              {"cache": SimpleNamespace(engine="ray")}], ids=str,
 )  # fmt: skip
 def test_what_follows_from_times_or_trains_in_one_process_is_refused(given):
     with pytest.raises(fl.DataError, match="cannot be used like this with several devices"):

@@ -50,6 +50,7 @@ def test_an_unknown_name_lists_the_nearest():
     with pytest.raises(fl.DataError, match="There is no setting named 'learning_rate'") as caught:
         settings([{"lr": 0.1}, {"learning_rate": 0.1}])
     assert caught.value.where == "sweep(settings[1])"
+    assert caught.value.do.startswith("use 'lr'; there are")  # the name that others have for it
     with pytest.raises(fl.DataError, match="There is no setting named 'weightdecay'") as caught:
         settings([{"weightdecay": 0.1}])
     assert caught.value.do.startswith("use 'weight_decay'")

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from frostline.core.errors import DataError
 from frostline.training.ranks import Ranks, nothing
 
 
@@ -47,6 +49,19 @@ def test_the_first_process_goes_on_with_its_noise():
 def test_one_process_tells_itself_nothing():
     assert Ranks().told(3) == 3
     Ranks().meet()
+
+
+def test_weights_that_differ_are_named():
+    layer = torch.nn.Linear(2, 1)
+
+    class Other(Ranks):
+        def exchanged(self, own):
+            return [own, [own[0], own[1] + self.fabric]]
+
+    Other(0.0, 0, 2).check_same(layer, 3)
+    with pytest.raises(DataError, match="different weights") as caught:
+        Other(0.1, 0, 2).check_same(layer, 3)
+    assert caught.value.where == "bias, after epoch 3"
 
 
 def test_nothing_has_gradients_of_zero_even_of_outputs_that_are_not_finite():

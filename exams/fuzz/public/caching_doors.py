@@ -157,6 +157,10 @@ INDEX_LISTS = Pool(
     },
 )
 
+ENGINES = Pool(
+    constants({"local": "local"}), constants({"other": "spark", "empty": "", "number": 3, "list": ["local"]})
+)
+
 _FILL: dict[str, Pool] = {
     "collate_fn": COLLATES,
     "frozen_pass": s.PASSES,
@@ -165,6 +169,7 @@ _FILL: dict[str, Pool] = {
     "progress": s.FLAGS.usual("False", "True"),
     "views": s.VIEWS,
     "storage": s.STORAGES,
+    "engine": ENGINES.optional(),
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
 
@@ -203,6 +208,7 @@ DOORS: list[Door] = [
             "local_folder": s.FOLDERS.optional(),
             "local_bytes": s.COUNTS.optional(),
             "key_file": KEY_FILES,
+            "engine": ENGINES.optional(),
         },
         lambda w, _, v: fl.FeatureCache(**v).entries(),
         owner="caching",
@@ -259,6 +265,7 @@ DOORS: list[Door] = [
             "drop_last": s.FLAGS.optional(),
             "by_length": s.FLAGS.optional(),
             "may_change": s.FLAGS.optional(),
+            "memory_bytes": s.COUNTS.optional(),
             "device": s.DEVICES,
             "mix": MIXES,
         },

@@ -239,6 +239,8 @@ DOORS: list[Door] = [
             "logger": _texts(**{UNSET: "", "tensorboard": "tensorboard", "unknown": "wandb", "empty": ""}),
             "frozen_pass": PASSES,
             "cache": _texts(**{UNSET: "", "folder": "features", "unknown": "nothing://a", "memory": "memory://fuzz"}),
+            "devices": _texts(**{UNSET: "", "1": "1", "0": "0", "minus": "-1", "text": "x", "many": "1000000000"}),
+            "engine": _texts(**{UNSET: "", "local": "local", "unknown": "spark", "empty": ""}),
             "json": FLAG,
         },
         5,

@@ -1,8 +1,9 @@
 """Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
 
+from frostline.caching.builders import Builders as Builders
 from frostline.caching.builders import Together as Together
 from frostline.caching.cache import FeatureCache as FeatureCache
-from frostline.caching.cache import fill_as_planned as fill_as_planned
+from frostline.caching.cache import holds_rows as holds_rows
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.dataset_reader import check_steady as check_steady
@@ -17,7 +18,10 @@ from frostline.caching.location import cache_home as cache_home
 from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.planned_fill import builders_of as builders_of
+from frostline.caching.planned_fill import fill_as_planned as fill_as_planned
 from frostline.caching.proofs import Proofs as Proofs
+from frostline.caching.ray_builders import sent as sent
 from frostline.caching.stats import CacheEntry as CacheEntry
 from frostline.caching.storage import EXACT as EXACT
 from frostline.caching.storage import Storage as Storage

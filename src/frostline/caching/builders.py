@@ -60,6 +60,10 @@ class Builders(Protocol):
         """Have these samples read, and their rows computed and published where they are missing."""
         ...
 
+    def end(self, filling: Filling) -> None:
+        """All samples are known."""
+        ...
+
 
 class Alone:
     """This process is the only one."""
@@ -73,6 +77,9 @@ class Alone:
     def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
         """Read all of them here."""
         filling.read(plan, unread, advance)
+
+    def end(self, filling: Filling) -> None:
+        """Nothing is left."""
 
 
 class Group(Protocol):
@@ -93,7 +100,7 @@ class Group(Protocol):
         ...
 
 
-class Together:
+class Together(Alone):
     """Each process of a group reads an equal range of the samples.
 
     Args:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching.eviction import FOLDERS, evict
 from frostline.caching.exported_rows import Exported, recipe_table, write_table
-from frostline.caching.fill import Filling, progress_bar
+from frostline.caching.fill import Filling
 from frostline.caching.forgotten import Forgotten
 from frostline.caching.frozen_pass import faster_part
 from frostline.caching.keys import recipe_key
@@ -17,10 +16,11 @@ from frostline.caching.manifest import read_newest
 from frostline.caching.mapped_shard import WRONG_CONTENT
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
+from frostline.caching.planned_fill import builders_of, fill_as_planned
+from frostline.caching.ray_builders import check_engine
 from frostline.caching.shards import Shards
 from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.use import in_use
 from frostline.caching.views import viewed
 from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
 from frostline.core.doors import public
@@ -31,20 +31,15 @@ from frostline.core.io import Damaged
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from frostline.caching.builders import Builders
     from frostline.caching.cached_dataset import CachedDataset
-    from frostline.caching.earlier import Earlier
     from frostline.caching.eviction import Eviction, StoredRecipe
     from frostline.caching.fill_plan import FillPlan
     from frostline.caching.manifest import Manifest
     from frostline.caching.opening import Opened
-    from frostline.caching.part import FrozenPart
-    from frostline.core.padding import Padding
-
-_TRIES = 8  # damaged shards that one fill finds one after the other
+    from frostline.caching.part import FrozenPart, Recipe
 
 
 class FeatureCache:
@@ -60,6 +55,8 @@ class FeatureCache:
             None is 50 GB.
         key_file: A file outside of the cache with a key, which signs what is written; what it has not signed is
             refused. None takes the file that the variable FROSTLINE_CACHE_KEY names, if it is set.
+        engine: Who computes the rows that a fill misses: `local`, the filling process; or `ray`, the processes of a Ray
+            cluster, all of which reach the folder under this name.
 
     Example:
         >>> import tempfile, torch, frostline as fl
@@ -81,7 +78,9 @@ class FeatureCache:
         local_folder: str | Path | None = None,
         local_bytes: int | None = None,
         key_file: str | Path | None = None,
+        engine: str = "local",
     ) -> None:
+        self.engine = check_engine("FeatureCache", engine)
         self.location = Location(root, storage_options, local_folder, local_bytes, key_file)
         self.root = self.location.root
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
@@ -105,6 +104,7 @@ class FeatureCache:
         collate_fn: Any = None,
         storage: str = EXACT,
         frozen_pass: str | Sequence[str] | None = None,
+        engine: str | None = None,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 
@@ -130,6 +130,10 @@ class FeatureCache:
                 (BatchNorms become part of the layer before them), `bf16` (autocast), `compile` (torch.compile of
                 frozen blocks). Rows are compared with the plain pass: within 1e-4 of the largest value in float32,
                 5e-2 with `bf16`. None is the model's own pass, to the bit.
+            engine: As `FeatureCache` takes it, for this fill. With `ray`, the model, the dataset and the cache are sent
+                to actors, one for each processor of the cluster (or GPU, if the model is on one): that of
+                `ray.init`, of RAY_ADDRESS, or of this machine. Samples of an actor that dies go to another one. None
+                is the cache's own.
 
         Returns:
             The cached dataset, in the order of `dataset`.
@@ -145,11 +149,13 @@ class FeatureCache:
         _check_part(split)
         check_storage("fill", storage)
         ways = as_frozen_pass("fill", frozen_pass)
+        engine = self.engine if engine is None else check_engine("fill", engine)
         samples, padding = of_any_length(split, dataset, collate_fn)
         part = faster_part(split, ways, batch_size, self.root, has_one_size=padding is None)
         data = fill_as_planned(
             self, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
-            storage=storage,
+            storage=storage, builders=builders_of(self, part, dataset, batch_size, num_workers, engine=engine,
+                                                  storage=storage, views=views, collate_fn=collate_fn),
         )  # fmt: skip
         head = getattr(split, "head", None)
         if isinstance(head, ChecksBatches):
@@ -332,64 +338,19 @@ class FeatureCache:
         """
         chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
         if len(chosen) != 1:
-            begin = " is stored" if recipe is None else f" begins with {recipe!r}"
+            begin = "" if recipe is None else recipe
             raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe{begin}.", where=str(self.location),
+                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.",
+                where=str(self.location),
                 received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )  # fmt: skip
         return chosen[0]
 
 
-def fill_as_planned(
-    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-    on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
-    padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
-) -> CachedDataset:  # fmt: skip
-    """As `FeatureCache.fill`, with arguments that were checked.
-
-    Args:
-        cache: The cache.
-        split: The frozen part.
-        dataset: A map-style dataset.
-        batch_size: Samples per pass of the frozen part.
-        num_workers: Worker processes that read items.
-        progress: Show a progress bar.
-        on_plan: Gets the plan before anything is computed.
-        is_fresh: The part was recorded by this very call: it is recorded again before anything is published, not
-            at the start too.
-        earlier: A fill of the same dataset at another frost line: items are not read for their keys, and rows of a
-            higher line are computed from those of the lower one.
-        padding: How samples of differing size become a batch, as `of_any_length` finds it.
-        storage: How features lie on the disk.
-        builders: Who reads the samples; None: this process.
-    """
-    own = Storage(storage, split)
-    shards = cache._shards_of(recipe_key(own.part))
-    with in_use(shards.folder.parent, shards.sharing), kept_generators():
-        if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
-            earlier = replace(earlier, middle=None)
-        tries = _TRIES
-        while True:
-            opened = cache._opened(own)
-            before = opened.manifest
-            filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
-            plan = filling.plan()
-            on_plan(plan)
-            try:
-                with progress_bar(len(dataset), is_shown=progress, views=plan.views) as advance:
-                    data = filling.run(plan, advance, is_fresh=is_fresh)
-                break
-            except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
-                tries -= 1
-                if not tries or builders is not None:  # the others would wait for this process
-                    raise
-    if storage != EXACT:
-        data.notes = (*data.notes, own.text(data.figures.error))
-    if opened.manifest != before:
-        opened.collect()
-        cache.location.bound_copies()
-    return data
+def holds_rows(cache: FeatureCache, part: Recipe) -> bool:
+    """Whether anything is stored under the recipe of this part; a folder that is not there is not made."""
+    return cache.location.holds(recipe_key(part))
 
 
 def _check_part(part: Any) -> None:

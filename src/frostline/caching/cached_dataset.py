@@ -148,7 +148,7 @@ class CachedDataset(Dataset[Sample]):
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
         device: torch.device | str | None = None, mix: Callable[[Any, Any], tuple[Any, Any]] | None = None,
-        by_length: bool | Tensor = False, may_change: bool = False,
+        by_length: bool | Tensor = False, may_change: bool = False, memory_bytes: int | None = None,
     ) -> CachedLoader:  # fmt: skip
         """Whole batches straight from the mapped rows.
 
@@ -166,6 +166,11 @@ class CachedDataset(Dataset[Sample]):
                 is compared on some samples: where the frozen layers are linear. Its draws follow from the seed.
             may_change: The loop changes features on purpose (noise, manifold mixup), before the head gets them; else
                 such a batch is refused in training, for most are changed by mistake.
+            memory_bytes: That stored rows may take in memory; None is half of the memory that this process may have.
+                Rows that take more are read, not mapped, a window at a time, and shuffled within it: blocks of
+                neighbours (1 MB or less) in random order make up windows (256 MB, or a quarter of the memory), and the
+                samples of a window come in random order. So are rows on a disk of another machine, where a mapped file
+                may end the process. Rows of differing length, and batches by length, are always mapped.
 
         Returns:
             An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated, and of each
@@ -176,6 +181,8 @@ class CachedDataset(Dataset[Sample]):
         shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
         lengths = self._sorted_by(by_length)
         may_change = check_flag(call, "may_change", may_change)
+        if memory_bytes is not None:
+            memory_bytes = as_count(call, "memory_bytes", memory_bytes)
         place = self._device if device is None else as_device(call, "device", device)
         if mix is not None:
             check_callable(call, "mix", mix, takes="(features, target) -> (features, target)")
@@ -185,7 +192,7 @@ class CachedDataset(Dataset[Sample]):
         loader = CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
-            views=self.views, mix=mix, sizes=self._sizes, lengths=lengths,
+            views=self.views, mix=mix, sizes=self._sizes, lengths=lengths, memory_bytes=memory_bytes,
         )  # fmt: skip
         loader.epoch = self._epoch
         loader.given, loader.is_free = self._given, mix is not None or may_change

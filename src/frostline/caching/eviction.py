@@ -95,7 +95,7 @@ class LocalRecipe:
     def num_bytes(self) -> int:
         """Bytes of all its files."""
         with disk_errors("read", self.folder):
-            return sum(_size_of(path) for path in self.folder.rglob("*"))
+            return sum(_bytes_below(self.folder / name) for name in names_in(self.folder))
 
     def sizes(self, kind: str) -> dict[str, int]:
         """Bytes of each file in its folder of this kind; links and folders are left out."""
@@ -159,6 +159,10 @@ def delete_recipe(folder: Path) -> int:
         with suppress(OSError):  # somebody else's files are in it, or it is not there
             io.call(empty.rmdir)
     return freed
+
+
+def _bytes_below(path: Path) -> int:
+    return sum(_bytes_below(path / name) for name in names_in(path)) if is_folder(path) else _size_of(path)
 
 
 def is_folder(path: Path) -> bool:

@@ -146,7 +146,7 @@ def recipe_table(shards: Shards) -> Table:
     stored = tuple(own for own in frontier if not own.is_input)
     opened = open_folder(folder, shards, stored)
     rows = opened.rows()
-    if not len(rows.keys):
+    if not len(rows):
         raise CacheError(
             what="There are no rows to export.", where=str(folder), received="; ".join(opened.notes) or "no shards",
             do="fill the cache first, or export another recipe: `frostline cache ls` lists them.",

@@ -86,7 +86,7 @@ class Filling:
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
-            check_room(opened.folder, dataset, len(dataset) - len(self.before.keys), self.storage.row_bytes)
+            check_room(opened.folder, dataset, len(dataset) - len(self.before), self.storage.row_bytes)
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
@@ -129,6 +129,7 @@ class Filling:
             self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
         elif unread := plan.read:
             self.builders.read(self, plan, unread, advance)
+        self.builders.end(self)
         return self._result()
 
     def sample_part(self, indices: Sequence[int]) -> SamplePart:
@@ -144,6 +145,7 @@ class Filling:
         for index, target, passed in zip(part.indices, part.targets, part.passed, strict=True):
             self.samples.recall(index, target, passed)
         self.computed += part.computed
+        self.own = [*self.own, *part.shards]
         self.storage.error = max(self.storage.error, part.error)
 
     def read(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
@@ -160,10 +162,10 @@ class Filling:
             do = f"{error.do} {cost}." if cost is not None else error.do
             raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
-    def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
+    def _proven(self, plan: FillPlan, known: Sequence[int]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
         chosen = [known[at] for at in spread(len(known))]
-        recalled, is_right = set(plan.recalled), True
+        recalled, is_right = plan.recalled if isinstance(plan.recalled, range) else set(plan.recalled), True
         for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
             self.golden.offer(index, inputs)
             is_right &= index not in recalled or _is_same(self.samples.targets[index], target)
@@ -277,7 +279,7 @@ class Filling:
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:
             self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
-        if self.own:
+        if self.own and self.builders.is_first:
             self._try("merged", lambda: merge(self.opened, self.own))
         if self.own or snapshot or self.builders.are_many:
             self.opened.refresh()

@@ -29,7 +29,8 @@ class FillPlan:
     Attributes:
         num_samples: Samples of the dataset.
         num_rows: Rows that are stored, those of other datasets with the same frozen part included.
-        known: Positions of samples whose rows are stored. None where keys follow from the items, which are not read.
+        known: Positions of samples whose rows are stored, a range where they follow on each other. None where keys
+            follow from the items, which are not read.
         recalled: Positions of known samples that need not be read: their targets and inputs are known without items.
         row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
         views: Of each sample; every view counts as a sample here.
@@ -37,15 +38,15 @@ class FillPlan:
 
     num_samples: int
     num_rows: int
-    known: tuple[int, ...] | None = None
-    recalled: tuple[int, ...] = ()
+    known: Sequence[int] | None = None
+    recalled: Sequence[int] = ()
     row_s: float = 0.0
     views: int = 1
 
     @property
     def read(self) -> list[int]:
         """Positions of the samples that are read."""
-        recalled = set(self.recalled)
+        recalled = self.recalled if isinstance(self.recalled, range) else set(self.recalled)
         return [at for at in range(self.num_samples) if at not in recalled]
 
     @property
@@ -81,7 +82,7 @@ class Samples:
         self.names = list(names)
         self.keys: NDArray[np.uint8] = np.zeros((count, KEY_BYTES), np.uint8)
         self.targets: list[Any] = [None] * count
-        self._passed: list[dict[str, Tensor]] = [{}] * count
+        self._passed: list[dict[str, Tensor]] = [{}] * (count if names else 0)
 
     def take(self, index: int, target: Any, inputs: Any) -> None:
         """A sample whose item was read."""
@@ -92,11 +93,13 @@ class Samples:
 
     def recall(self, index: int, target: Any, passed: dict[str, Tensor]) -> None:
         """A sample that is known without its item."""
-        self.targets[index], self._passed[index] = target, passed
+        self.targets[index] = target
+        if self.names:
+            self._passed[index] = passed
 
     def own_inputs(self, index: int) -> dict[str, Tensor]:
         """Inputs of a sample that go straight to the head."""
-        return self._passed[index]
+        return self._passed[index] if self.names else {}
 
     def passed(self) -> dict[str, Tensor]:
         """(count, ...) by name, once all samples are known."""
@@ -114,22 +117,28 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     """
     row_s = opened.manifest.row_s
     if not hasattr(dataset, "sample_key"):
-        return FillPlan(len(samples.targets), len(rows.keys), row_s=row_s)
+        return FillPlan(len(samples.targets), len(rows), row_s=row_s)
     samples.keys[:] = offered_keys(dataset)
-    known: list[int] = np.nonzero(rows.find(samples.keys) >= 0)[0].tolist()
+    known = _positions(np.nonzero(rows.find(samples.keys) >= 0)[0])
     target_of = getattr(dataset, "target", None)
-    passed = _passed_before(samples, known, opened.snapshots()) if target_of is not None else {}
-    for index, own in passed.items():
-        samples.recall(index, target_of(index), own)  # pyright: ignore[reportOptionalCall]  # none is known without it
-    return FillPlan(len(samples.targets), len(rows.keys), tuple(known), tuple(passed), row_s)
+    passed = _passed_before(samples, known, opened.snapshots()) if target_of is not None and samples.names else {}
+    recalled = () if target_of is None else tuple(passed) if samples.names else known
+    for index in recalled:
+        samples.recall(index, target_of(index), passed.get(index, {}))  # pyright: ignore[reportOptionalCall]
+    return FillPlan(len(samples.targets), len(rows), known, recalled, row_s)
+
+
+def _positions(found: NDArray[np.int64]) -> Sequence[int]:
+    """The positions as a range where they follow on each other, which takes no memory, else one by one."""
+    if len(found) and found[-1] - found[0] + 1 == len(found):
+        return range(int(found[0]), int(found[-1]) + 1)
+    return tuple(found.tolist())
 
 
 def _passed_before(
-    samples: Samples, known: list[int], snapshots: Sequence[Mapping[str, Tensor]]
+    samples: Samples, known: Sequence[int], snapshots: Sequence[Mapping[str, Tensor]]
 ) -> dict[int, dict[str, Tensor]]:
     """Inputs for the head of known samples, from the last snapshot that holds them; they follow from the content."""
-    if not samples.names:
-        return {index: {} for index in known}
     places: dict[bytes, tuple[Mapping[str, Tensor], int]] = {}
     for snapshot in snapshots:
         if {KEYS, *samples.names} <= set(snapshot):

@@ -56,7 +56,8 @@ class Gatherer:
         self, rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...], shared: dict[str, Tensor],
         passed: dict[str, Tensor], padding: Padding | None = None, storage: Storage | None = None,
     ) -> None:  # fmt: skip
-        self.padding, self._storage = padding, storage
+        self.padding, self.storage = padding, storage
+        self.stored_frontier = frontier if storage is None else storage.frontier  # as it lies in shards
         shard, self.row = rows.locate(rows.find(keys))
         used, self.shard = shard.unique(return_inverse=True)
         self.names = tuple(rows.names[at] for at in used.tolist())
@@ -124,12 +125,16 @@ class Gatherer:
     def _compare(self, stored: Tensor, asked: Tensor, sample_of: Callable[[int], int]) -> None:
         if not torch.equal(stored.view(torch.int64), asked.view(torch.int64)):
             odd = sample_of(int((stored != asked).any(dim=1).nonzero()[0]))
-            raise CacheError(
-                what="A stored row belongs to another sample.",
-                where=f"{self.names[int(self.shard[odd])]}, row {int(self.row[odd])}",
-                received=f"another sample key than that of sample {odd}",
-                do="run FeatureCache.verify() to see how much is affected, and purge this recipe.",
-            )
+            raise self.misplaced(odd)
+
+    def misplaced(self, sample: int) -> CacheError:
+        """The error of a sample whose row belongs to another one."""
+        return CacheError(
+            what="A stored row belongs to another sample.",
+            where=f"{self.names[int(self.shard[sample])]}, row {int(self.row[sample])}",
+            received=f"another sample key than that of sample {sample}",
+            do="run FeatureCache.verify() to see how much is affected, and purge this recipe.",
+        )
 
     def features(self, samples: Tensor) -> tuple[Tensor, ...]:
         """The features of these samples, in fresh memory: (B, *shape) each; shared tensors whole."""
@@ -146,7 +151,7 @@ class Gatherer:
 
     def _loaded(self, name: str, samples: Tensor) -> Callable[[Tensor], Tensor]:
         """What makes of stored rows of these samples what the model computed."""
-        storage = self._storage
+        storage = self.storage
         if storage is None or name not in storage.rounded:
             return lambda rows: rows
         scales = storage.scale_name(name)
@@ -185,7 +190,7 @@ class Gatherer:
         self._check_shards(samples)
         if tensor.is_input:
             return partial(select, tensor.name, self.passed[tensor.name]), samples
-        if self._storage is not None and tensor.name in self._storage.rounded:
+        if self.storage is not None and tensor.name in self.storage.rounded:
             return (lambda own: self._rounded(tensor, own)), samples
         if tensor.is_varying:
             return self.ragged(tensor.name).gather, samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor
 from frostline.caching.buffers import Buffers
 from frostline.caching.gather import Gatherer, moved
 from frostline.caching.mix import Mix, mixed
+from frostline.caching.windows import Sizes, Windows, ahead, sizes_of
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
-from frostline.core.order import epoch_order, grouped_by_length, own_part
+from frostline.core.order import epoch_order, grouped_by_length, own_part, windowed_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from frostline.caching.gather import Gatherer
     from frostline.caching.ragged import TargetSizes
@@ -42,6 +43,7 @@ class CachedLoader:
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
         views: int = 1, mix: Mix | None = None, sizes: TargetSizes | None = None, lengths: Tensor | None = None,
+        memory_bytes: int | None = None,
     ) -> None:  # fmt: skip
         self.batch_size, self.views, self._mix = batch_size, views, mix
         self.part = (0, 1)
@@ -49,6 +51,9 @@ class CachedLoader:
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
+        # Rows that are sorted by length may lie anywhere: they are mapped.
+        self._read: Sizes | None = sizes_of(gatherer, memory_bytes, batch_size) if lengths is None else None
+        self._windows = Windows(gatherer)
         self._resident: Resident | None = None
         self._buffers = Buffers()
         self.given: GivenRows | None = None  # where batches are noted
@@ -85,20 +90,16 @@ class CachedLoader:
         if self._check_weights is not None:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
-        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch, views=self.views)
-        if self._lengths is not None:
-            order = grouped_by_length(
-                order, self._lengths, size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
-            )  # fmt: skip
-        order, size = own_part(order, size, *self.part), size // self.part[1]
+        order, size = own_part(self._order(epoch), size, *self.part), size // self.part[1]
         self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
-        for first in range(start, count, _BATCHES_AHEAD):
-            last = min(first + _BATCHES_AHEAD, count)
-            chunk = order[first * size : last * size]
+        at_once = _BATCHES_AHEAD if self._read is None else self._read.window // self.batch_size
+        bounds = [start, *range(start // at_once * at_once + at_once, count, at_once), count] if start < count else []
+        chunks = [order[first * size : last * size] for first, last in pairwise(bounds)]
+        for (first, last), chunk, rows in zip(pairwise(bounds), chunks, rows_of(chunks, size), strict=True):
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
-            rows, parts = rows_of(chunk, size), iter(_parts(targets, len(chunk), size))
+            parts = iter(_parts(targets, len(chunk), size))
             if self._sizes is not None:
                 parts = map(self._sizes.cut, parts, chunk.split(size))
             for number in range(first, last):
@@ -114,24 +115,45 @@ class CachedLoader:
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
 
+    def _order(self, epoch: int) -> Tensor:
+        """The samples of an epoch in their order: over all of them, or within windows that fit in memory."""
+        same = {"seed": self._seed, "epoch": epoch, "views": self.views}
+        if self._read is not None and self._shuffle and not self._resident:
+            own = self._read
+            return windowed_order(self._num_samples, block=own.block, window=own.window, **same)
+        order = epoch_order(self._num_samples, shuffle=self._shuffle, **same)
+        if self._lengths is None:
+            return order
+        return grouped_by_length(
+            order, self._lengths, self.batch_size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
+        )
+
     def _mixed(self, features: tuple[Tensor, ...], target: Any, epoch: int, number: int) -> tuple[Any, Any]:
         """The batch with its samples mixed; shared tensors stay."""
         at = next(at for at, tensor in enumerate(self._gatherer.frontier) if not tensor.shared)
         own, target = mixed(self._mix, features[at], target, self._seed, epoch, number) if self._mix else (None, None)
         return (*features[:at], own, *features[at + 1 :]), target
 
-    def _source(self, view: int) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
-        """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""
+    def _source(self, view: int) -> Callable[[Sequence[Tensor], int], Iterator[Iterator[tuple[Tensor, ...]]]]:
+        """Gives the batches of each chunk: from the device where they fit, from mapped shards, or read into memory.
+
+        Keys are compared first; those of rows that are read, with the rows.
+        """
         if self._resident is None:
             fits = self._device is not None and has_room(self._gatherer, self._device)
-            first, stop = (0, None) if fits else (view * self._num_samples, (view + 1) * self._num_samples)
-            self._gatherer.check_all_keys(first, stop)
+            if fits or self._read is None:
+                first, stop = (0, None) if fits else (view * self._num_samples, (view + 1) * self._num_samples)
+                self._gatherer.check_all_keys(first, stop)
             if fits and self._device is not None:
                 self._resident = Resident(self._gatherer, self._device)
                 self._targets = moved(self._targets, self._device)
         if self._resident is not None:
-            return self._resident.batches
-        return partial(self._gatherer.batches, select=self._buffers.select)
+            resident = self._resident
+            return lambda chunks, size: (resident.batches(chunk, size) for chunk in chunks)
+        if self._read is not None:
+            return lambda chunks, size: (own.batches(size) for own in ahead(chunks, self._windows.read))
+        select = self._buffers.select
+        return lambda chunks, size: (self._gatherer.batches(chunk, size, select) for chunk in chunks)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch comes from, in the pass that moved last: four integers."""

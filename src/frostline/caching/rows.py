@@ -33,9 +33,23 @@ class Rows:
 
     def __init__(self, shards: Shards, names: tuple[str, ...], mapped: list[Shard]) -> None:
         self.shards, self.names, self.mapped = shards, names, mapped
-        keys = [tensors[KEYS].numpy() for tensors in mapped]
-        self.keys: NDArray[np.uint8] = np.concatenate(keys) if keys else np.empty((0, KEY_BYTES), np.uint8)
-        self.starts = np.cumsum([0, *(len(part) for part in keys)])
+        self._parts: list[NDArray[np.uint8]] = [tensors[KEYS].numpy() for tensors in mapped]
+        self.starts = np.cumsum([0, *(len(part) for part in self._parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint8]:
+        """(M, 16), in memory; a dataset whose rows lie in its own order is found without them."""
+        return np.concatenate(self._parts) if self._parts else np.empty((0, KEY_BYTES), np.uint8)
+
+    def _are(self, keys: NDArray[np.uint8]) -> bool:
+        """True if these are the keys of all rows, in their order; where they are mapped, nothing is copied."""
+        parts = zip(self._parts, self.starts, strict=False)
+        return len(keys) == len(self) and all(
+            np.array_equal(as_words(keys[first : first + len(part)]), as_words(part)) for part, first in parts
+        )
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
@@ -46,9 +60,9 @@ class Rows:
 
     def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The row number of each key (N, 16), or -1; a dataset that is filled again is known by one comparison."""
-        if np.array_equal(as_words(keys), as_words(self.keys)):
+        if self._are(keys):
             return np.arange(len(keys))
-        if not len(self.keys):
+        if not len(self):
             return np.full(len(keys), -1, np.int64)
         order, words = self._sorted
         asked = as_words(keys)[:, 0]

@@ -102,6 +102,7 @@ def fit(
         str | None, typer.Option(help="Where features are kept: a folder, or a URL such as s3://bucket/features.")
     ] = None,
     devices: Annotated[int, typer.Option(help="GPUs, or processes on the CPU, that train together.")] = 1,
+    engine: Annotated[str, typer.Option(help="Who fills the cache: local, or ray for a Ray cluster.")] = "local",
     certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -120,8 +121,8 @@ def fit(
                                  warmup=thaw_warmup, keep_statistics=keep_statistics)  # fmt: skip
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=folder,
-            cache=_cached(no_cache, auto_cache, cache), resume=resume, heal=heal, storage=storage,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, resume=resume, heal=heal, storage=storage,
+            cache=_cached(no_cache, auto_cache, cache, engine, folder),
             certificate=certificate, optimizer=optimizer, scheduler=scheduler, patience=patience, head=head,
             metric=metric or ["accuracy"], class_weights=class_weights, label_smoothing=label_smoothing,
             num_workers=workers, overwrite=overwrite, thaw=schedule, views=views, augment=augment,
@@ -131,8 +132,18 @@ def fit(
         show(result, result.text(), as_json=as_json)
 
 
-def _cached(no_cache: bool, auto_cache: bool, cache: str | None) -> bool | str:
-    """`cache` of `fit`, as the three options say."""
+def _cached(no_cache: bool, auto_cache: bool, cache: str | None, engine: str, out: Path) -> Any:
+    """`cache` of `fit`, as the options say."""
+    if engine != "local":
+        from frostline.caching import FeatureCache
+
+        if no_cache or auto_cache:
+            raise DataError(
+                what="This run does not fill its cache for sure, so that no cluster can.", where="--engine",
+                received=f"--engine {engine} with {'--no-cache' if no_cache else '--auto-cache'}",
+                do="leave that flag, or --engine, out.",
+            )  # fmt: skip
+        return FeatureCache(out / "cache" if cache is None else cache, engine=engine)
     if cache is not None and (no_cache or auto_cache):
         raise DataError(
             what="A run keeps its features in one place, or in none.", where="--cache",

@@ -21,7 +21,7 @@ INTERRUPTED = 130
 # Where the library names an argument of a call, the command line has an option.
 _ARGUMENT = re.compile(r"\b(fit|predict|export|split_share)\((\w+)=[^()]*\)")
 _NAMES = ("epochs", "batch_size", "lr", "seed", "optimizer", "scheduler", "patience", "metric", "out", "resume",
-          "overwrite", "val", "freeze", "data")  # fmt: skip
+          "overwrite", "val", "freeze", "thaw", "data")  # fmt: skip
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {
     "num_workers": "--workers", "frozen_pass": "--frozen-pass", "path": "--out", "share": "--val-share",
 }  # fmt: skip

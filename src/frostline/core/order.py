@@ -84,3 +84,29 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int, views
         return torch.arange(first, first + num_samples, device="cpu")
     generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(num_samples, generator=generator, device="cpu").add_(first)
+
+
+def windowed_order(num_samples: int, *, block: int, window: int, seed: int, epoch: int, views: int = 1) -> Tensor:
+    """Positions in a random order that reads a dataset larger than memory in pieces, the same on every machine.
+
+    The samples are cut into blocks of neighbours. The blocks come in random order, are cut into windows, and the
+    samples of a window come in random order: whoever holds one window in memory reads every block once.
+
+    Args:
+        num_samples: Samples in the dataset.
+        block: Neighbours that stay in one window, or in two that follow each other.
+        window: Samples that are shuffled together.
+        seed: As of `epoch_order`.
+        epoch: As of `epoch_order`.
+        views: As of `epoch_order`.
+
+    Example:
+        >>> windowed_order(8, block=2, window=4, seed=0, epoch=0).tolist()
+        [0, 2, 3, 1, 5, 4, 6, 7]
+    """
+    generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    order = torch.arange(num_samples, device="cpu")
+    blocks = order.split(block)
+    order = torch.cat([blocks[at] for at in torch.randperm(len(blocks), generator=generator, device="cpu").tolist()])
+    parts = [own[torch.randperm(len(own), generator=generator, device="cpu")] for own in order.split(window)]
+    return torch.cat(parts).add_(epoch % views * num_samples)

@@ -36,6 +36,11 @@ class CacheOptions:
         return not self.described
 
     @property
+    def of_setup(self) -> dict[str, Any]:
+        """What the setup of a run takes of them, beside the cache."""
+        return {"is_planned": self.is_planned, "storage": self.storage, "frozen_pass": self.frozen_pass}
+
+    @property
     def described(self) -> dict[str, str]:
         """What a resumed run must have as well, where it is not as usual."""
         text = {"storage": self.storage if self.storage != EXACT else "", "frozen pass": " ".join(self.frozen_pass)}

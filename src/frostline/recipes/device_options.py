@@ -26,6 +26,7 @@ def check_devices(devices: int, given: Mapping[str, Any]) -> None:
         "thaw": given["thaw"] is not None,
         "monitor='heal'": given["monitor"] == "heal",
         "frozen_pass": given["frozen_pass"] is not None,
+        "cache": getattr(given["cache"], "engine", "local") != "local",
     }
     for name, is_given in chosen.items():
         if devices > 1 and is_given:
@@ -37,6 +38,10 @@ def check_devices(devices: int, given: Mapping[str, Any]) -> None:
 
 
 _REASONS = {
+    "cache": (
+        "its devices fill the cache themselves, and so would the cluster",
+        "fill first, data = cache.fill(split, dataset, engine='ray'), then fit(split.head, data, devices=...).",
+    ),
     "cache='auto'": (
         "what is stored would follow from the times of each process",
         "use cache=True or cache=False; split.plan(samples) measures what pays.",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.caching import FeatureCache, Views
 from frostline.core.arguments import as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -31,7 +31,7 @@ from frostline.core.restore import (
     seed_generators,
 )
 from frostline.core.steps import check_dense
-from frostline.data import class_names, labels_of, with_classes_of
+from frostline.data import class_names
 from frostline.data.counts import sample_counts
 from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
@@ -45,7 +45,7 @@ from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.training_setup import TrainingSetup
+from frostline.recipes.training_setup import TrainingSetup, checked_validation
 from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Callbacks,
@@ -56,10 +56,8 @@ from frostline.training import (
     as_loggers,
     begin_training,
     check_closure,
-    check_metric_targets,
     check_parts,
     check_settings,
-    check_targets,
     describe_callable,
     describe_data,
     describe_frozen,
@@ -224,18 +222,15 @@ def fit(
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     stored = cache_options(cache, storage, frozen_pass, train)
-    check_devices(
-        devices, {"cache": cache, "freeze": freeze, "thaw": thaw, "monitor": monitor, "frozen_pass": frozen_pass}
-    )
-    _check_clip(clip)
+    _check_options(clip, devices, cache=cache, freeze=freeze, thaw=thaw, monitor=monitor, frozen_pass=frozen_pass)
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
-        progress = progress and is_first_rank()
+        progress, monitor = (asked if is_first_rank() else False for asked in (progress, monitor))
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
         chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
         shown = viewed_data(train, views, epochs, collate_fn, by_length=by_length)
-        val = _checked_val(train, val, loss, metrics, has_collate=collate_fn is not None)
+        val = checked_validation(train, val, loss, metrics, has_collate=collate_fn is not None)
         _tell_data(shown, val, again, is_told=progress)
         import_fabric()
         started = time.perf_counter()
@@ -243,19 +238,14 @@ def fit(
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
                               loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
-                              is_planned=stored.is_planned, storage=stored.storage,
-                              frozen_pass=stored.frozen_pass)  # fmt: skip
+                              **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
             line = MovingLine(model, moves, epochs=epochs, has_val=val is not None, inputs=setup.few_inputs)
             line.check_average(ema)
             model.to(fabric.device, _DTYPES.get(precision))
-            watching = (
-                Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss))
-                if monitor and setup.ranks.is_first
-                else None
-            )
+            watching = Watching(model, fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
             with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
                 seed_generators(seed)
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
@@ -311,7 +301,8 @@ def _result(
                      course.plan)  # fmt: skip
 
 
-def _check_clip(clip: Any) -> None:
+def _check_options(clip: Any, devices: int, **given: Any) -> None:
+    check_devices(devices, given)
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
 
@@ -380,19 +371,6 @@ def _frozen(model: nn.Module, through: str | None, *, is_moving: bool) -> Genera
         check_promise(model, "fit(model)")
         check_places(model, "fit(model)")
         yield
-
-
-def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
-    """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
-    val = with_classes_of(train, val)
-    for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
-        if (
-            data is not None and not has_collate and not isinstance(data, CachedDataset)
-        ):  # its samples are filled already
-            check_targets(data, loss, where)
-    if val is not None and not isinstance(val, CachedDataset):
-        check_metric_targets(metrics, val, labels_of(val))
-    return val
 
 
 def _inside(model: nn.Module, *, is_told: bool) -> nn.Module:

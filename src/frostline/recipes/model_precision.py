@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import Faster, FollowsLengths
+from frostline.caching import Faster, FollowsLengths, sent
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -33,6 +34,10 @@ class InPrecision:
     def __init__(self, part: Split | Taps | FasterPart, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
+
+    def sent(self) -> Callable[[], InPrecision]:
+        """What makes it in another process; a faster pass is made there by none."""
+        return partial(_made_again, sent(self._part), self._dtype)
 
     @property
     def recipe(self) -> Mapping[str, str]:
@@ -81,3 +86,7 @@ class InPrecision:
         """As the part itself."""
         assert isinstance(self._part, FollowsLengths)
         self._part.prove_padded(replace(batch, inputs=in_dtype(batch.inputs, self._dtype)), features)
+
+
+def _made_again(make: Callable[[], Any], dtype: torch.dtype) -> InPrecision:
+    return InPrecision(make(), dtype)

@@ -370,5 +370,6 @@ def _check_run(
     if isinstance(schedule, ThawSchedule) and schedule.is_by_rule and not has_val:
         raise DataError(
             what="A plateau is seen on validation data, and there are none.", where="fit(thaw='plateau')",
-            received="val=None", do="pass val=..., or the epochs of each thaw: thaw={3: 'LAYER'}.",
+            received="val=None", do="pass validation data (val=..., --val-share), or the epochs of each thaw: "
+            "thaw={3: 'LAYER'}, --thaw 3:LAYER.",
         )  # fmt: skip

@@ -19,6 +19,7 @@ from frostline.caching import (
     Storage,
     Together,
     Views,
+    builders_of,
     check_steady,
     faster_part,
     fill_as_planned,
@@ -49,6 +50,7 @@ from frostline.transfer import check_still
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from frostline.caching import Builders
     from frostline.splitting import FasterPart, Split
 
 
@@ -277,9 +279,17 @@ def _filled(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
                 is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
-                builders=Together(setup.ranks) if setup.ranks.count > 1 else None,
+                builders=_builders(setup, store, part, plain),
             )  # fmt: skip
     return StoredLine(frozen, made.head, filled)
+
+
+def _builders(setup: TrainingSetup, store: FeatureCache, part: Any, plain: DatasetBatches) -> Builders | None:
+    """Who reads the samples of a fill: the processes that train together, those of a cluster, or this one."""
+    if setup.ranks.count > 1:
+        return Together(setup.ranks)
+    return builders_of(store, part, plain.dataset, setup.batch_size, setup.num_workers, engine=store.engine,
+                       storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
 
 
 def _in_precision(part: Any, model: nn.Module) -> Split | InPrecision:

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import FeatureCache, Views
+from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core import inputs as batches
+from frostline.data import labels_of, with_classes_of
 from frostline.diagnosis import InputFacts
 from frostline.recipes.first_samples import FEW, FirstSamples
 from frostline.recipes.model_precision import precision_of
 from frostline.recipes.stored_line import StoredLine
-from frostline.training import DatasetBatches, Metric, Ranks
+from frostline.training import DatasetBatches, Metric, Ranks, check_metric_targets, check_targets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,3 +136,16 @@ class Ready:
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
         return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
+
+
+def checked_validation(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
+    """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
+    val = with_classes_of(train, val)
+    for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
+        if (
+            data is not None and not has_collate and not isinstance(data, CachedDataset)
+        ):  # its samples are filled already
+            check_targets(data, loss, where)
+    if val is not None and not isinstance(val, CachedDataset):
+        check_metric_targets(metrics, val, labels_of(val))
+    return val

@@ -11,6 +11,7 @@ from frostline.core.arguments import as_count, as_items, as_number, as_seed, che
 from frostline.core.errors import DataError, nearest
 
 NAMES = ("lr", "weight_decay", "dropout", "optimizer", "width", "seed")
+_USUAL = {"learning_rate": "'lr'", "hidden": "'width'", "units": "'width'", "wd": "'weight_decay'"}  # elsewhere
 DEFAULT_LR = 1e-3  # as in `fit`
 SOLVED = "probe"  # in place of an optimizer: the output layer is solved in closed form
 
@@ -91,7 +92,8 @@ def _setting(number: int, given: Mapping[Any, Any], optimizers: Sequence[str], s
         if name not in NAMES:
             raise DataError(
                 what=f"There is no setting named {name!r}.", where=f"sweep(settings[{number}])",
-                received=", ".join(map(repr, given)), do=f"use {nearest(str(name), NAMES)}; there are "
+                received=", ".join(map(repr, given)),
+                do=f"use {_USUAL.get(name) or nearest(str(name), NAMES)}; there are "
                 f"{', '.join(NAMES)}.",
             )  # fmt: skip
 

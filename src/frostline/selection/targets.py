@@ -176,7 +176,8 @@ def _check_enough(num_samples: int, num_classes: int) -> None:
             what="There are too few samples to hold some of each class out.", where="choose_depth(train)",
             received=f"{num_samples} samples, {num_classes} classes, {FOLDS} folds",
             do=f"pass {num_classes * FOLDS} samples or more, or a larger samples=; with so few, replace the output "
-            "layer and freeze everything else (frostline.replace_head, frostline.freeze).",
+            "layer and freeze everything else (frostline.replace_head, frostline.freeze). Whole numbers are classes: "
+            "targets to predict as numbers are passed as floats.",
         )  # fmt: skip
 
 

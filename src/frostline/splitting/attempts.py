@@ -184,7 +184,7 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
         return made
 
     if memory is None:
-        return Split(candidate, candidate.explained(candidate.prove(example)), None, remake)
+        return Split(candidate, candidate.explained(candidate.prove(example)), None, remake, split)
     key = proof_key(candidate.model, candidate.plan, candidate.head)
     figures = memory.recall(candidate, key) if key is not None else None
     if figures is not None and _REFUSED in figures:
@@ -198,7 +198,7 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
             raise
         if key is not None:
             memory.keep(candidate, key, figures)
-    return Split(candidate, candidate.explained(figures), key, remake)
+    return Split(candidate, candidate.explained(figures), key, remake, split)
 
 
 def _recorded_again(candidate: Candidate, settings: RecorderSettings, memory: ProofMemory | None) -> Split:

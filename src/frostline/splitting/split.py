@@ -58,13 +58,14 @@ class Split:
     def __init__(
         self, proven: Candidate, explanation: Explanation, proof_key: Mapping[str, str] | None,
         remake: Callable[[RecorderSettings], Split] | None = None,
+        again: Callable[[nn.Module, Any], Split] | None = None,
     ) -> None:  # fmt: skip
         self.head = proven.head
         self.frontier: tuple[FrontierTensor, ...] = proven.frontier
         self.recipe = proven.plan.recipe
         self._proven, self._explanation, self.proof_key = proven, explanation, proof_key
         self._lengths: LengthCandidate | None = None
-        self._remake = remake
+        self._remake, self._again = remake, again
         self._model, self._plan = proven.model, proven.plan
         self._sums = {name: checksum(tensor) for name, tensor in proven.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
@@ -173,6 +174,11 @@ class Split:
     def is_steered(self) -> bool:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
         return self._plan.is_steered
+
+    def sent(self) -> Callable[[], Split]:
+        """What makes this split in another process."""
+        assert self._again is not None
+        return partial(self._again, self._model, batch_of(self._plan.recorded, SMALL))
 
     @property
     def example_features(self) -> tuple[Tensor, ...]:
@@ -361,11 +367,7 @@ class Split:
 
 
 def _check_features(features: Any, frontier: tuple[FrontierTensor, ...]) -> None:
-    """Raise unless these are as many tensors as cross the frost line.
-
-    Raises:
-        DataError: If they are not.
-    """
+    """Raise a DataError unless these are as many tensors as cross the frost line."""
     found = cast("tuple[Any, ...]", features) if isinstance(features, (tuple, list)) else ()
     if len(found) != len(frontier) or not all(isinstance(x, Tensor) and x.layout is torch.strided for x in found):
         raise DataError(
@@ -375,11 +377,7 @@ def _check_features(features: Any, frontier: tuple[FrontierTensor, ...]) -> None
 
 
 def _check_modes(modes: Any) -> None:
-    """Raise unless these are `train`, `eval`, or both.
-
-    Raises:
-        DataError: If they are not.
-    """
+    """Raise a DataError unless these are `train`, `eval`, or both."""
     given = as_names("Split.verify", "modes", modes)
     if isinstance(modes, str) or not given or set(given) - {"train", "eval"}:
         raise DataError(

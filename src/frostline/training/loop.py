@@ -109,6 +109,7 @@ def run_training(
             if settings.after_epoch is not None:
                 settings.after_epoch(progress)
             settings.callbacks.call("on_train_epoch_end", history=tuple(progress.history))
+            settings.ranks.check_same(model, epoch)
             progress.stopped_early = settings.ranks.told(progress.stopped_early or settings.callbacks.is_stopped)
             _tell(fabric, progress.history[-1], len(progress.history) * steps, settings)
             if settings.out is not None:

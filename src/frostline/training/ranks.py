@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_SAME = 1e-6  # of a sum of weights: all processes make the same steps, to the bit
 _TOLERANCE = 1e-3  # of the loss: rounding of sums over halves is far below, what a batch decides far above
 
 
@@ -84,6 +85,25 @@ class Ranks:
         if self.count == 1:
             return [own]
         return [self.fabric.broadcast(own if rank == self.rank else None, rank) for rank in range(self.count)]
+
+    def check_same(self, model: nn.Module, epoch: int) -> None:
+        """Raise if the weights that train are not the same in all processes.
+
+        Raises:
+            DataError: It names the first that differs.
+        """
+        if self.count == 1:
+            return
+        named = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        sums = self.exchanged([float(p.double().sum()) for p in named.values()])
+        for name, *found in zip(named, *sums, strict=True):
+            if max(found) - min(found) > _SAME * max(1.0, *map(abs, found)):
+                raise DataError(
+                    what="The processes that train together have come to different weights.",
+                    where=f"{name}, after epoch {epoch}", received=f"sums {', '.join(f'{own:.8g}' for own in found)}",
+                    do="let callbacks, the loss and the model do the same in each process: decide by run.epoch and "
+                    "run.step, not by time, by chance or by the samples of one of them; or use devices=1.",
+                )  # fmt: skip
 
     def meet(self) -> None:
         """Wait until all processes have come here."""

@@ -29,6 +29,7 @@ LEFT_TO_THE_USER = (
     "reshape",
     "schedule",
     "shared",
+    "dropped_outputs",
 )
 
 

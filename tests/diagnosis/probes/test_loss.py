@@ -487,3 +487,28 @@ def test_a_loss_is_one_of_rows_if_halves_add_up_to_it_within_a_thousandth(extra,
 
     assert _is_by_row(loss_fn, output, target) is is_by_row
     assert _is_by_row(lambda output, target: (output - target).square().sum(), output, target)
+
+
+def test_within_a_range_a_loss_that_no_answer_moves_or_that_has_a_gap_is_stuck_in_nothing():
+    def without_slope(output, target):
+        return (output - output).mean() + 1
+
+    def with_gap(output, target):
+        size = float(output.detach().abs().max())
+        return F.cross_entropy(output, target) + (math.inf if 0 < size <= 1 else 0.0)
+
+    for loss_fn in (without_slope, with_gap):
+        assert probe_loss(loss_fn, FREE.tanh(), CLASSES).stuck_share == 0.0
+
+
+LINE = torch.linspace(-2, 2, 32, requires_grad=True).view(16, 2)
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [(LINE.detach().abs(), "unknown"), (LINE.detach() + 2, "unknown"), (LINE, "values"), (LINE.sigmoid(), "values")],
+    ids="distances one-is-0 signed probabilities".split(),
+)
+def test_outputs_that_are_never_negative_may_be_distances(output, kind):
+    """A label of 1 asks for a small one: what is below 0, and a probability, asks for no distance."""
+    assert probe_loss(lambda out, y: (y * out - (1 - y) * out).mean(), output, LABELS).kind == kind

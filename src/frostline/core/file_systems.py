@@ -1,0 +1,60 @@
+"""The kind of disk that a folder lies on, and the memory of this machine."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.core import io
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+# A server that fails, or a file that another machine cuts, ends a process that has mapped it (SIGBUS); a read raises.
+_NETWORK = ("nfs", "cifs", "smb", "fuse", "lustre", "ceph", "9p", "afs", "gpfs", "beegfs", "glusterfs", "ocfs2",
+            "gfs2", "orangefs", "pvfs2", "virtiofs", "wekafs", "coda", "ncpfs")  # fmt: skip
+_MAX_BYTES = 2**24
+_MEMORY_IF_UNKNOWN = 2**33
+
+
+def is_network(path: Path) -> bool:
+    """True if a file lies on another machine, as far as the kernel's list of mounts says."""
+    with suppress(OSError):
+        device = io.call(os.stat, path).st_dev
+        kind = _kinds(_lines(_MOUNTS)).get(f"{os.major(device)}:{os.minor(device)}", "")
+        return kind.startswith(_NETWORK)
+    return False
+
+
+def memory_bytes() -> int:
+    """Bytes of memory that this process may have at most: of the machine, or of the group that it is limited to."""
+    found: list[int] = []
+    with suppress(OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _GROUP_LIMITS:
+        with suppress(OSError, ValueError, IndexError):  # `max` is no number
+            found.append(int(_lines(path)[0]))
+    return min(found, default=_MEMORY_IF_UNKNOWN)
+
+
+def _lines(path: Path) -> list[str]:
+    return io.read_bytes(path, max_bytes=_MAX_BYTES).decode(errors="replace").splitlines()
+
+
+def _kinds(lines: Iterable[str]) -> dict[str, str]:
+    """File system by device.
+
+    Example:
+        >>> _kinds(["36 35 0:52 / /mnt rw,noatime shared:1 - nfs4 host:/share rw,vers=4.2"])
+        {'0:52': 'nfs4'}
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        before, _, behind = line.partition(" - ")
+        if behind and len(before.split()) > 2:
+            found[before.split()[2]] = behind.split()[0]
+    return found

@@ -1,0 +1,65 @@
+"""Every call by which the cache asks the disk passes `frostline.core.io.call`, where tests let it fail."""
+
+import ast
+import re
+from pathlib import Path
+
+SRC = Path(__file__).parents[2] / "src" / "frostline"
+SOURCES = [*sorted((SRC / "caching").glob("*.py")), SRC / "core" / "io.py", SRC / "core" / "file_systems.py"]
+
+# What asks the disk, as a method of a path, a function of a module, or a builtin.
+PATHS = {"exists", "glob", "is_dir", "is_file", "is_symlink", "iterdir", "lstat", "mkdir", "read_bytes", "read_text",
+         "rename", "rglob", "rmdir", "samefile", "stat", "symlink_to", "touch", "unlink", "write_bytes",
+         "write_text", "link_to", "hardlink_to", "chmod", "resolve", "expanduser"}  # fmt: skip
+MODULES = {"os", "shutil", "tempfile", "mmap", "fcntl"}
+DOOR = "io"  # what stands there passes the door itself
+# Nothing of these asks the disk for content or changes any; to close a file that was only read cannot lose anything.
+FREE = {"close", "fspath", "getpid", "major", "minor", "sysconf", "urandom", "TemporaryDirectory"}
+# The explanation of an error that has been raised already: what fails here would hide it.
+EXPLAINING = {("io.py", "make_folder")}
+
+
+def direct_calls(path: Path, source: str) -> list[str]:
+    """Calls that do not pass the door, as `file:line name`."""
+    found: list[str] = []
+    tree = ast.parse(source)
+    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+        if (path.name, function.name) in EXPLAINING:
+            for node in ast.walk(function):
+                node.is_free = True
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or hasattr(node, "is_free"):
+            continue
+        own = node.func
+        if isinstance(own, ast.Name) and own.id in ("open", "mmap", "flock"):
+            found.append(f"{path.name}:{node.lineno} {own.id}")
+        if not isinstance(own, ast.Attribute):
+            continue
+        module = own.value.id if isinstance(own.value, ast.Name) else ""
+        is_asking = own.attr not in FREE if module in MODULES else own.attr in PATHS and module != DOOR
+        if is_asking:
+            found.append(f"{path.name}:{node.lineno} {own.attr}")
+    return found
+
+
+def test_the_cache_asks_the_disk_through_one_door():
+    found = [text for path in SOURCES for text in direct_calls(path, path.read_text())]
+    assert found == []
+
+
+def test_that_test_can_fail():
+    source = "def f(path):\n    path.unlink()\n    os.rename(path, 'x')\n    open(path)\n    io.call(os.unlink, path)\n"
+    assert direct_calls(Path("x.py"), source) == ["x.py:2 unlink", "x.py:3 rename", "x.py:4 open"]
+
+
+def test_the_fault_matrix_names_tests_that_exist():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (.+) \|$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 46))
+    known = set(
+        re.findall(r"^def (test_\w+)", "\n".join(p.read_text() for p in root.glob("tests/**/*.py")), re.MULTILINE)
+    )
+    named = {name for _, text in rows for name in re.findall(r"`(test_\w+)`", text)}
+    assert len(named) > 60
+    assert named <= known, named - known
