@@ -1,6 +1,8 @@
 import gc
 import os
 
+import pytest
+
 from frostline.core import io
 from frostline.core.reserved_file import Reserved
 
@@ -33,3 +35,24 @@ def test_what_never_came_is_not_left(tmp_path):
     del file
     gc.collect()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_that_was_forked_may_finish_it(tmp_path):
+    file = Reserved(tmp_path / "a", 3)
+    child = os.fork()
+    if not child:
+        file.write([b"abc"])
+        file.publish()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    file.write([b"abc"])
+    file.publish()
+    assert [(own.name, own.read_bytes()) for own in tmp_path.iterdir()] == [("a", b"abc")]
+
+
+def test_a_name_that_is_gone_is_an_error(tmp_path):
+    file = Reserved(tmp_path / "a", 3)
+    next(tmp_path.iterdir()).unlink()
+    with pytest.raises(FileNotFoundError):
+        file.publish()

@@ -28,7 +28,7 @@ class Reserved:
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
         self._descriptor, self._temporary = io._open_temporary(path)
-        self._end = weakref.finalize(self, _end_reserved, self._descriptor, self._temporary)
+        self._end = weakref.finalize(self, _end_reserved, self._descriptor, self._temporary, os.getpid())
         io.call(os.ftruncate, self._descriptor, size)
 
     def mapped(self) -> mmap.mmap:
@@ -39,22 +39,33 @@ class Reserved:
         finally:
             os.close(descriptor)
 
+    # At places of their own, and not at that of the descriptor: processes that were forked share it, and may all write
+    # the same content at once.
     def write(self, chunks: Iterable[bytes]) -> None:
         """Write from the first byte on."""
-        io.call(os.lseek, self._descriptor, 0, os.SEEK_SET)
+        at = 0
         for chunk in chunks:
-            io._write_all(self._descriptor, chunk)
+            rest = memoryview(chunk)
+            while rest:
+                count = io.call(os.pwrite, self._descriptor, rest, at)
+                rest, at = rest[count:], at + count
 
     def publish(self) -> None:
-        """Give it its name, durable."""
+        """Give it its name, durable; another process that was forked may have done so."""
         io.call(os.fsync, self._descriptor)
-        io.call(os.replace, self._temporary, self._path)
+        try:
+            io.call(os.replace, self._temporary, self._path)
+        except FileNotFoundError:
+            found, own = io.status(self._path), io.call(os.fstat, self._descriptor)
+            if found is None or (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
+                raise
         with suppress(OSError):
             io.lock(self._descriptor, is_exclusive=False, is_waiting=True)
         io._sync_folder(self._path.parent)
 
 
-def _end_reserved(descriptor: int, temporary: Path) -> None:
-    with suppress(OSError):
-        os.unlink(temporary)
+def _end_reserved(descriptor: int, temporary: Path, process: int) -> None:
+    if os.getpid() == process:  # a process that was forked leaves the file to the one that made it
+        with suppress(OSError):
+            os.unlink(temporary)
     os.close(descriptor)
