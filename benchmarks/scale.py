@@ -21,16 +21,17 @@ import torch
 from frostline.caching import fill_plan
 from frostline.caching.fill_plan import Samples, plan_fill
 from frostline.caching.gather import Gatherer
-from frostline.caching.keys import item_key
+from frostline.caching.keys import KEY_BYTES, item_key
 from frostline.caching.loader import CachedLoader
 from frostline.caching.manifest import Manifest, read_newest, write_manifest
 from frostline.caching.opening import open_folder
+from frostline.caching.shard_writer import SHARD_BYTES
 from frostline.caching.shards import KEYS, Shards
 from frostline.core.order import epoch_order
 from frostline.core.records import FrontierTensor
 
 FRONTIER = (FrontierTensor("row", (2,), torch.float32, 8, False),)
-SHARDS = 40
+SHARDS, TARGET_BYTES = 40, 8
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
@@ -47,7 +48,43 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
             for name, (num_bytes, seconds) in json.loads(told.stdout).items():
                 figures[f"{name} ({kind}): bytes of memory per row"] = num_bytes / count
                 figures[f"{name} ({kind}): seconds per million rows"] = seconds / count * 1e6
-    return {**figures, **_manifests(), **_rates()}
+    figures |= _manifests() | _rates()
+    return (
+        figures
+        | _computed(figures, "1 billion rows of 1 KB", 10**9, 2**10, "keys of items of 1 KB per second")
+        | (_computed(figures, "10 million rows of 1 MB", 10**7, 2**20, "keys of items of 1 MB per second"))
+    )
+
+
+def _computed(figures: dict[str, float], name: str, count: int, size: int, keys: str) -> dict[str, float]:
+    """What so many rows of so many bytes take, by the figures of this run."""
+    per_row = {stage: figures[f"{stage} (same order): bytes of memory per row"] for stage in
+               ("find the rows of a dataset", "first batch", "samples of a fill", "their targets")}  # fmt: skip
+    # keys in memory, which the measured stage has already, and what sorts them
+    sorted_bytes = KEY_BYTES - per_row["find the rows of a dataset"]
+    sorted_bytes += figures["find the rows of a dataset (another order): bytes of memory per row"]
+    kept = per_row["find the rows of a dataset"] + per_row["first batch"] + KEY_BYTES + TARGET_BYTES
+    filled = per_row["find the rows of a dataset"] + per_row["samples of a fill"] + KEY_BYTES + per_row["their targets"]
+    stored, shards = count * (size + KEY_BYTES), -(-count * (size + KEY_BYTES) // SHARD_BYTES)
+    seconds = {
+        "open": "open (same order)", "find": "find the rows of a dataset (same order)",
+        "find in another order": "find the rows of a dataset (another order)",
+        "order": "order of an epoch (same order)",
+    }  # fmt: skip
+    return {
+        f"{name}: TB on the disk": stored / 1e12, f"{name}: shards": shards,
+        f"{name}: KB of manifests": shards * figures["manifest: bytes per shard"] / 1e3,
+        f"{name}: GB of memory while training": count * kept / 1e9,
+        f"{name}: GB of memory while filling": count * filled / 1e9,
+        f"{name}: GB more, filling in another order": count * sorted_bytes / 1e9,
+        **{f"{name}: seconds to {stage}": count / 1e6 * figures[f"{of}: seconds per million rows"]
+           for stage, of in seconds.items()},
+        f"{name}: hours of a core for keys": count / figures[keys] / 3600,
+        f"{name}: hours of a core to hash and write":
+            stored / 1e9 / figures["GB written, hashed and synchronised per second of a core"] / 3600,
+        f"{name}: hours of this disk to write":
+            stored / 1e9 / figures["GB written, hashed and synchronised per second of the clock"] / 3600,
+    }  # fmt: skip
 
 
 def _store(folder: Path, count: int) -> None:

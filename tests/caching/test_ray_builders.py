@@ -14,7 +14,7 @@ import frostline as fl
 import helpers_ray
 from frostline.caching import builders_of
 from frostline.caching.planned_fill import fill_as_planned
-from frostline.caching.ray_builders import Builder, Order, died, told
+from frostline.caching.ray_builders import Builder, Order, RayBuilders, died, told
 
 TESTS = str(Path(helpers_ray.__file__).parent)
 
@@ -116,3 +116,9 @@ def test_errors_of_builders_keep_their_parts():
 
 def test_samples_over_which_builders_die_again_and_again_are_named():
     assert died([40, 41, 42], RuntimeError("killed")).where == "samples 40 to 42"
+
+
+@pytest.mark.parametrize(("count", "row_bytes", "expected"), [(10**9, 1024, 2**19), (10**7, 2**20, 512), (80, 8, 32)])
+def test_a_range_makes_one_full_shard_at_most(count, row_bytes, expected):
+    builders = SimpleNamespace(_num_actors=lambda: 2, _order=SimpleNamespace(batch_size=32))
+    assert RayBuilders._range_size(builders, count, row_bytes) == expected

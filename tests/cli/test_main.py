@@ -157,6 +157,7 @@ def test_fit_plans_its_cache_and_rounds_features(tmp_path, arrays):
     assert "int8, error" in run("cache", "ls", "--cache", tmp_path / "b" / "cache").stdout
     assert "not a storage type" in run(*words, "--out", tmp_path / "c", "--storage", "int4", code=1).stderr
     both = run(*words, "--out", tmp_path / "c", "--auto-cache", "--no-cache", code=1).stderr
+    assert "no cluster can" in run(*words, "--out", tmp_path / "c", "--engine", "ray", "--no-cache", code=1).stderr
     assert "cannot both leave out its cache and plan it" in both
 
 

@@ -134,3 +134,16 @@ def test_a_logger_by_name_needs_a_folder_and_its_package(tmp_path, monkeypatch):
     with pytest.raises(fl.DataError, match="The logger's package is not installed") as error:
         make_fabric("32-true", 1, tmp_path, ["tensorboard"])
     assert error.value.do == "pip install tensorboard."
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch):
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    def launch(self):  # what Fabric raises on a machine with one GPU, which no test has
+        raise MisconfigurationException("You requested gpu: [0, 1]\n But your machine only has: [0]")
+
+    monkeypatch.setattr(Fabric, "launch", launch)
+    with pytest.raises(fl.DataError, match="So many devices cannot train together here") as error:
+        make_fabric("32-true", 2, None)
+    assert error.value.received == "You requested gpu: [0, 1]"

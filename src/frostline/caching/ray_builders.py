@@ -6,6 +6,7 @@ cache is the one door between them: what a range has given comes back as keys an
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from frostline.caching.builders import Alone, SamplePart
 from frostline.caching.lengths import of_any_length
+from frostline.caching.shard_writer import SHARD_BYTES
 from frostline.caching.views import viewed
 from frostline.core.errors import CacheError, DataError, FrostlineError
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("local", "ray")
 _RANGES = 4  # for each actor, at least: what a dead one loses, and what the last one keeps the others waiting for
-_MOST_SAMPLES = 20_000  # of a range
 _TRIES = 3  # of a range, before what ends its actors is taken for its own fault
 
 
@@ -86,7 +87,7 @@ class RayBuilders(Alone):
     def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
         """Give out ranges until all are done; a range whose actor has died is given out again."""
         with self._cluster():
-            order, size = self._put(self._order), self._range_size(len(unread))
+            order, size = self._put(self._order), self._range_size(len(unread), filling.storage.row_bytes)
             waiting = deque((0, unread[start : start + size]) for start in range(0, len(unread), size))
             at_work: dict[Any, tuple[Any, int, list[int]]] = {}  # by the result that is waited for
             idle: list[Any] = []
@@ -118,15 +119,16 @@ class RayBuilders(Alone):
 
     @property
     def _needs_gpu(self) -> bool:
-        model = getattr(self._order.remake, "args", (None,))[0]
+        model: Any = getattr(self._order.remake, "args", (None,))[0]
         return any(p.device.type == "cuda" for p in model.parameters()) if hasattr(model, "parameters") else False
 
     def _actor(self, order: Any) -> Any:
         return self._ray.remote(num_cpus=1, num_gpus=int(self._needs_gpu))(Builder).remote(order)
 
-    def _range_size(self, count: int) -> int:
+    def _range_size(self, count: int, row_bytes: int) -> int:
+        """Samples of a range: no more than make a full shard, so that nothing has to be merged over ranges."""
         even = -(-count // (_RANGES * self._num_actors()))
-        return max(1, self._order.batch_size, min(even, _MOST_SAMPLES))
+        return max(1, self._order.batch_size, min(even, SHARD_BYTES // max(1, row_bytes)))
 
     def _put(self, order: Order) -> Any:
         try:
@@ -252,14 +254,13 @@ def sent(part: FrozenPart) -> Callable[[], FrozenPart]:
 
 def _ray() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        importlib.import_module("ray.exceptions")
+        return importlib.import_module("ray")
     except ImportError as error:
         raise DataError(
             what="Ray is not installed.", where="fill(engine='ray')", received=str(error),
             do="pip install 'frostline[ray]', or use engine='local'.",
         ) from error  # fmt: skip
-    return ray
 
 
 def died(indices: Sequence[int], error: Exception) -> DataError:

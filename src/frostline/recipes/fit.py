@@ -224,7 +224,7 @@ def fit(
     stored = cache_options(cache, storage, frozen_pass, train)
     _check_options(clip, devices, cache=cache, freeze=freeze, thaw=thaw, monitor=monitor, frozen_pass=frozen_pass)
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
-        progress, monitor = (asked if is_first_rank() else False for asked in (progress, monitor))
+        progress, monitor = progress and is_first_rank(), monitor if is_first_rank() else False
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)

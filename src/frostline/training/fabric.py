@@ -65,10 +65,10 @@ def make_fabric(precision: str, devices: int, out: Path | None, loggers: Sequenc
         from lightning_fabric import Fabric
         from lightning_fabric.loggers.csv_logs import CSVLogger
         from lightning_fabric.plugins import MixedPrecision
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-        made = [CSVLogger(out, name="logs")] if out is not None else []
+        made: list[Any] = [CSVLogger(out, name="logs")] if out is not None else []
         made += [_tensorboard(out) if isinstance(one, str) else one for one in loggers]
         logging.getLogger(_NAME).setLevel(logging.ERROR)
         options: dict[str, Any] = {"accelerator": "auto", "precision": precision, "devices": devices}
@@ -100,7 +100,7 @@ def make_fabric(precision: str, devices: int, out: Path | None, loggers: Sequenc
 
 
 # Buffers of what trains are the same everywhere, since BatchNorms that train are refused.
-def _without_buffers() -> dict[str, bool]:
+def _without_buffers() -> dict[str, Any]:
     known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
     return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 

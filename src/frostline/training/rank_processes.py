@@ -120,7 +120,7 @@ class _Place:
         before = {name: os.environ.get(name) for name in given}
         os.environ.update({name: str(value) for name, value in given.items()})
         try:
-            store = torch.distributed.FileStore(str(self.store), self.count)
+            store = torch.distributed.FileStore(str(self.store), self.count)  # pyright: ignore[reportPrivateImportUsage]
             torch.distributed.init_process_group(
                 "gloo", store=store, rank=rank, world_size=self.count, timeout=_TIMEOUT
             )

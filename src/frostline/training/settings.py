@@ -110,17 +110,6 @@ class Batches(Protocol):
     """A re-iterable of `(inputs, target)` that counts its epochs."""
 
     epoch: int
-    part: tuple[int, int]
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of one pass."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of a batch, those of all processes together."""
-        ...
 
     def __iter__(self) -> Any: ...
 

@@ -141,7 +141,7 @@ class Stepper:
         """True if other processes have parts of every batch."""
         return self._settings.ranks.count > 1
 
-    def _has_rows(self, data: Batches, at: int) -> bool:
+    def _has_rows(self, data: Any, at: int) -> bool:
         """False if this process has none of the rows of a batch."""
         ranks = self._settings.ranks
         return not self._is_shared or ranks.has_rows(data.num_samples, data.batch_size, at)
