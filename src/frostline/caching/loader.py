@@ -91,6 +91,7 @@ class CachedLoader:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
         order, size = own_part(self._order(epoch), size, *self.part), size // self.part[1]
+        self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         at_once = _BATCHES_AHEAD if self._read is None else self._read.window // self.batch_size

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.caching.shards import KEYS
+from frostline.caching.mapped_shard import KEYS
 from frostline.core import io
 from frostline.core.file_systems import is_network, memory_bytes
 from frostline.core.io import Damaged, disk_errors, open_regular

@@ -207,8 +207,7 @@ def check_folder(path: Path) -> None:
         found = status(path)
     if found is not None and not stat.S_ISDIR(found.st_mode):
         raise CacheError(
-            what="A folder of the cache is a link or a file.", where=str(path),
-            received="a link" if stat.S_ISLNK(found.st_mode) else "no folder",
+            what="A folder of the cache is a link or a file.", where=str(path), received="no folder",
             do="remove it; folders inside of a cache are never links. The folder of the cache itself may be one.",
         )  # fmt: skip
 
