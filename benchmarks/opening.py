@@ -11,7 +11,8 @@ import torch
 
 from frostline.caching.manifest import Manifest, write_manifest
 from frostline.caching.opening import open_folder
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.mapped_shard import KEYS
+from frostline.caching.shards import Shards
 
 SHARDS = 40
 

@@ -12,7 +12,8 @@ import torch
 import frostline as fl
 from frostline.caching.keys import offered_keys, recipe_key
 from frostline.caching.manifest import Manifest, write_manifest
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.mapped_shard import KEYS
+from frostline.caching.shards import Shards
 
 
 class Part:

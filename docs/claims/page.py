@@ -30,7 +30,7 @@ def main() -> None:
         *table(("statement", "measured", "verdict", "experiment"), rows),
         "",
         "`make claims` runs all of them and writes these pages (each under 90 s of processor time on one core,",
-        "`depth` some twenty minutes).",
+        "`depth` about an hour).",
         "",
         *about,
         "",

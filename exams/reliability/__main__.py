@@ -1,4 +1,4 @@
-"""python -m exams.reliability [--parts calls kills builders bits hostile] [--seconds 600]: prints counts."""
+"""python -m exams.reliability [--parts calls kills builders bits hostile publish] [--seconds 600]: prints counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,8 @@ from exams.reliability.building import (
     wrong_rows,
 )
 from exams.reliability.damage import flipped_bits, hostile
+from frostline.caching.manifest import Manifest, write_manifest
+from frostline.caching.shards import Shards
 from frostline.core import io
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ NUMBERS = range(12)
 def main() -> int:
     """Run what was asked for, as long as was asked; the exit status is 1 if anything was wrong."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders", "bits", "hostile"])
+    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders", "bits", "hostile", "publish"])
     parser.add_argument("--errnos", nargs="*", default=[errno.errorcode[code] for code in ERRNOS])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=32)
@@ -63,7 +67,31 @@ def main() -> int:
         wrong += flipped_bits(options.bits, options.seed)
     if "hostile" in options.parts:
         wrong += hostile(options.cases, options.seed, options.seconds)
+    if "publish" in options.parts:
+        publishing()
     return int(wrong > 0)
+
+
+def publishing(count: int = 1000) -> None:
+    """Print how long it takes to publish a shard of a megabyte with its manifest, on the disk of temporary files."""
+    chance, times = torch.Generator().manual_seed(0), list[float]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / ("0" * 32)
+        for _ in range(count):
+            rows = {
+                "sample_keys": torch.zeros(256, 16, dtype=torch.uint8),
+                "low": torch.randn(256, 1024, generator=chance),
+            }
+            started = time.perf_counter()
+            with ExitStack() as hold:
+                shard = Shards(folder / "shards").write(rows, hold)
+                write_manifest(folder / "manifests", Manifest(shards=(shard,), rows=(256,)))
+            times.append(time.perf_counter() - started)
+            if len(times) % 50 == 0:  # a fill sums its manifests up before they are many
+                shutil.rmtree(folder)
+    times.sort()
+    print(f"publish: {count} shards of 1 MB, median {times[count // 2] * 1e3:.1f} ms, 99th of a hundred "
+          f"{times[count * 99 // 100] * 1e3:.1f} ms, in wall time", flush=True)  # fmt: skip
 
 
 def failing_calls(seconds: float, codes: list[int]) -> int:

@@ -6,6 +6,7 @@ a reading, in little time and memory, and no file outside of the cache is opened
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -26,7 +27,6 @@ import frostline as fl
 from exams.reliability.building import Samples, scratch
 from frostline.caching.manifest import read_contents
 from frostline.caching.shards import Shards, check_rows
-from frostline.caching.stats import stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _ROWS, _WIDTH = 72, 4096  # more than a megabyte of float32
 _LIMIT_S = 1.0  # of the processor
 _LIMIT_BYTES = 100 * 2**20
-_MEASURED_EVERY = 500
 _WORDS: list[Any] = [
     None, True, -1, 0, 1, 2**31, 2**63, 2**64 + 1, -(2**70), 1e308, float("inf"), "", "x", "../" * 9 + "etc/passwd",
     "/etc/passwd", "a\0b", "\ud800", "0" * 64 + ".safetensors", [], {}, [[]], "F32", "F64", "U8", "I64", "BOOL",
@@ -127,14 +126,13 @@ def hostile(count: int, seed: int = 0, seconds: float = 600.0) -> int:
     end = time.process_time() + seconds
     with scratch() as name, _limited(Path(name)) as opened:
         folder, manifest, shard = _seeds(Path(name))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         at = 0
         while at < count and time.process_time() < end:
             at += 1
             own = random.Random(f"{seed} {at}")
             make, read = (_manifest, _read_manifests) if chance.random() < 0.5 else (_shard, _read_shard)
             path = make(folder, own, manifest, shard)
-            started = time.process_time()
+            started, before = time.process_time(), _peak()
             try:
                 outcome = read(folder, path)
             except fl.FrostlineError as error:
@@ -143,9 +141,8 @@ def hostile(count: int, seed: int = 0, seconds: float = 600.0) -> int:
                 outcome = f"raw {type(error).__name__}"
             if time.process_time() - started > _LIMIT_S:
                 outcome = "slow"
-            if at % _MEASURED_EVERY == 0:
-                now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-                outcome = "large" if now - before > _LIMIT_BYTES else outcome
+            if _peak() - before > _LIMIT_BYTES:
+                outcome = "large"
             if opened:
                 outcome = f"opened {opened.pop()}"
                 opened.clear()
@@ -156,6 +153,11 @@ def hostile(count: int, seed: int = 0, seconds: float = 600.0) -> int:
             path.unlink(missing_ok=True)
     print(f"hostile files: {at:,} cases, {_told(found)}; {bad} broke the law", flush=True)
     return bad
+
+
+def _peak() -> int:
+    """The most bytes of memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _seeds(root: Path) -> tuple[Path, dict[str, Any], bytes]:
@@ -237,14 +239,18 @@ def _change(value: Any, chance: random.Random) -> None:
         if what < 0.1:
             del value[key]
         elif what < 0.2 and isinstance(value, list):
-            value += [chance.choice(_WORDS)] * chance.choice([1, 2, 1000])
+            value += [_word(chance) for _ in range(chance.choice([1, 2, 300]))]
         elif what < 0.3 and isinstance(value, dict):
-            value[str(chance.choice(_WORDS))[:99]] = value[key]
+            value[str(_word(chance))[:99]] = copy.deepcopy(value[key])
         elif what < 0.45 and isinstance(value[key], int):
             value[key] += chance.choice([-1, 1, 8, 2**20, 2**40, -(2**33)])
         else:
-            value[key] = chance.choice(_WORDS)
+            value[key] = _word(chance)
         return
+
+
+def _word(chance: random.Random) -> Any:
+    return copy.deepcopy(chance.choice(_WORDS))
 
 
 def _text(value: Any) -> str:
@@ -275,7 +281,7 @@ def _odd_bytes(text: str, chance: random.Random) -> bytes:
 def _read_manifests(folder: Path, path: Path) -> str:
     del path
     notes = read_contents(folder / "manifests").notes
-    stats_of([folder])
+    fl.FeatureCache(folder.parent).stats()
     return "passed over" if notes else "read"
 
 

@@ -138,11 +138,11 @@ def test_a_manifest_that_goes_while_it_is_read_is_looked_for_again(folder, monke
     add(folder, A)
     real = manifest_files._parse
 
-    def collected(path):
+    def collected(path, *signer):
         monkeypatch.setattr(manifest_files, "_parse", real)
         write_manifest(folder, Manifest(shards=(A, B), rows=(1, 1)))
         path.unlink()
-        return real(path)
+        return real(path, *signer)
 
     monkeypatch.setattr(manifest_files, "_parse", collected)
     assert sorted(read_newest(folder)[1].shards) == [A, B]
@@ -153,8 +153,8 @@ def test_a_folder_that_never_rests_is_told(folder, monkeypatch):
     (path,) = folder.iterdir()
     text, real = path.read_text(), manifest_files._parse
 
-    def flickering(name):
-        found = real(name)
+    def flickering(name, *signer):
+        found = real(name, *signer)
         name.unlink()
         monkeypatch.setattr(manifest_files, "manifest_names", relisted)
         return found
@@ -228,3 +228,11 @@ def test_files_of_another_recipe_are_refused(tmp_path):
     assert any("the recipe" in note for note in again.notes)
     assert again.figures.computed == 0
     assert torch.equal(again[5][0][0], dataset()[5][0] * 2)
+
+
+def test_a_large_manifest_of_tiny_values_is_passed_over_before_it_takes_memory(tmp_path):
+    folder = tmp_path / ("a" * 32) / "manifests"
+    folder.mkdir(parents=True)
+    (folder / "00000001.json").write_bytes(b"[" + b"[]," * 400_000 + b"[]]")
+    (note,) = read_newest(folder)[2]
+    assert "more values than a file of this size may have" in note

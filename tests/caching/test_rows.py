@@ -3,8 +3,9 @@ from contextlib import ExitStack
 import numpy as np
 import torch
 
+from frostline.caching.mapped_shard import KEYS
 from frostline.caching.rows import Rows
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.shards import Shards
 
 
 def rows_of(folder, *parts: np.ndarray) -> Rows:

@@ -10,7 +10,8 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.caching.manifest import Manifest, _digest, read_newest, write_manifest
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.mapped_shard import KEYS
+from frostline.caching.shards import Shards
 from frostline.caching.storage import BOUNDS, Storage
 from frostline.core.tolerances import relative_difference
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
 from frostline.caching import shard_writer, windows
-from frostline.caching.windows import Sizes, ahead, sizes_of
+from frostline.caching.windows import Sizes, Window, ahead, sizes_of
 from frostline.core import io
 from frostline.core.order import windowed_order
 from helpers_caching import D, Masked, MaskedPart, N, dataset, fill, shards
@@ -145,6 +145,10 @@ def test_rows_on_the_disk_of_another_machine_are_read(many, monkeypatch):
     monkeypatch.setattr(windows, "is_network", lambda _: True)
     monkeypatch.setattr("frostline.caching.gather.Span", never_mapped)
     assert torch.equal(ids_of(many.loader(3))[0], ROWS)
+    others = DataLoader(many.part(range(N)), batch_size=7)
+    assert torch.equal(ids_of(others)[0], ROWS)
+    in_workers = DataLoader(many.part(range(N)), batch_size=7, num_workers=1, multiprocessing_context="fork")
+    assert torch.equal(ids_of(in_workers)[0], ROWS)
 
 
 def test_sizes_keep_whole_batches_and_follow_the_budget(many, monkeypatch):
@@ -166,9 +170,9 @@ def test_a_thread_reads_ahead_only_where_the_disk_makes_the_step_wait(is_slow, m
         threads.append(threading.current_thread().name)
         clock["passed"] += 1.0
         clock["worked"] += 0.0 if is_slow else 1.0
-        return chunk
+        return Window(None, chunk, chunk, {})
 
-    for _ in ahead([torch.tensor(at) for at in range(5)], read):
+    for _ in ahead([torch.tensor(at) for at in range(5)], read, 3):
         clock["passed"] += 1.0
     assert len(threads) == 5
     assert any(name.startswith("frostline-rows") for name in threads) == is_slow

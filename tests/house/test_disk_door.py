@@ -12,11 +12,12 @@ PATHS = {"exists", "glob", "is_dir", "is_file", "is_symlink", "iterdir", "lstat"
          "rename", "rglob", "rmdir", "samefile", "stat", "symlink_to", "touch", "unlink", "write_bytes",
          "write_text", "link_to", "hardlink_to", "chmod", "resolve", "expanduser"}  # fmt: skip
 MODULES = {"os", "shutil", "tempfile", "mmap", "fcntl"}
-DOOR = "io"  # what stands there passes the door itself
+DOORS = {"io", "_shelf"}  # what stands there passes the door itself; a store has one of its own (`core/shelf.py`)
 # Nothing of these asks the disk for content or changes any; to close a file that was only read cannot lose anything.
 FREE = {"close", "fspath", "getpid", "major", "minor", "sysconf", "urandom", "TemporaryDirectory"}
-# The explanation of an error that has been raised already: what fails here would hide it.
-EXPLAINING = {("io.py", "make_folder")}
+# The explanation of an error that has been raised already, which a fault here would hide; the key outside of the cache.
+APART = {("io.py", "make_folder"), ("sharing.py", "signer_of"), ("sharing.py", "_signer")}
+APART |= {("windows.py", "_memory")}  # memory of no file
 
 
 def direct_calls(path: Path, source: str) -> list[str]:
@@ -24,7 +25,7 @@ def direct_calls(path: Path, source: str) -> list[str]:
     found: list[str] = []
     tree = ast.parse(source)
     for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-        if (path.name, function.name) in EXPLAINING:
+        if (path.name, function.name) in APART:
             for node in ast.walk(function):
                 node.is_free = True
     for node in ast.walk(tree):
@@ -35,8 +36,8 @@ def direct_calls(path: Path, source: str) -> list[str]:
             found.append(f"{path.name}:{node.lineno} {own.id}")
         if not isinstance(own, ast.Attribute):
             continue
-        module = own.value.id if isinstance(own.value, ast.Name) else ""
-        is_asking = own.attr not in FREE if module in MODULES else own.attr in PATHS and module != DOOR
+        module = own.value.id if isinstance(own.value, ast.Name) else getattr(own.value, "attr", "")
+        is_asking = own.attr not in FREE if module in MODULES else own.attr in PATHS and module not in DOORS
         if is_asking:
             found.append(f"{path.name}:{node.lineno} {own.attr}")
     return found

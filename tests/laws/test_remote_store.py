@@ -1,5 +1,6 @@
 """A cache on a real S3-compatible server on loopback: rows, faults of the server, builders at once, killed builders."""
 
+import copy
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ import torch
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching import shard_writer
+from frostline.caching import opening, shard_writer
+from frostline.caching.gather import Gatherer
+from frostline.caching.storage import Storage
 from helpers_caching import N, Part, dataset
 from helpers_processes import run_script
 from helpers_s3 import SECRET, cache_on, s3_server, without_waiting
@@ -205,7 +208,7 @@ def check_published(options):
 BUILDER = """
 import os, signal, sys, torch
 import frostline as fl
-from frostline.caching import shard_writer
+from frostline.caching import opening, shard_writer
 from frostline.core import io
 from helpers_caching import Part, dataset
 from helpers_processes import run_script
@@ -259,3 +262,48 @@ def test_a_builder_that_is_killed_leaves_a_whole_store(server, tmp_path):
         data = fill(options, tmp_path / f"after-{at}")
         check_rows(data)
         assert fill(options, tmp_path / f"killed-{at}").figures.computed == 0
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Caches of any size are opened by their keys, as those of many gigabytes are."""
+    monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 10 * 4 * 6)  # four shards of ten rows
+    monkeypatch.setattr(shard_writer, "_MAX_SMALL", 99)
+
+
+def test_a_large_cache_is_fetched_as_its_rows_are_used(server, tmp_path, large):
+    front, options = server
+    fill(options, tmp_path / "one", batch_size=10)
+    data = fill(options, tmp_path / "two", data=Subset(dataset(), range(3)))
+    assert len(list((tmp_path / "two").glob("*/shards/*.safetensors"))) == 1  # golden rows, and all of this dataset
+    front.fault = nth("cut", of=lambda method, path: method == "GET" and "/shards/" in path, count=3)
+    data = fill(options, tmp_path / "three")
+    assert data.figures.computed == 0
+    check_rows(data)
+    rows = torch.cat([features[0] for features, _ in data.loader(7, shuffle=True)])
+    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, (dataset().tensors[0] * 2).tolist()))
+
+
+def test_workers_that_were_forked_fetch_for_themselves(server, tmp_path, large):
+    _, options = server
+    fill(options, tmp_path / "one", batch_size=10)
+    data = fill(options, tmp_path / "two")
+    rows = cache_on(options, tmp_path / "three")._opened(Storage("exact", Part())).rows()
+    data._gatherer = Gatherer(rows, data._gatherer.keys.numpy(), Part().frontier, {}, {})
+    assert not list((tmp_path / "three").glob("*/shards/*.safetensors"))
+    loader = torch.utils.data.DataLoader(data, batch_size=5, num_workers=2, multiprocessing_context="fork",
+                                         collate_fn=data.collate, timeout=60)  # fmt: skip
+    found = torch.cat([features[0] for features, _ in loader])
+    assert torch.equal(found, dataset().tensors[0] * 2)
+    assert len(list((tmp_path / "three").glob("*/shards/*.safetensors"))) == 4
+    assert not any(shard.is_here for shard in rows.mapped)  # this process has fetched nothing
+    check_rows(data)  # and can do so, over the files that the workers have finished
+
+
+def test_a_cache_goes_to_another_process_and_secrets_stay_in_memory(server, tmp_path):
+    _, options = server
+    cache = copy.deepcopy(cache_on(options, tmp_path / "one"))  # as Ray sends it to its builders
+    assert cache.fill(Part(), dataset(), progress=False).figures.computed == N
+    assert fill(options, tmp_path / "two").figures.computed == 0
+    assert SECRET not in repr(cache)

@@ -13,11 +13,12 @@ from frostline.caching.keys import recipe_key
 from frostline.caching.lengths import of_any_length
 from frostline.caching.location import Location
 from frostline.caching.manifest import read_newest
+from frostline.caching.mapped_shard import WRONG_CONTENT
 from frostline.caching.opening import open_folder
 from frostline.caching.part import ChecksBatches
 from frostline.caching.planned_fill import builders_of, fill_as_planned
 from frostline.caching.ray_builders import check_engine
-from frostline.caching.shards import WRONG_CONTENT, Shards
+from frostline.caching.shards import Shards
 from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.caching.storage import EXACT, Storage, check_storage
 from frostline.caching.views import viewed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from frostline.caching.exported_rows import Exported, add_targets, stored_table,
 from frostline.caching.loader import CachedLoader
 from frostline.caching.mix import needs_the_model
 from frostline.caching.ragged import TargetSizes
+from frostline.caching.windows import Windows, must_read
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
 from frostline.core.doors import public
@@ -228,8 +230,7 @@ class CachedDataset(Dataset[Sample]):
         self._num_given += len(samples)
         if self._given is not None:
             self._given.note(self._gatherer, samples)
-        self._gatherer.check_keys(samples)
-        features = self._gatherer.features(samples)
+        features = self._features(samples)
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
         targets = targets if self._sizes is None else self._sizes.cut(targets, samples)
         found: list[Sample] = []
@@ -240,6 +241,18 @@ class CachedDataset(Dataset[Sample]):
             )
             found.append((own, batches.map_tensors(targets, lambda x, at=at: x[at])))
         return found
+
+    def _features(self, samples: Tensor) -> tuple[Tensor, ...]:
+        """The features of these samples, after their keys were compared."""
+        if self._windows is not None and len(samples):
+            return next(self._windows.read(samples).batches(len(samples)))
+        self._gatherer.check_keys(samples)
+        return self._gatherer.features(samples)
+
+    @cached_property
+    def _windows(self) -> Windows | None:
+        """Reads rows where mapped ones are not safe."""
+        return Windows(self._gatherer) if must_read(self._gatherer) else None
 
     @public("CachedDataset.collate")
     def collate(self, samples: Sequence[Sample]) -> tuple[tuple[Tensor, ...], Any]:

@@ -20,13 +20,13 @@ from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
 from frostline.caching.keys import item_key
+from frostline.caching.mapped_shard import KEYS
 from frostline.caching.mix import Mixable
 from frostline.caching.part import Faster, Provable
 from frostline.caching.ragged import packed
 from frostline.caching.row_proof import RowProof
 from frostline.caching.sample_groups import SampleGroups
 from frostline.caching.shard_writer import ShardWriter, merge
-from frostline.caching.shards import KEYS
 from frostline.caching.storage import EXACT, Storage
 from frostline.caching.view_cost import check_room, measured_cost
 from frostline.caching.views import Views

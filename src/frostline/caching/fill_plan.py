@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.keys import KEY_BYTES, offered_keys
-from frostline.caching.shards import KEYS
+from frostline.caching.mapped_shard import KEYS
 from frostline.core import inputs as batches
 
 if TYPE_CHECKING:

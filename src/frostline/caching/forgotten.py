@@ -16,11 +16,12 @@ from frostline.caching.collation import Collated
 from frostline.caching.dataset_reader import Reader
 from frostline.caching.keys import KEY_BYTES, item_key, offered_keys
 from frostline.caching.manifest import delete_manifests, read_contents, write_manifest
+from frostline.caching.mapped_shard import KEYS
 from frostline.caching.opening import open_folder
 from frostline.caching.ragged import chosen_rows
 from frostline.caching.remote import check_alone
 from frostline.caching.shard_writer import MERGE_LOCK
-from frostline.caching.shards import KEYS, SHARD_NAME, Shards
+from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.caching.views import viewed
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS

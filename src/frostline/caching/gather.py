@@ -12,12 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from frostline.caching.buffers import fresh, is_worth_lending
+from frostline.caching.mapped_shard import KEYS, Shard, fetch_in_order
 from frostline.caching.ragged import RaggedSpan
-from frostline.caching.shards import KEYS, Shard
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError
 from frostline.core.padding import Padding
@@ -25,7 +26,6 @@ from frostline.core.padding import Padding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from frostline.caching.rows import Rows
@@ -71,7 +71,21 @@ class Gatherer:
 
     def __getstate__(self) -> dict[str, Any]:
         anew = {"_spans": {}, "_ragged": {}, "_mapped": [], "_are_checked": False}  # mapped anew in every process
+        for shard in [] if self.shards.sharing.remote is None else self._mapped:
+            shard.check()  # other processes read what is on the disk
         return {**self.__dict__, **anew}
+
+    def fetch_ahead(self, samples: Tensor) -> None:
+        """Fetch the shards of a store that are not here yet, in the order of these samples, beside what goes on.
+
+        What fails is told when its rows are used.
+        """
+        away = [not shard.is_here for shard in self._mapped]
+        if not any(away):
+            return
+        found, first = np.unique(self.shard.index_select(0, samples).numpy(), return_index=True)
+        ordered = [int(at) for at in found[np.argsort(first)] if away[int(at)]]
+        fetch_in_order([self._mapped[at] for at in ordered])
 
     def part(self, samples: Tensor) -> Gatherer:
         """The rows of these samples only, in this order, over the same mapped shards."""

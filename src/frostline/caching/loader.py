@@ -91,12 +91,15 @@ class CachedLoader:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
         order, size = own_part(self._order(epoch), size, *self.part), size // self.part[1]
+        self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         at_once = _BATCHES_AHEAD if self._read is None else self._read.window // self.batch_size
         bounds = [start, *range(start // at_once * at_once + at_once, count, at_once), count] if start < count else []
         chunks = [order[first * size : last * size] for first, last in pairwise(bounds)]
-        for (first, last), chunk, rows in zip(pairwise(bounds), chunks, rows_of(chunks, size), strict=True):
+        source = rows_of(chunks, size)
+        for (first, last), chunk in zip(pairwise(bounds), chunks, strict=True):
+            rows = next(source)
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             parts = iter(_parts(targets, len(chunk), size))
             if self._sizes is not None:
@@ -113,6 +116,7 @@ class CachedLoader:
                     continue
                 # No name holds the batch, nor does a zip: its memory is free for the next one.
                 yield moved((next(rows), next(parts)), place)
+            del rows  # and with it a window, before the next one is read
 
     def _order(self, epoch: int) -> Tensor:
         """The samples of an epoch in their order: over all of them, or within windows that fit in memory."""
@@ -150,7 +154,7 @@ class CachedLoader:
             resident = self._resident
             return lambda chunks, size: (resident.batches(chunk, size) for chunk in chunks)
         if self._read is not None:
-            return lambda chunks, size: (own.batches(size) for own in ahead(chunks, self._windows.read))
+            return lambda chunks, size: ahead(chunks, self._windows.read, size)
         select = self._buffers.select
         return lambda chunks, size: (self._gatherer.batches(chunk, size, select) for chunk in chunks)
 

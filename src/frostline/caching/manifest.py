@@ -30,7 +30,8 @@ _FORMAT = 2
 _KIND = "manifest"  # of what is signed
 # Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
 _KEPT_SNAPSHOTS = 8
-MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_MANIFEST_BYTES = 16 * 2**20  # 200,000 shards, of 512 MB each
+_BYTES_PER_VALUE = 16  # the name of a shard has 76
 MANIFEST_NAME = re.compile(r"\d{8,18}(-[0-9a-f]{16})?\.json")
 _LAST = 10**18 - 1  # a folder with this number goes on with it: names differ all the same
 _TRIES = 100  # listings; each is repeated only if a collector deleted a manifest meanwhile
@@ -267,7 +268,7 @@ def _digest(body: str) -> str:
 
 
 def _parse(path: Path, signer: Signer | None = None) -> Manifest:
-    whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES)
+    whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES, bytes_per_value=_BYTES_PER_VALUE)
     try:
         if type(whole["format"]) is not int or whole["format"] < _FORMAT:
             raise _torn(path, f"format {whole['format']!r}, where {_FORMAT} belongs")

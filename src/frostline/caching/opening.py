@@ -15,8 +15,9 @@ from frostline.caching.manifest import (
     without_shards,
     write_manifest,
 )
+from frostline.caching.mapped_shard import ASIDE, WRONG_CONTENT, Shard, identity, set_aside
 from frostline.caching.rows import Rows
-from frostline.caching.shards import ASIDE, SHARD_NAME, WRONG_CONTENT, Shard, Shards, check_rows, identity, set_aside
+from frostline.caching.shards import SHARD_NAME, Shards, check_rows
 from frostline.core.errors import CacheError
 from frostline.core.io import Damaged, check_folder, disk_errors, make_folder, status, sweep
 
@@ -137,10 +138,12 @@ class Opened:
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
         self.held = {}
-        self.shards.bring_all(self.manifest.names())
+        is_lazy = self._is_large()
+        if not is_lazy:
+            self.shards.bring_all(self.manifest.names())
         for name in self.manifest.names():
             try:
-                shard = self.shards.open(name)
+                shard = self.shards.open(name, is_lazy=is_lazy)
                 if name in rows and self.frontier:
                     check_rows(shard.path, shard.unchecked, stored, rows[name])
                 self.held[name] = shard
@@ -149,6 +152,13 @@ class Opened:
         if sum(shard.num_bytes for shard in self.held.values()) <= _CHECKED_AT_ONCE:  # else each on its first use
             found |= {name: WRONG_CONTENT for name, shard in [*self.held.items()] if not self._is_whole(name, shard)}
         return found
+
+    def _is_large(self) -> bool:
+        """Whether a store holds so much that shards are fetched when their rows are used, and not at once."""
+        if self.sharing.remote is None:
+            return False
+        sizes = self.sharing.remote.sizes("shards")
+        return sum(sizes.get(name, 0) for name in self.manifest.names()) > _CHECKED_AT_ONCE
 
     def _is_whole(self, name: str, shard: Shard) -> bool:
         """Whether the content has the digest in the name; a copy that has not is fetched anew."""

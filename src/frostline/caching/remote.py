@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 import time
 import uuid
@@ -15,9 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import torch
+
 from frostline.caching.eviction import delete_recipe
 from frostline.caching.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_names
-from frostline.caching.shards import SHARD_NAME
+from frostline.caching.mapped_shard import KEYS, Shard, damaged_shard
+from frostline.caching.shards import SHARD_NAME, tensors_of
 from frostline.caching.use import last_used
 from frostline.core.errors import CacheError
 from frostline.core.io import (
@@ -31,11 +35,13 @@ from frostline.core.io import (
     status,
     write_atomic,
 )
+from frostline.core.reserved_file import Reserved
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
+    from frostline.caching.mapped_shard import Tensors
     from frostline.caching.sharing import RemoteFolder
     from frostline.core.shelf import Shelf
 
@@ -43,6 +49,7 @@ RECIPE = re.compile(r"[0-9a-f]{32}")
 LEASE_NAME = RECIPE
 _TRIES = 20
 _MAX_SHARD_BYTES = 16 * 2**30  # a fill writes half a gigabyte, or one batch
+_START_BYTES = 2**20  # header and keys of a shard, as a rule
 _AT_ONCE = 8  # requests for small objects
 _DEAD_S = 86400.0  # what no manifest needs stays for so long: a reader that has an older list may still fetch it
 _KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME}
@@ -108,6 +115,41 @@ class RemoteRecipe:
             self._damaged.add(name)
             raise
         self._damaged.discard(name)
+
+    def reserve(self, name: str) -> Shard | None:
+        """A shard of which the keys alone are here; the rest is fetched before it is used. None: the store lacks it.
+
+        The file has its full size at once, so that rows have their places in memory before they are there.
+        """
+        there, path = self._in("shards", name), self._folder / "shards" / name
+        found = self._shelf.read_start(there, _START_BYTES)
+        if found is None or found[0] < 8 or name in self._damaged:
+            return None
+        size, start = found
+        make_folder(path.parent)
+        with disk_errors("write", path):
+            file = Reserved(path, size)
+            mapped = file.mapped()
+            file.write([start])
+        tensors = tensors_of(path, mapped, size, self._recipe)
+        end = _end_of_keys(mapped, tensors)
+        if end > len(start):
+            again = self._shelf.read_start(there, end)
+            with disk_errors("write", path):
+                file.write([again[1] if again is not None else b""])
+
+        def arrive() -> None:
+            try:
+                with disk_errors("write", path):
+                    if not self._shelf.fetch(there, path.stem, file.write, max_bytes=size):
+                        raise damaged_shard(path, "an object that is gone from the store")
+                    file.publish()
+            except Damaged:
+                self._damaged.add(name)
+                self.set_aside(name)
+                raise
+
+        return Shard(path, (), mapped, tensors, arrive)
 
     def push(self, name: str) -> None:
         """Write a shard from the disk to the store, if it is not there."""
@@ -238,6 +280,14 @@ class RemoteRecipe:
 
     def _in(self, *names: str) -> str:
         return "/".join((self._recipe, *names))
+
+
+def _end_of_keys(mapped: mmap.mmap, tensors: Tensors) -> int:
+    """Where the keys end in a mapped file."""
+    keys = tensors.get(KEYS)
+    if keys is None or not keys.numel():
+        return 0
+    return keys.data_ptr() + keys.nbytes - torch.frombuffer(mapped, dtype=torch.uint8, count=1).data_ptr()
 
 
 def bound_copies(root: Path, max_bytes: int) -> int:

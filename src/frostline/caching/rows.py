@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from frostline.caching.keys import KEY_BYTES, as_words
-from frostline.caching.shards import KEYS
+from frostline.caching.mapped_shard import KEYS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from frostline.caching.shards import Shard, Shards
+    from frostline.caching.mapped_shard import Shard
+    from frostline.caching.shards import Shards
 
 
 class Rows:

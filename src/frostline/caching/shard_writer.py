@@ -15,8 +15,8 @@ from torch import Tensor
 
 from frostline.caching.keys import as_words
 from frostline.caching.manifest import Manifest, write_manifest
+from frostline.caching.mapped_shard import KEYS
 from frostline.caching.ragged import chosen_rows
-from frostline.caching.shards import KEYS
 from frostline.core.io import lock_file
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frostline.caching.mapped_shard import KEYS, Shard, Tensors, damaged_shard, identity, identity_of
 from frostline.caching.ragged import fits
 from frostline.caching.sharing import ALONE
 from frostline.core import io
@@ -37,19 +37,15 @@ from frostline.core.io import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
 
     from frostline.caching.sharing import Sharing
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
-KEYS = "sample_keys"
 _ABOUT = "__metadata__"  # the one entry of a safetensors header that is no tensor
 _MAX_HEADER_BYTES = 2**20
-_READ_BYTES = 2**20
 _FETCHED_AT_ONCE = 4
-ASIDE = "; the file was set aside"
-WRONG_CONTENT = "content that does not have the digest in its name"
 # The widest rows of a shard start on a page. Rows of 2 KB that do not start on a line of the processor's cache take a
 # tenth longer to gather, rows of 8 KB that touch a page more than they need 8% (measured, 200 shards, an EPYC).
 _PAGE_BYTES = 4096
@@ -59,71 +55,6 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
 }  # fmt: skip
 DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}  # as safetensors calls them
-
-Tensors = dict[str, Tensor]
-
-
-class Shard(Mapping[str, Tensor]):
-    """The tensors of a mapped shard by name; the digest is checked before the first of them is given out.
-
-    Keys are given out at once: an index over many shards costs no reading of their rows. A row is used only where its
-    shard was checked.
-
-    Args:
-        path: Of the file.
-        identity: What changes when the file does.
-        mapped: Its content.
-        tensors: Views of it.
-
-    Attributes:
-        unchecked: The tensors, for their shapes and places; what is in them may be damaged.
-        is_checked: Whether the content has the digest in its name.
-        num_bytes: Of the file.
-    """
-
-    def __init__(self, path: Path, identity: tuple[int, ...], mapped: mmap.mmap, tensors: Tensors) -> None:
-        self.path, self.identity, self.unchecked = path, identity, tensors
-        self.is_checked, self.num_bytes, self._content = False, len(mapped), mapped
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name != KEYS:
-            self.check()
-        return self.unchecked[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.unchecked)
-
-    def __len__(self) -> int:
-        return len(self.unchecked)
-
-    def check(self) -> None:
-        """Compare the content with the digest in the name, once.
-
-        Raises:
-            Damaged: If it is another; the file was set aside then, so that the next fill computes its rows anew.
-            CacheError: If it cannot be read now.
-        """
-        if not self.is_whole():
-            is_moved = set_aside(self.path, self.identity)
-            raise _damaged(self.path, f"{WRONG_CONTENT}{ASIDE * is_moved}")
-
-    def is_whole(self) -> bool:
-        """Whether the content has the digest in the name; it is compared once."""
-        if not self.is_checked:
-            with disk_errors("read", self.path):
-                self.is_checked = self._digest() == self.path.stem
-        return self.is_checked
-
-    def _digest(self) -> str:
-        """Of the file, if it is still the one that is mapped; of the map, if others have deleted or replaced it."""
-        with suppress(FileNotFoundError, Damaged):
-            descriptor, _ = open_regular(self.path)
-            try:
-                if _of(io.call(os.fstat, descriptor)) == self.identity:
-                    return _digest(descriptor)
-            finally:
-                os.close(descriptor)
-        return hashlib.sha256(self._content).hexdigest()
 
 
 class Shards:
@@ -139,14 +70,23 @@ class Shards:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # memory is mapped anew in every process
 
-    def open(self, name: str) -> Shard:
+    def open(self, name: str, *, is_lazy: bool = False) -> Shard:
         """The tensors of a shard, by name; its digest is checked before the first one is used.
+
+        Args:
+            name: Of the shard.
+            is_lazy: Of a shard that lies in a store and not on this disk, bring the keys alone; the others are fetched
+                before they are used.
 
         Raises:
             Damaged: If the file is missing or truncated, or belongs to another recipe.
             CacheError: If it cannot be read now; nothing is known of its content then.
         """
         known = self._open.get(name)
+        if known is None and is_lazy and self.sharing.remote is not None and identity(self.path(name)) == ():
+            known = self.sharing.remote.reserve(name)
+            if known is not None:
+                self._open[name] = known
         if known is None:
             self.bring(name)
             try:
@@ -225,7 +165,9 @@ class Shards:
         """Close the shards whose files are not the ones that were opened: the next `open` checks their digest."""
         for name in list(self._open) if names is None else names:
             known = self._open.get(name)
-            if known is not None and identity(self.path(name)) != known.identity:
+            if known is None or (not known.is_here and not known.is_broken):
+                continue
+            if known.is_broken or identity(self.path(name)) != known.identity:
                 self._open.pop(name, None)
 
     def close(self, name: str) -> None:
@@ -258,31 +200,7 @@ def check_rows(
             continue
         if found is None or found.dtype != dtype or tuple(found.shape) != (rows, *shape):
             got = "nothing" if found is None else f"{found.dtype} {tuple(found.shape)}"
-            raise _damaged(path, f"{got} as {name!r}, where {dtype} {(rows, *shape)} belongs")
-
-
-def set_aside(path: Path, known: tuple[int, ...]) -> bool:
-    """Move a damaged shard out of the way, if it is still the file that was read; a full disk may refuse."""
-    aside = path.parent.parent / "set-aside"
-    with suppress(OSError, CacheError):
-        if known and identity(path) == known:
-            make_folder(aside)
-            io.call(path.rename, aside / path.name)
-            return True
-    return False
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; empty for a file that does not exist or cannot be read."""
-    with suppress(OSError):
-        found = status(path)
-        if found is not None:
-            return _of(found)
-    return ()
-
-
-def _of(found: os.stat_result) -> tuple[int, ...]:
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            raise damaged_shard(path, f"{got} as {name!r}, where {dtype} {(rows, *shape)} belongs")
 
 
 def _header(tensors: Mapping[str, Tensor], recipe: str) -> bytes:
@@ -309,47 +227,44 @@ def _data(tensor: Tensor) -> memoryview:
 
 def _read(path: Path, recipe: str) -> Shard:
     if not SHARD_NAME.fullmatch(path.name):
-        raise _damaged(path, "a name that is no digest")
+        raise damaged_shard(path, "a name that is no digest")
     try:
         descriptor, size = open_regular(path)
     except FileNotFoundError as error:
-        raise _damaged(path, error.strerror or "no such file") from error
+        raise damaged_shard(path, error.strerror or "no such file") from error
     try:
         # Held as long as the shard is mapped: the map keeps a copy of the descriptor, and locks belong to both.
         with suppress(OSError):  # a disk without locks: nothing is deleted there
             lock(descriptor, is_exclusive=False, is_waiting=True)
         found = io.call(os.fstat, descriptor)
         if not found.st_nlink:
-            raise _damaged(path, "deleted while it was opened")
+            raise damaged_shard(path, "deleted while it was opened")
         if size < 8:
-            raise _damaged(path, f"{size} bytes")
+            raise damaged_shard(path, f"{size} bytes")
         # private and never written: torch wants a writable buffer, and pages stay shared until somebody writes
         mapped = io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
     finally:
         os.close(descriptor)
-    return Shard(path, _of(found), mapped, _tensors(path, mapped, size, recipe))
+    return Shard(path, identity_of(found), mapped, tensors_of(path, mapped, size, recipe))
 
 
-def _digest(descriptor: int) -> str:
-    """SHA-256 of an open file, read and not mapped: a disk that fails then raises, and does not kill the process."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
-    while count := io.call(os.readv, descriptor, [buffer]):
-        digest.update(buffer[:count])
-    return digest.hexdigest()
+def tensors_of(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors:
+    """Views of the tensors in a mapped file, by name.
 
-
-def _tensors(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors:
+    Raises:
+        Damaged: If its header is not one that Frostline writes, or belongs to another recipe.
+    """
     length = int.from_bytes(mapped[:8], "little")
     if length > min(_MAX_HEADER_BYTES, size - 8):
-        raise _damaged(path, f"a header of {length} bytes in a file of {size}")
+        raise damaged_shard(path, f"a header of {length} bytes in a file of {size}")
     try:
         entries: dict[str, Any] = json.loads(mapped[8 : 8 + length], object_pairs_hook=unique_keys)
         about = entries.pop(_ABOUT, {})
         if about.get("recipe") != recipe:
-            raise _damaged(path, f"rows of another recipe: {about.get('recipe')}")
+            raise damaged_shard(path, f"rows of another recipe: {about.get('recipe')}")
         return {name: _tensor(mapped, 8 + length, entry, size) for name, entry in entries.items()}
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        raise _damaged(path, f"a header that Frostline does not write: {type(error).__name__}: {error}") from error
+        raise damaged_shard(path, f"a header that Frostline does not write: {type(error).__name__}: {error}") from error
 
 
 def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> Tensor:
@@ -361,12 +276,3 @@ def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> T
     if count == 0:
         return torch.empty(shape, dtype=dtype, device="cpu")
     return torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start).view(dtype).view(shape)
-
-
-def _damaged(path: Path, received: str) -> Damaged:
-    return Damaged(
-        what="A shard of the cache is damaged or missing.",
-        where=str(path),
-        received=received,
-        do="fill the cache again: FeatureCache.fill sets the shard aside and computes its rows anew.",
-    )

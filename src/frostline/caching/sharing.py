@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from frostline.caching.mapped_shard import Shard
+
 KEY_VARIABLE = "FROSTLINE_CACHE_KEY"
 _KEY_ADVICE = (
     "make one outside of the cache, such as `openssl rand -out cache.key 32`, for those who share the cache alone."
@@ -37,6 +39,14 @@ class RemoteFolder(Protocol):
 
     def fetch(self, name: str) -> None:
         """Bring a shard onto the disk, if the store has it."""
+        ...
+
+    def reserve(self, name: str) -> Shard | None:
+        """A shard of which the keys alone are here; the rest is fetched before it is used. None: the store lacks it."""
+        ...
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Bytes of the files in the folder of this kind, by name."""
         ...
 
     def push(self, name: str) -> None:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from frostline.caching.shards import KEYS
+from frostline.caching.mapped_shard import KEYS
 from frostline.core import io
 from frostline.core.file_systems import is_network, memory_bytes
 from frostline.core.io import Damaged, disk_errors, open_regular
@@ -64,12 +66,17 @@ def sizes_of(gatherer: Gatherer, budget_bytes: int | None, batch_size: int) -> S
         return None
     of_row = sum(tensor.bytes_per_sample for tensor in _stored(gatherer)) or 1
     budget = int(_SHARE * memory_bytes()) if budget_bytes is None else budget_bytes
-    fits = len(gatherer.keys) * of_row <= budget
-    if fits and not is_network(gatherer.shards.folder):
+    if len(gatherer.keys) * of_row <= budget and not must_read(gatherer):
         return None
     window_bytes = min(_WINDOW_BYTES, budget // _IN_USE)
     window = max(1, window_bytes // of_row // batch_size) * batch_size
     return Sizes(max(1, min(_BLOCK_BYTES // of_row, window // _BLOCKS)), window)
+
+
+def must_read(gatherer: Gatherer) -> bool:
+    """True where a mapped row may end the process: on a disk of another machine. Varying rows are mapped even so."""
+    is_varying = any(tensor.is_varying for tensor in gatherer.frontier)
+    return not is_varying and is_network(gatherer.shards.folder)
 
 
 class Windows:
@@ -81,10 +88,12 @@ class Windows:
 
     def __init__(self, gatherer: Gatherer) -> None:
         self._gatherer, self._stored = gatherer, _stored(gatherer)
+        self._stride = int(gatherer.row.max()) + 1  # more than a shard has rows
         self._files: OrderedDict[int, tuple[int, dict[str, int]]] = OrderedDict()
+        self._lock = Lock()  # a file that one thread closes may be the one that another reads
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict()}
+    def __reduce__(self) -> tuple[type[Windows], tuple[Gatherer]]:
+        return Windows, (self._gatherer,)  # a copy, or one in another process, opens files of its own
 
     def __del__(self) -> None:
         for descriptor, _ in getattr(self, "_files", {}).values():
@@ -98,15 +107,16 @@ class Windows:
         """
         own = self._gatherer
         shard_W, row_W = own.shard.index_select(0, samples), own.row.index_select(0, samples)
-        by_place = (shard_W * (int(own.row.max()) + 1) + row_W).argsort()
+        by_place = (shard_W * self._stride + row_W).argsort()
         shard_W, row_W = shard_W[by_place], row_W[by_place]
-        memory = {name: torch.empty((len(samples), size), dtype=torch.uint8, device="cpu")
-                  for name, size in [(KEYS, 16), *((t.name, _row_bytes(t)) for t in self._stored)]}  # fmt: skip
+        widths = {KEYS: 16, **{tensor.name: _row_bytes(tensor) for tensor in self._stored}}
+        memory = {name: _memory(len(samples), width) for name, width in widths.items()}
         starts = torch.ones(len(samples), dtype=torch.bool, device="cpu")
         starts[1:] = (shard_W[1:] != shard_W[:-1]) | (row_W[1:] != row_W[:-1] + 1)
         firsts = [*starts.nonzero().squeeze(1).tolist(), len(samples)]
-        for first, stop in pairwise(firsts):
-            self._read_run(int(shard_W[first]), int(row_W[first]), {n: m[first:stop] for n, m in memory.items()})
+        with self._lock:
+            for first, stop in pairwise(firsts):
+                self._read_run(int(shard_W[first]), int(row_W[first]), {n: m[first:stop] for n, m in memory.items()})
         asked = own.keys.index_select(0, samples[by_place])
         if not torch.equal(memory[KEYS], asked):
             odd = int((memory[KEYS] != asked).any(1).nonzero()[0])
@@ -171,8 +181,10 @@ class Window:
         return storage.loaded(tensor.name, rows, None if scales is None else self._rows[scales].index_select(0, at))
 
 
-def ahead(chunks: Iterable[Tensor], read: Callable[[Tensor], Window]) -> Generator[Window]:
-    """The windows of these chunks; the next one is read by a thread where the step would wait for the disk.
+def ahead(
+    chunks: Iterable[Tensor], read: Callable[[Tensor], Window], size: int
+) -> Generator[Iterator[tuple[Tensor, ...]]]:  # fmt: skip
+    """The batches of the windows of these chunks; a thread reads the next one where steps would wait for the disk.
 
     As long as reading has waited, beyond its own work, for less than a twentieth of the time that the steps of a window
     take, each is read when it is asked for.
@@ -183,7 +195,7 @@ def ahead(chunks: Iterable[Tensor], read: Callable[[Tensor], Window]) -> Generat
         window = read(chunk)
         waited_s = time.monotonic() - started - (time.thread_time() - worked)
         started = time.monotonic()
-        yield window
+        yield window.batches(size)
         del window  # while the next one is read
         if waited_s > _WAITED_SHARE * (time.monotonic() - started):
             break
@@ -196,7 +208,7 @@ def ahead(chunks: Iterable[Tensor], read: Callable[[Tensor], Window]) -> Generat
             window, following = coming.result(), next(rest, None)
             if following is not None:
                 coming = thread.submit(read, following)
-            yield window
+            yield window.batches(size)
             del window
             if following is None:
                 return
@@ -209,6 +221,13 @@ def _stored(gatherer: Gatherer) -> list[FrontierTensor]:
 
 def _row_bytes(tensor: FrontierTensor) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _memory(rows: int, width: int) -> Tensor:
+    """(rows, width) bytes that the kernel has back as soon as they are free: an allocator may keep them for itself."""
+    if not rows * width:
+        return torch.empty((rows, width), dtype=torch.uint8, device="cpu")
+    return torch.frombuffer(mmap.mmap(-1, rows * width), dtype=torch.uint8).view(rows, width)
 
 
 def _offsets(descriptor: int) -> dict[str, int]:

@@ -128,8 +128,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, [json.dumps(value, indent=1, allow_nan=False).encode()])
 
 
-def read_json(path: Path, *, max_bytes: int = 64 * 2**20) -> Any:
+def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int = 0) -> Any:
     """Read a JSON file of ours.
+
+    Args:
+        path: Of the file.
+        max_bytes: That it may have.
+        bytes_per_value: That a value takes on average, at least: `[],[],` needs thirty times its size in memory. A file
+            of less than a megabyte may have any.
 
     Raises:
         Damaged: If it is not JSON, or names a key twice.
@@ -138,6 +144,8 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20) -> Any:
     with disk_errors("read", path):
         data = read_bytes(path, max_bytes=max_bytes)
     try:
+        if len(data) > 2**20 and sum(map(data.count, (b"[", b"{", b","))) * bytes_per_value > len(data):
+            raise ValueError("more values than a file of this size may have")
         return json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise Damaged(
@@ -199,8 +207,7 @@ def check_folder(path: Path) -> None:
         found = status(path)
     if found is not None and not stat.S_ISDIR(found.st_mode):
         raise CacheError(
-            what="A folder of the cache is a link or a file.", where=str(path),
-            received="a link" if stat.S_ISLNK(found.st_mode) else "no folder",
+            what="A folder of the cache is a link or a file.", where=str(path), received="no folder",
             do="remove it; folders inside of a cache are never links. The folder of the cache itself may be one.",
         )  # fmt: skip
 

@@ -105,8 +105,8 @@ def windowed_order(num_samples: int, *, block: int, window: int, seed: int, epoc
         [0, 2, 3, 1, 5, 4, 6, 7]
     """
     generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    order = torch.arange(num_samples, device="cpu")
-    blocks = order.split(block)
-    order = torch.cat([blocks[at] for at in torch.randperm(len(blocks), generator=generator, device="cpu").tolist()])
+    blocks = torch.randperm(-(-num_samples // block), generator=generator, device="cpu")
+    order = (blocks[:, None] * block + torch.arange(block, device="cpu")).reshape(-1)
+    order = order[order < num_samples]  # the last block may be shorter
     parts = [own[torch.randperm(len(own), generator=generator, device="cpu")] for own in order.split(window)]
     return torch.cat(parts).add_(epoch % views * num_samples)

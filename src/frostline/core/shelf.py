@@ -83,7 +83,7 @@ class Shelf:
         self._kind = url.split(":", 1)[0].lower()
         given = {**_PATIENCE.get(self._kind.replace("s3a", "s3"), {}), **(options or {})}
         try:
-            self._files, root = fsspec.url_to_fs(url, **given)
+            self._connected, root = fsspec.url_to_fs(url, **given)
         except ImportError as error:
             raise CacheError(
                 what="The package for this kind of store is not installed.", where="FeatureCache(root)",
@@ -98,6 +98,7 @@ class Shelf:
                 do=f"pass a folder, or a URL of fsspec: {known}." if known else "check the URL and storage_options.",
             ) from None
         self._root = str(root).rstrip("/")
+        self._again, self._process = (url, given), os.getpid()
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of the objects in a folder by name, 0 for folders; none if there is no such folder."""
@@ -133,6 +134,25 @@ class Shelf:
 
         try:
             return self._ask("read", name, whole)
+        except FileNotFoundError:
+            return None
+
+    def read_start(self, name: str, count: int) -> tuple[int, bytes] | None:
+        """(size, the first bytes) of a large object, as many as asked for or all; None if there is none.
+
+        What they say is not checked: the digest is that of the whole.
+        """
+        path = self._path(name)
+
+        def start() -> tuple[int, bytes]:
+            size = int(self._info(path)["size"])
+            data = bytes(self._files.cat_file(path, start=0, end=min(count, size)))
+            if len(data) != min(count, size):
+                raise ConnectionError(f"{len(data)} of {min(count, size)} bytes arrived")
+            return size, data
+
+        try:
+            return self._ask("read", name, start)
         except FileNotFoundError:
             return None
 
@@ -268,6 +288,15 @@ class Shelf:
         if self._kind not in _WITHOUT_FOLDERS or self._kind == "memory":
             with suppress(Exception):  # it is not empty, or not there; nothing depends on it
                 io.call(self._files.rmdir, self._path(folder))
+
+    @property
+    def _files(self) -> Any:
+        """The file system of fsspec; a process that was forked connects anew."""
+        if self._process != os.getpid():
+            import fsspec
+
+            (self._connected, _), self._process = fsspec.url_to_fs(self._again[0], **self._again[1]), os.getpid()
+        return self._connected
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

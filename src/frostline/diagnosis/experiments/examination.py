@@ -238,7 +238,8 @@ class Examination:
         Args:
             both: Both directions, whatever the symptoms; and last, where steps look too large, one only a little lower.
         """
-        slower, faster, gentle = rate_remedies(self.seen.evidence, is_stuck=self.is_stuck) or ((), (), ())
+        are_large = bool(self.codes & _SLOWER) and "FL402" not in self.codes
+        slower, faster, gentle = rate_remedies(self.seen.evidence, is_stuck=self.is_stuck and are_large) or ((), (), ())
         own = [finding for finding in self.diagnosis.findings if finding.family == "learning_rate"]
         clear = {finding.code for finding in own if is_clear(finding) or self.is_stuck}
         asked = (

@@ -49,16 +49,10 @@ _FAR = 4.0  # times what the last losses scatter
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How much better the model is than the constant-prediction baseline, on samples that it was not trained on."""
     skill, steps = evidence.skill, len(evidence.losses)
-    if skill is None and evidence.follows is not None and steps >= STEPS_TO_LEARN:
-        before, after = evidence.follows
-        if after < _FOLLOWS and before > _FOLLOWED * after:
-            why = (
-                f"after {steps} steps, the outputs hardly change with the inputs: by {after:.2g} of their spread, "
-                f"{before:.2g} before the first step."
-            )
-            return (replace(ABOUT.issue(why, after, _FOLLOWS), advice=_COLLAPSED),)
     if skill is None:
-        return (ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),)
+        return _collapse(evidence) or (
+            ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),
+        )
     if skill > LEARNS:
         return (
             ABOUT.passed(
@@ -99,6 +93,18 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
         found = replace(found, why=f"{why} The training is too short to conclude more.", advice=advice)
     return (found,)
+
+
+def _collapse(evidence: Evidence) -> tuple[Finding, ...]:
+    """Outputs that followed the inputs before training, and hardly do now; none where that is not so, or not known."""
+    steps, (before, after) = len(evidence.losses), evidence.follows or (0.0, 1.0)
+    if steps < STEPS_TO_LEARN or not after < _FOLLOWS or not before > _FOLLOWED * after:
+        return ()
+    why = (
+        f"after {steps} steps, the outputs hardly change with the inputs: by {after:.2g} of their spread, {before:.2g} "
+        "before the first step."
+    )
+    return (replace(ABOUT.issue(why, after, _FOLLOWS), advice=_COLLAPSED),)
 
 
 def _fall(evidence: Evidence) -> tuple[float, float] | None:
