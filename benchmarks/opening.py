@@ -1,4 +1,4 @@
-"""Opening a large cache: processor time until the rows are indexed, by the size of a row, and the first batch."""
+"""Opening a large cache: processor time until the rows are indexed, by the size of a row."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_a_shard_that_is_replaced_while_it_is_opened_is_no_damage(tmp_path, monk
     monkeypatch.undo()
     real, names = Shards.open, read_newest(folder / "manifests")[1].shards
 
-    def merged_meanwhile(self, name):
+    def merged_meanwhile(self, name, **options):
         if name == names[-1]:
             monkeypatch.setattr(Shards, "open", real)
             monkeypatch.setattr(shard_writer, "_MAX_SMALL", 1)
