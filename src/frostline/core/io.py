@@ -129,13 +129,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int = 0) -> Any:
-    """Read a JSON file of ours.
-
-    Args:
-        path: Of the file.
-        max_bytes: That it may have.
-        bytes_per_value: That a value takes on average, at least: `[],[],` needs thirty times its size in memory. A file
-            of less than a megabyte may have any.
+    """Read a JSON file of ours; one beyond a megabyte must have `bytes_per_value`, since `[],` fills much memory.
 
     Raises:
         Damaged: If it is not JSON, or names a key twice.
@@ -149,11 +143,9 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int =
         return json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise Damaged(
-            what="A file is not the JSON that Frostline wrote.",
-            where=str(path),
-            received=str(error),
+            what="A file is not the JSON that Frostline wrote.", where=str(path), received=str(error),
             do="delete the file; it is written anew on the next run.",
-        ) from error
+        ) from error  # fmt: skip
 
 
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:
@@ -339,11 +331,9 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
             errno.ENOMEM: "free some memory, or allow this process more (`ulimit -v`); nothing was lost.",
         }.get(error.errno or 0, "check the disk and the path, then run again; nothing was lost.")
         raise CacheError(
-            what=f"Cannot {verb} {path.name or path}.",
-            where=str(path),
-            received=f"{error.strerror or error}",
-            do=remedy,
-        ) from error
+            what=f"Cannot {verb} {path.name or path}.", where=str(path),
+            received=f"{error.strerror or error}", do=remedy,
+        ) from error  # fmt: skip
 
 
 @contextmanager
