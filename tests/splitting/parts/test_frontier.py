@@ -55,6 +55,31 @@ def test_what_one_call_makes_in_another_form_in_training_is_stored_for_both_mode
         assert torch.equal(found, expected)
 
 
+def in_another_order(m, batch):
+    """The same two operations in another order: calls of both modes are counted alike."""
+    low = m.low(batch)
+    if m.training:
+        shared, rows = m.frozen * 2, low * 3
+    else:
+        rows, shared = low * 3, m.frozen * 2
+    return m.high(rows) + shared
+
+
+def test_calls_of_both_modes_that_are_counted_alike_have_names_of_their_own(tmp_path):
+    model = Net(in_another_order)
+    model.frozen = nn.Parameter(torch.randn(D), requires_grad=False)
+    split = check(model, x(4))
+    names = [tensor.name for tensor in split.frontier]
+    assert names == ["mul", "mul_1", "mul_1 in training", "mul in training"]
+    batch = x(6)
+    data = fl.FeatureCache(tmp_path).fill(split, [(row, 0) for row in batch], progress=False)
+    for training in (True, False):
+        model.train(training)
+        split.head.train(training)
+        (features, _), *_ = data.loader(6, shuffle=False)
+        torch.testing.assert_close(split.head(*features), model(batch))
+
+
 def at_sizes(make, small: int = 2, large: int = 4):
     """The layout of what `make` gives for the first samples of one batch, at two sizes."""
     x = torch.randn(large, 3, 6, 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import torch
@@ -129,9 +130,16 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             + (", with other values for the same samples" if layout else ""),
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
         ))  # fmt: skip
-    record = record_of(b.name, large, layout)
+    record = record_of(_free_name(b.name, entries, from_training=from_training), large, layout)
     entries.append(Entry(b.origin, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
     return len(entries) - 1
+
+
+def _free_name(name: str, entries: Sequence[Entry], *, from_training: bool) -> str:
+    """The name of a call, or another one where a call of the other mode has it: rows are stored by name."""
+    taken = {entry.tensor.name for entry in entries}
+    own = f"{name} in training" if from_training and name in taken else name
+    return next(free for free in chain([own], (f"{own} {at}" for at in count(2))) if free not in taken)
 
 
 def record_of(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
