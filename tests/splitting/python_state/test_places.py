@@ -1,4 +1,6 @@
 import collections
+import io
+import logging
 import random
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import torch
 
 from frostline.splitting.python_state.places import Place, Walk, contents, fingerprint, has_state, mark_of
 from frostline.splitting.python_state.sources import sources_of
-from helpers_splitting import Net, x
+from helpers_splitting import Net, check, x
 
 WRITES = {
     "a tensor": (lambda: torch.zeros(3), lambda value: value.add_(1)),
@@ -84,3 +86,15 @@ def test_a_walk_finds_what_the_code_names_wherever_it_is_kept():
     assert found["slotted.rate"] == "1.0"
     assert not any("unread" in name for name in found)
     assert model(x(2)).shape == (2, 8)
+
+
+LOG = logging.StreamHandler(io.StringIO())
+
+
+def test_a_model_that_writes_a_log_is_split():
+    def forward(m, batch):
+        LOG.stream.write("called\n")
+        return m.high(m.low(batch))
+
+    check(Net(forward), x(4), names=["low"])
+    assert "called" in LOG.stream.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from array import array
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -213,7 +214,7 @@ class Walk:
             self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
         elif isinstance(value, (list, tuple)):
             self._container(name, value, range(len(cast("Sequence[Any]", value))), depth, size=f"len({name})")
-        else:
+        elif not isinstance(value, logging.Handler):  # what was logged moves with every call, and steers no tensor
             self._seen.add(id(value))
             self._object(name, value, depth)
 
