@@ -155,7 +155,8 @@ class Opened:
 
     def _is_large(self) -> bool:
         """Whether a store holds so much that shards are fetched when their rows are used, and not at once."""
-        if self.sharing.remote is None:
+        # The index of rows of differing length is made of their shapes, which lie behind the keys.
+        if self.sharing.remote is None or any(tensor.is_varying for tensor in self.frontier):
             return False
         sizes = self.sharing.remote.sizes("shards")
         return sum(sizes.get(name, 0) for name in self.manifest.names()) > _CHECKED_AT_ONCE

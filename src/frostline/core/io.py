@@ -356,7 +356,7 @@ def _open_temporary(path: Path) -> tuple[int, Path]:
     """A new file beside `path`, locked as long as it is open: nobody sweeps it."""
     for _ in range(_TRIES):
         temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = call(os.open, temporary, flags, 0o600)
         try:
             with suppress(OSError):  # a disk without locks: nobody can sweep there either
