@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import FeatureCache, Views
+from frostline.caching import CachedLoader, FeatureCache, Views
 from frostline.core.arguments import as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -278,8 +278,10 @@ def _train_phases(
     """Split, fill and train at each frost line in turn; one, unless a schedule moves it."""
     for phase in line.phases(done):
         with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
-            start_solved(init_head, ready, setup, run=done)
             ranks = settings.ranks
+            if ranks.count > 1 and isinstance(ready.train, CachedLoader):
+                ready.train.agree(ranks.exchanged)
+            start_solved(init_head, ready, setup, run=done)
             check_parts(ranks, ready.module, settings.loss, ready.train, settings.mass)
             ready.train.part = (ranks.rank, ranks.count)
             steps = settings.steps.per_epoch(len(ready.train))
