@@ -127,7 +127,7 @@ def test_a_process_that_cannot_be_started_ends_those_that_were(monkeypatch):
 
     monkeypatch.setattr(os, "fork", fork)
     before = set(os.listdir("/proc/self/fd"))
-    with pytest.raises(fl.DataError, match="cannot be started") as caught:
+    with pytest.raises(fl.DataError, match="A process of this training cannot be started") as caught:
         in_processes(rank, 3)
     assert "Resource temporarily unavailable" in caught.value.received
     with pytest.raises(ChildProcessError):

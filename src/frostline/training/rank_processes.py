@@ -233,9 +233,10 @@ def _forked(function: Callable[[], Any], place: _Place, rank: int) -> _Process:
         except OSError as error:
             os.close(reader)
             os.close(writer)
-            raise _not_started(
-                place.count, str(error), "free some memory or end other processes; or use devices=1."
-            ) from error
+            raise DataError(
+                what="A process of this training cannot be started.", where=f"fit(devices={place.count})",
+                received=str(error), do="free some memory or end other processes, then run again; or use devices=1.",
+            ) from error  # fmt: skip
     if pid:
         os.close(writer)
         return _Process(rank, place.count, pid, reader)
@@ -305,12 +306,8 @@ def _check_forks(count: int) -> None:
     elif not torch.distributed.is_available():
         why = "this build of torch has no torch.distributed"
     if why:
-        raise _not_started(count, why, "write the call into a script, and start it with torchrun "
-                           f"--nproc-per-node={count} script.py; or use devices=1.")  # fmt: skip
-
-
-def _not_started(count: int, why: str, do: str) -> DataError:
-    return DataError(
-        what="The processes of this training cannot be started from here.", where=f"fit(devices={count})",
-        received=why, do=do,
-    )  # fmt: skip
+        raise DataError(
+            what="The processes of this training cannot be started from here.", where=f"fit(devices={count})",
+            received=why, do=f"write the call into a script, and start it with torchrun --nproc-per-node={count} "
+            "script.py; or use devices=1.",
+        )  # fmt: skip
