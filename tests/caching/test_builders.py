@@ -59,6 +59,37 @@ def test_each_reads_a_range_and_all_have_every_row(tmp_path):
         assert torch.equal(targets, torch.arange(50))
 
 
+def test_a_process_without_a_sample_has_what_all_samples_share(tmp_path):
+    threads, found = Threads(3), {}
+    dataset = TensorDataset(torch.arange(8.0).reshape(2, 4), torch.arange(2))
+
+    def fill(rank: int) -> None:
+        found[rank] = fill_as_planned(
+            fl.FeatureCache(tmp_path), Sharing(), dataset, 8, progress=False, builders=Together(threads.group(rank))
+        )
+
+    workers = [threading.Thread(target=fill, args=(rank,)) for rank in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for rank in range(3):
+        features, _ = next(iter(found[rank].loader(2)))
+        assert [own.tolist() for own in features] == [(dataset.tensors[0] * 2).tolist(), [1.0, 2.0]]
+
+
+class Sharing:
+    """A frozen part with a tensor that all samples share."""
+
+    def __init__(self) -> None:
+        self.recipe = {"kind": "sharing"}
+        self.frontier = (fl.FrontierTensor("low", (4,), torch.float32, 16, False),
+                         fl.FrontierTensor("both", (2,), torch.float32, 0, True))  # fmt: skip
+
+    def extract(self, inputs):
+        return inputs * 2, torch.tensor([1.0, 2.0])
+
+
 class Plain:
     """A frozen part without a model to watch, which threads may share."""
 

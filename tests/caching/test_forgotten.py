@@ -7,11 +7,12 @@ from torch.utils.data import Subset
 
 import frostline as fl
 from exams.reliability.building import Calls
-from frostline.caching import forgotten
+from frostline.caching import forgotten, opening
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import Shards
+from frostline.caching.storage import Storage
 from frostline.core import io
-from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill
+from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
 from helpers_lengths import Sentences, pad, sentences
 
 
@@ -107,7 +108,7 @@ def test_while_another_process_merges_nothing_is_forgotten(tmp_path, monkeypatch
     fill(tmp_path)
     (folder,) = tmp_path.iterdir()
     monkeypatch.setattr(forgotten, "_WAIT_S", 0.0)
-    with io.lock_file(folder / MERGE_LOCK, wait_s=0), pytest.raises(fl.CacheError, match="rewrites this part"):
+    with io.held(folder / MERGE_LOCK, wait_s=0), pytest.raises(fl.CacheError, match="rewrites this part"):
         fl.FeatureCache(tmp_path).forget(dataset())
     assert fill(tmp_path).figures.computed == 0
 
@@ -138,3 +139,16 @@ def test_whatever_call_fails_or_dies_a_second_try_forgets(tmp_path):
         assert all(row_bytes(data, index) in stored_bytes(root) for index in (0, 1, 3)), at
         shutil.rmtree(root)
     assert at > 10
+
+
+def test_a_row_whose_key_is_damaged_is_deleted_from_a_large_cache_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)
+    data = dataset()
+    fill(tmp_path, data=data)
+    cache, (path,) = fl.FeatureCache(tmp_path), shards(tmp_path)
+    opened = cache._opened(Storage("exact", Part()))
+    key = opened.rows().keys[3].tobytes()
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(key, bytes(16)))
+    fl.FeatureCache(tmp_path).forget(Subset(data, [3]))
+    assert row_bytes(data, 3) not in stored_bytes(tmp_path)

@@ -137,3 +137,18 @@ def test_rows_are_those_of_the_shards(tmp_path, monkeypatch):
 
 def test_on_a_processor_the_mapped_shards_are_read(tmp_path):
     assert not has_room(fill(tmp_path)._gatherer, torch.device("cpu"))
+
+
+def test_processes_with_more_and_with_less_memory_read_one_order(tmp_path, monkeypatch):
+    data, offers = fill(tmp_path), []
+    # the third has room for all rows on its GPU, the others have not
+    loaders = [data.loader(8, shuffle=True, memory_bytes=given) for given in (None, 8 * 4 * D * 4, None)]
+    monkeypatch.setattr("frostline.caching.loader.has_room", lambda *_: len(offers) == 2)
+    for rank, loader in enumerate(loaders):
+        loader._device, loader.part = torch.device("cpu"), (rank % 2, 2)
+        loader.agree(lambda own: offers.append(own) or [own])
+    for loader in loaders:
+        loader.agree(lambda _: offers)
+    first, second, third = ([row for (low,), _ in loader for row in low.tolist()] for loader in loaders)
+    assert first == third
+    assert sorted(first + second) == sorted((dataset().tensors[0] * 2).tolist())

@@ -1,4 +1,6 @@
 import copy
+import os
+import signal
 import threading
 
 import fsspec
@@ -7,13 +9,15 @@ import torch
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching import mapped_shard, opening, shard_writer
+from frostline.caching import mapped_shard, opening, remote, shard_writer
 from frostline.caching.gather import Gatherer
 from frostline.caching.mapped_shard import Shard
+from frostline.caching.remote import bound_copies
 from frostline.caching.storage import Storage
 from frostline.core import shelf
 from frostline.core.shelf import Shelf
 from helpers_caching import D, N, Part, dataset, fill, shards
+from helpers_lengths import Sentences, pad, sentences
 
 
 @pytest.fixture
@@ -220,8 +224,51 @@ def test_keys_that_arrive_otherwise_than_the_index_has_them_are_damage(url, tmp_
 
     monkeypatch.setattr(Shelf, "read_start", wrong)
     _, gatherer = gatherer_of(url, tmp_path / "second")
-    with pytest.raises(fl.CacheError, match="damaged"):
-        gatherer.features(torch.arange(N))
+    for _ in range(6):  # it stays damage, also where a thread that fetches ahead has met it first
+        with pytest.raises(fl.CacheError, match="damaged"):
+            gatherer.features(torch.arange(N))
+
+
+def test_a_shard_that_has_arrived_is_not_deleted_while_it_is_mapped(url, tmp_path):
+    rows, gatherer = gatherer_of(url, tmp_path / "second")
+    gatherer.features(torch.arange(N))
+    assert bound_copies(tmp_path / "second", 0) == sum(path.stat().st_size for path in shards(tmp_path / "second"))
+    assert len(shards(tmp_path / "second")) == len(rows.names)
+
+
+def test_an_object_whose_header_is_damaged_leaves_the_store(url, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "LEASE_S", -1.0)  # nobody can be writing it any more
+    files, root = fsspec.url_to_fs(url)
+    for path in [path for path in files.find(root) if "/shards/" in path]:
+        files.pipe_file(path, bytes([255]) * len(files.cat_file(path)))
+    opened_at(url, tmp_path / "second").fill(Part(), dataset(), batch_size=7, progress=False)
+    data = opened_at(url, tmp_path / "third").fill(Part(), dataset(), progress=False)
+    assert (data.figures.computed, data.notes) == (0, ())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_does_not_wait_for_a_thread_that_fetches(url, tmp_path):
+    rows, _ = gatherer_of(url, tmp_path / "second")
+    shard = rows.mapped[0]
+    shard.check()
+    with shard._alone:  # as the thread holds it
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            os._exit(0 if shard.is_whole() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_rows_of_differing_length_in_a_large_store_are_found_on_another_machine(tmp_path, lazy, monkeypatch):
+    monkeypatch.setattr(remote, "_START_BYTES", 5000)
+    data = sentences(40)
+    url, model = f"memory://{tmp_path.name}", Sentences()
+    fl.freeze(model, through="low")
+    split = fl.split(model, {key: value for key, value in pad(data[:4]).items() if key != "labels"})
+    computed = [opened_at(url, tmp_path / name).fill(split, data, collate_fn=pad, progress=False).figures.computed
+                for name in ("first", "second")]  # fmt: skip
+    fsspec.filesystem("memory").store.clear()
+    assert computed == [40, 0]
 
 
 def test_an_outage_while_rows_are_used_is_told_and_survived(url, tmp_path, monkeypatch):

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 import frostline as fl
 import helpers_ray
-from frostline.caching import builders_of
+from frostline.caching import builders_of, viewed
+from frostline.caching.builders import Alone
 from frostline.caching.planned_fill import fill_as_planned
 from frostline.caching.ray_builders import Builder, Order, RayBuilders, died, told
 
@@ -122,3 +124,43 @@ def test_samples_over_which_builders_die_again_and_again_are_named():
 def test_a_range_makes_one_full_shard_at_most(count, row_bytes, expected):
     builders = SimpleNamespace(_num_actors=lambda: 2, _order=SimpleNamespace(batch_size=32))
     assert RayBuilders._range_size(builders, count, row_bytes) == expected
+
+
+class Steered(torch.nn.Module):
+    """Its head gets a tensor that all samples share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.table = torch.nn.Linear(6, 5), torch.nn.Embedding(4, 5)
+        self.middle, self.head = torch.nn.Linear(5, 5), torch.nn.Linear(5, 3)
+        for layer in (self.one, self.table):
+            layer.requires_grad_(False)
+
+    def forward(self, inputs):
+        whole = self.table(torch.arange(4)).sum(0, keepdim=True)
+        return self.head(self.one(inputs)) + self.middle(whole).mean()
+
+
+class InHalves(Alone):
+    """Two builders of a cluster, one after the other and in this process."""
+
+    are_many = True
+
+    def __init__(self, order: Order) -> None:
+        self._builder = Builder(order)
+
+    def read(self, filling, plan, unread, advance) -> None:
+        for part in (unread[::2], unread[1::2]):
+            filling.adopt(self._builder.fill(part))
+
+
+def test_what_all_samples_share_and_the_number_of_views_come_from_builders(tmp_path):
+    torch.manual_seed(0)
+    model, inputs, cache = Steered(), torch.randn(20, 6), fl.FeatureCache(tmp_path)
+    split, dataset = fl.split(model, inputs[:4]), TensorDataset(inputs, torch.arange(20))
+    assert any(own.shared for own in split.frontier)
+    builders = InHalves(order_of(cache, split, dataset, views=2))
+    data = fill_as_planned(cache, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
+    features, _ = next(iter(data.loader(20)))
+    assert torch.equal(split.head(*features), model(inputs))
+    assert (data.figures.views, cache.entries()[0].views) == (2, 2)

@@ -88,7 +88,7 @@ def test_a_merge_that_another_one_holds_up_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_writer, "_WAIT_S", 0.0)
     fill(tmp_path)
     (folder,) = tmp_path.glob("*")
-    with io.lock_file(folder / shard_writer.MERGE_LOCK, wait_s=0):
+    with io.held(folder / shard_writer.MERGE_LOCK, wait_s=0):
         data = fill(tmp_path, data=dataset(60), batch_size=4)
     assert len(data._gatherer.names) > 3
     assert (data.figures.samples, data.figures.computed) == (60, 20)

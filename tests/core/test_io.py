@@ -87,19 +87,24 @@ def test_on_a_disk_without_locks_files_are_written_and_nothing_is_swept(tmp_path
     io.write_atomic(tmp_path / "a", [b"x"])
     (tmp_path / f"b.{'0' * 32}.part").write_text("")
     assert io.sweep(tmp_path) == 0
-    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+    with io.held(tmp_path / "lock", wait_s=0) as is_free:
         assert is_free
 
 
 def test_a_lock_that_is_held_is_waited_for_and_given_up(tmp_path):
-    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+    with io.held(tmp_path / "lock", wait_s=0) as is_free:
         assert is_free
-        with io.lock_file(tmp_path / "lock", wait_s=0) as is_free_too:
+        with io.held(tmp_path / "lock", wait_s=0) as is_free_too:
             assert not is_free_too
-    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+    with io.held(tmp_path / "lock", wait_s=0) as is_free:
         assert is_free
-    with io.lock_file(tmp_path / "no" / "lock", wait_s=0) as is_free:
+    with io.held(tmp_path / "no" / "lock", wait_s=0) as is_free:
         assert is_free
+    with io.held(tmp_path, wait_s=0, is_folder=True), io.held(tmp_path, wait_s=0, is_folder=True) as is_free:
+        assert not is_free
+    with io.held(tmp_path / "no", wait_s=0, is_folder=True) as is_free:
+        assert is_free
+    assert [own.name for own in tmp_path.iterdir()] == ["lock"]
 
 
 def test_links_pipes_and_folders_are_no_files_of_ours(tmp_path):
@@ -258,7 +263,7 @@ def test_a_read_only_disk_is_told_by_what_was_wanted():
 
 
 def test_a_lock_that_is_let_go_meanwhile_is_had(tmp_path, monkeypatch):
-    holder = io.lock_file(tmp_path / "lock", wait_s=0)
+    holder = io.held(tmp_path / "lock", wait_s=0)
     assert holder.__enter__()
     waits = []
 
@@ -268,7 +273,7 @@ def test_a_lock_that_is_let_go_meanwhile_is_had(tmp_path, monkeypatch):
             holder.__exit__(None, None, None)
 
     monkeypatch.setattr(io.time, "sleep", wait)
-    with io.lock_file(tmp_path / "lock", wait_s=60) as is_free:
+    with io.held(tmp_path / "lock", wait_s=60) as is_free:
         assert is_free
     assert len(waits) == 3
 
@@ -277,7 +282,7 @@ def test_a_lock_is_given_up_when_its_time_is_over(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(io.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(io.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    with io.lock_file(tmp_path / "lock", wait_s=0), io.lock_file(tmp_path / "lock", wait_s=1.0) as is_free:
+    with io.held(tmp_path / "lock", wait_s=0), io.held(tmp_path / "lock", wait_s=1.0) as is_free:
         assert not is_free
     assert 1.0 <= now[0] < 1.1
 

@@ -24,9 +24,11 @@ def test_what_comes_later_shows_in_the_map_and_has_its_name_when_it_is_whole(tmp
     assert not io.lock(descriptor, is_exclusive=True)  # nobody deletes it
     del file
     gc.collect()
+    assert not io.lock(descriptor, is_exclusive=True)  # as long as it is mapped
+    assert mapped[:1] == b"x"
+    del mapped
     assert io.lock(descriptor, is_exclusive=True)
     os.close(descriptor)
-    assert mapped[:1] == b"x"
 
 
 def test_what_never_came_is_not_left(tmp_path):

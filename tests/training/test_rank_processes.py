@@ -103,3 +103,33 @@ def test_a_process_that_another_program_has_started_starts_none(monkeypatch):
 def test_more_processes_than_a_machine_can_run_are_refused():
     with pytest.raises(fl.DataError, match="not as many devices"):
         in_processes(rank, 10**9)
+
+
+def test_an_error_behind_the_last_meeting_is_raised_with_its_parts():
+    def function() -> None:
+        torch.distributed.barrier()
+        if rank() == 1:
+            raise fl.CacheError(what="It failed late.", where="here", received="this", do="that.")
+
+    with pytest.raises(fl.CacheError, match="It failed late") as caught:
+        in_processes(function, 2)
+    assert caught.value.where == "here, process 1 of 2 (numbered from 0)"
+
+
+def test_a_process_that_cannot_be_started_ends_those_that_were(monkeypatch):
+    real, started = os.fork, []
+
+    def fork() -> int:
+        if started:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(real())
+        return started[-1]
+
+    monkeypatch.setattr(os, "fork", fork)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(fl.DataError, match="A process of this training cannot be started") as caught:
+        in_processes(rank, 3)
+    assert "Resource temporarily unavailable" in caught.value.received
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], 0)  # it was ended, and waited for
+    assert set(os.listdir("/proc/self/fd")) == before

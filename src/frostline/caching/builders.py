@@ -52,6 +52,11 @@ class Builders(Protocol):
         """True if other processes publish rows of this fill."""
         ...
 
+    @property
+    def views(self) -> int:
+        """Of each sample, where this fill reads a part of a dataset of views; else 1."""
+        ...
+
     def agree(self, plan: FillPlan) -> FillPlan:
         """The plan that all of them carry out."""
         ...
@@ -68,7 +73,7 @@ class Builders(Protocol):
 class Alone:
     """This process is the only one."""
 
-    is_first, are_many = True, False
+    is_first, are_many, views = True, False, 1
 
     def agree(self, plan: FillPlan) -> FillPlan:
         """The plan itself."""
@@ -123,7 +128,10 @@ class Together(Alone):
         """Read an own range, and take over what the others have read."""
         count = self._group.count
         own: list[int] = np.array_split(np.array(unread, np.int64), count)[self._group.rank].tolist()
-        if alone := [*own, *self._unknown]:
+        alone = [*own, *self._unknown]
+        if not alone and filling.lacks_shared:
+            alone = unread[:1]  # what all samples share follows from any of them
+        if alone:
             filling.read(plan, alone, lambda done: advance(done * count))
         for rank, part in enumerate(self._group.exchanged(filling.sample_part(own))):
             if rank != self._group.rank:

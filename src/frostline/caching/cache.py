@@ -48,8 +48,8 @@ class FeatureCache:
     Args:
         root: The folder; it is made, readable by its owner only, when it is first filled. Or a URL of fsspec, such as
             `s3://bucket/features`: what is used is copied into a folder on this disk.
-        storage_options: For the fsspec backend of a URL. They are kept in memory only; credentials are better where the
-            store's own tools find them.
+        storage_options: For the fsspec backend of a URL. They are kept in memory, and sent to the actors of a cluster;
+            credentials are better where the store's own tools find them.
         local_folder: Where copies of a URL's files lie; None chooses a folder in your cache home.
         local_bytes: What these copies may take; those that were used longest ago go first, and what is in use stays.
             None is 50 GB.

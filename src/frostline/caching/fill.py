@@ -132,6 +132,11 @@ class Filling:
         self.builders.end(self)
         return self._result()
 
+    @property
+    def lacks_shared(self) -> bool:
+        """True if tensors that all samples share are not known, since this process has computed no row."""
+        return any(own.shared and not own.is_input for own in self.part.frontier) and not self.computer.shared
+
     def sample_part(self, indices: Sequence[int]) -> SamplePart:
         """What this process has read and stored of these samples."""
         samples, at = self.samples, np.array(indices, np.int64)
@@ -252,7 +257,8 @@ class Filling:
         self.computed += len(indices)
 
     def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
-        return ShardWriter(self.opened, before_publish, self._row_seconds, self.views, self.storage)
+        return ShardWriter(self.opened, before_publish, self._row_seconds, max(self.views, self.builders.views),
+                           self.storage)  # fmt: skip
 
     def _row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
@@ -286,7 +292,8 @@ class Filling:
         rows = self.opened.rows()
         self._check_found(rows.find(keys))
         storage = self.storage if self.storage.rounded else None
-        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed, self.padding, storage)
+        shared = self.computer.shared or self.opened.shared()  # others may have computed all rows
+        gatherer = Gatherer(rows, keys, self.part.frontier, shared, passed, self.padding, storage)
         if self.padding is not None:
             self.opened.notes.append(gatherer.sizes_text())
         figures = CacheFigures(

@@ -25,7 +25,7 @@ from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.caching.views import viewed
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS
-from frostline.core.io import disk_errors, lock_file, names_in, remove, remove_unlocked
+from frostline.core.io import disk_errors, held, names_in, remove, remove_unlocked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,14 +62,15 @@ class Forgotten:
             CacheError: If the folder cannot be read or written, or another process does not end its merge.
         """
         folder = shards.folder.parent
-        with lock_file(folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
+        with held(folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
             if not is_alone:
                 raise CacheError(
                     what="Another process rewrites this part of the cache.", where=str(folder),
                     received=f"a merge that did not end within {_WAIT_S:.0f} s",
                     do="run again when its fill has ended.",
                 )  # fmt: skip
-            opened = open_folder(folder, Shards(shards.folder, shards.sharing))
+            # A key that is damaged would hide its row: the file is set aside, and deleted with those.
+            opened = open_folder(folder, Shards(shards.folder, shards.sharing), checks_all=True)
             if opened.sharing.remote is not None:
                 check_alone(opened.sharing.remote)
             keys = self._keys_for(opened)

@@ -55,6 +55,7 @@ class CachedLoader:
         self._read: Sizes | None = sizes_of(gatherer, memory_bytes, batch_size) if lengths is None else None
         self._windows = Windows(gatherer)
         self._resident: Resident | None = None
+        self._may_be_resident = True
         self._buffers = Buffers()
         self.given: GivenRows | None = None  # where batches are noted
         self.is_free = False  # batches may be changed on their way
@@ -75,6 +76,17 @@ class CachedLoader:
     def num_samples(self) -> int:
         """Samples of one pass."""
         return self._num_samples
+
+    def agree(self, exchanged: Callable[[Any], list[Any]]) -> None:
+        """Read rows as all processes that train together can: the order of an epoch follows from how they are read.
+
+        Args:
+            exchanged: callable(own) -> what each process has given.
+        """
+        found = exchanged((self._read, self._device is not None and has_room(self._gatherer, self._device)))
+        cuts = [cut for cut, _ in found if cut is not None]
+        self._read = min(cuts, key=lambda cut: (cut.window, cut.block), default=None)
+        self._may_be_resident = all(fits for _, fits in found)
 
     def __len__(self) -> int:
         if self._drop_last:
@@ -143,7 +155,7 @@ class CachedLoader:
         Keys are compared first; those of rows that are read, with the rows.
         """
         if self._resident is None:
-            fits = self._device is not None and has_room(self._gatherer, self._device)
+            fits = self._may_be_resident and self._device is not None and has_room(self._gatherer, self._device)
             if fits or self._read is None:
                 first, stop = (0, None) if fits else (view * self._num_samples, (view + 1) * self._num_samples)
                 self._gatherer.check_all_keys(first, stop)

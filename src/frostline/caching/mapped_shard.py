@@ -58,7 +58,8 @@ class Shard(Mapping[str, Tensor]):
         arrive: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.path, self.identity, self.unchecked = path, identity, tensors
-        self._arrive, self._alone = arrive, Lock()
+        self._arrive, self._has_other_keys = arrive, False
+        self._alone, self._process = Lock(), os.getpid()
         self.is_checked, self.is_broken, self.num_bytes, self._content = False, False, len(mapped), mapped
 
     def __getitem__(self, name: str) -> Tensor:
@@ -85,8 +86,10 @@ class Shard(Mapping[str, Tensor]):
 
     def is_whole(self) -> bool:
         """Whether the content has the digest in the name; it is compared once."""
+        if self._process != os.getpid():  # a thread that held the lock is not in a fork
+            self._alone, self._process = Lock(), os.getpid()
         with self._alone:  # a thread may fetch ahead
-            if not self.is_checked and self._arrive is not None:
+            if self._arrive is not None:
                 keys = self.unchecked[KEYS].clone() if KEYS in self.unchecked else torch.empty(0)
                 try:
                     self._arrive()
@@ -94,10 +97,11 @@ class Shard(Mapping[str, Tensor]):
                     self.is_broken = True
                     raise
                 # What an index was made of must be what has arrived.
-                is_same = KEYS not in self.unchecked or torch.equal(keys, self.unchecked[KEYS])
-                self.is_checked = is_same and hashlib.sha256(self._content).hexdigest() == self.path.stem
+                self._has_other_keys = KEYS in self.unchecked and not torch.equal(keys, self.unchecked[KEYS])
+                is_whole = hashlib.sha256(self._content).hexdigest() == self.path.stem
+                self.is_checked = is_whole and not self._has_other_keys
                 self.identity, self._arrive = identity(self.path), None
-            elif not self.is_checked:
+            elif not self.is_checked and not self._has_other_keys:
                 with disk_errors("read", self.path):
                     self.is_checked = self._digest() == self.path.stem
         return self.is_checked

@@ -46,6 +46,7 @@ class Opened:
         manifest: What the folder holds, whole shards only.
         notes: What was found damaged.
         held: The shards that the manifest names, by name: mapped at once, so that the collector leaves them.
+        checks_all: Digests are compared at once, also those of many gigabytes on this disk.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Opened:
     manifest: Manifest = field(default_factory=Manifest)
     notes: list[str] = field(default_factory=list[str])
     held: dict[str, Shard] = field(default_factory=dict[str, Shard])
+    checks_all: bool = False
 
     @property
     def manifests(self) -> Path:
@@ -149,13 +151,15 @@ class Opened:
                 self.held[name] = shard
             except Damaged as error:
                 found[name] = error.received
-        if sum(shard.num_bytes for shard in self.held.values()) <= _CHECKED_AT_ONCE:  # else each on its first use
+        is_small = sum(shard.num_bytes for shard in self.held.values()) <= _CHECKED_AT_ONCE
+        if is_small or (self.checks_all and self.sharing.remote is None):  # else each on its first use
             found |= {name: WRONG_CONTENT for name, shard in [*self.held.items()] if not self._is_whole(name, shard)}
         return found
 
     def _is_large(self) -> bool:
         """Whether a store holds so much that shards are fetched when their rows are used, and not at once."""
-        if self.sharing.remote is None:
+        # The index of rows of differing length is made of their shapes, which lie behind the keys.
+        if self.sharing.remote is None or any(tensor.is_varying for tensor in self.frontier):
             return False
         sizes = self.sharing.remote.sizes("shards")
         return sum(sizes.get(name, 0) for name in self.manifest.names()) > _CHECKED_AT_ONCE
@@ -198,7 +202,9 @@ class Opened:
         self.notes += [note for note in notes if note not in self.notes]
 
 
-def open_folder(folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ...] = ()) -> Opened:
+def open_folder(
+    folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ...] = (), *, checks_all: bool = False
+) -> Opened:  # fmt: skip
     """Open the folder of a recipe, and make it if it is not there: what cannot be written is known before the pass.
 
     Raises:
@@ -209,6 +215,6 @@ def open_folder(folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ..
         check_folder(own)
         make_folder(own)
         sweep(own, names)
-    opened = Opened(folder, shards, frontier)
+    opened = Opened(folder, shards, frontier, checks_all=checks_all)
     opened.refresh()
     return opened

@@ -185,7 +185,7 @@ class Builder:
         """Read these samples, and publish the rows that are missing."""
         if self._error is not None:
             raise self._error
-        order, noted = self._order, _Noted()
+        order, noted = self._order, _Noted(self._order.views or 1)
         order.fill(
             order.cache, self._part, _Chosen(self._samples, indices), order.batch_size, order.num_workers,
             progress=False, is_fresh=True, padding=self._padding, storage=order.storage, builders=noted,
@@ -196,10 +196,15 @@ class Builder:
 
 
 class _Noted(Alone):
-    """Keeps what a fill has found."""
+    """Keeps what a fill has found.
 
-    def __init__(self) -> None:
+    Args:
+        views: Of each sample of the whole dataset.
+    """
+
+    def __init__(self, views: int) -> None:
         self.found: SamplePart | None = None
+        self.views = views
 
     def end(self, filling: Filling) -> None:
         self.found = filling.sample_part(range(len(filling.dataset)))

@@ -131,7 +131,11 @@ class RemoteRecipe:
             file = Reserved(path, size)
             mapped = file.mapped()
             file.write([start])
-        tensors = tensors_of(path, mapped, size, self._recipe)
+        try:
+            tensors = tensors_of(path, mapped, size, self._recipe)
+        except Damaged:
+            self._damaged.add(name)
+            raise
         end = _end_of_keys(mapped, tensors)
         if end > len(start):
             again = self._shelf.read_start(there, end)

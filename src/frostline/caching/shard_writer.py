@@ -17,7 +17,7 @@ from frostline.caching.keys import as_words
 from frostline.caching.manifest import Manifest, write_manifest
 from frostline.caching.mapped_shard import KEYS
 from frostline.caching.ragged import chosen_rows
-from frostline.core.io import lock_file
+from frostline.core.io import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ def merge(opened: Opened, own: list[str]) -> bool:
         False if there was nothing to do, or another process would not end its merge.
     """
     # a disk without locks lets two merge at once, which costs work and loses nothing
-    with lock_file(opened.folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
+    with held(opened.folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
         if not is_alone:
             return False
         opened.refresh()

@@ -249,31 +249,31 @@ def lock(descriptor: int, *, is_exclusive: bool, is_waiting: bool = False) -> bo
 
 
 @contextmanager
-def lock_file(path: Path, *, wait_s: float) -> Generator[bool]:
-    """Hold a lock of this name; False if somebody else still holds it after so many seconds.
+def held(path: Path, *, wait_s: float, is_folder: bool = False) -> Generator[bool]:
+    """Inside, this process holds a file or a folder; False if another one does, after so many seconds.
 
-    Where there are no locks, it is as if nobody held it: such a lock may save work, and must not be needed.
+    It is held by a lock, which the kernel frees when the last process that has it open dies. Where there are no locks,
+    it is as if nobody held it: such a lock may save work, and must not be needed.
+
+    Args:
+        path: Of a file, which is made, or of a folder that is there.
+        wait_s: For the one that holds it.
+        is_folder: It is a folder.
     """
+    flags = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     try:
-        descriptor = call(os.open, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = call(os.open, path, flags | os.O_CLOEXEC, 0o600)
     except OSError:
         yield True
         return
     try:
-        yield is_free_within(descriptor, wait_s)
+        is_free, end = True, time.monotonic() + wait_s
+        with suppress(OSError):
+            while not (is_free := lock(descriptor, is_exclusive=True)) and time.monotonic() <= end:
+                time.sleep(_POLL_S)
+        yield is_free
     finally:
         os.close(descriptor)
-
-
-def is_free_within(descriptor: int, wait_s: float) -> bool:
-    """Lock an open file for this process alone; False if another one holds it after so many seconds."""
-    end = time.monotonic() + wait_s
-    with suppress(OSError):
-        while not lock(descriptor, is_exclusive=True):
-            if time.monotonic() > end:
-                return False
-            time.sleep(_POLL_S)
-    return True
 
 
 def sweep(folder: Path, names: re.Pattern[str] = _ANY) -> int:
@@ -356,7 +356,7 @@ def _open_temporary(path: Path) -> tuple[int, Path]:
     """A new file beside `path`, locked as long as it is open: nobody sweeps it."""
     for _ in range(_TRIES):
         temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = call(os.open, temporary, flags, 0o600)
         try:
             with suppress(OSError):  # a disk without locks: nobody can sweep there either

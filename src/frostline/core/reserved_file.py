@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Reserved:
     """A file of a known size whose content comes later: it can be mapped now, and has its name when it is whole.
 
-    It is locked as long as this object lives, so that nobody sweeps or deletes it.
+    It is locked as long as this object or a map of it lives, so that nobody sweeps or deletes it.
 
     Args:
         path: Its name when it is whole.
@@ -33,11 +33,7 @@ class Reserved:
 
     def mapped(self) -> mmap.mmap:
         """The file as memory; what is written later shows in it."""
-        descriptor = io.call(os.open, self._temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            return io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
-        finally:
-            os.close(descriptor)
+        return io.call(mmap.mmap, self._descriptor, 0, access=mmap.ACCESS_COPY)  # its lock belongs to the map too
 
     # At places of their own, and not at that of the descriptor: processes that were forked share it, and may all write
     # the same content at once.

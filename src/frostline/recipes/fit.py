@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import FeatureCache, Views
+from frostline.caching import CachedLoader, FeatureCache, Views
 from frostline.core.arguments import as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -50,6 +50,7 @@ from frostline.recipes.viewed_data import viewed_data, without_views
 from frostline.training import (
     Callbacks,
     Progress,
+    Ranks,
     Settings,
     StepOptions,
     Watch,
@@ -148,7 +149,8 @@ def fit(
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches. `"auto"` measures a few steps, stores what
             costs least (see `Split.plan`), and trains without a cache where that is quicker.
-            Exact features have the same losses either way; else (`storage`, `frozen_pass`) the choice decides them.
+            Exact features have the same losses either way, if they take less than half of the memory (see
+            `CachedDataset.loader`); else, and with `storage` or `frozen_pass`, the choice decides them.
         seed: Of the order of samples and of the noise in the trainable part.
         precision: As Lightning Fabric names it.
         devices: Devices that train together, each on its share of every batch, with the result of one device: GPUs if
@@ -278,8 +280,9 @@ def _train_phases(
     """Split, fill and train at each frost line in turn; one, unless a schedule moves it."""
     for phase in line.phases(done):
         with course.of(phase, done, partial(prepare, setup), partial(frozen_epoch_at_most_s, setup)) as ready:
-            start_solved(init_head, ready, setup, run=done)
             ranks = settings.ranks
+            _agree(ready.train, ranks)
+            start_solved(init_head, ready, setup, run=done)
             check_parts(ranks, ready.module, settings.loss, ready.train, settings.mass)
             ready.train.part = (ranks.rank, ranks.count)
             steps = settings.steps.per_epoch(len(ready.train))
@@ -287,6 +290,12 @@ def _train_phases(
             run_training(setup.fabric, setup.model, ready.module, optimizer, schedule, ready.train, ready.val, own,
                          done)  # fmt: skip
     settings.callbacks.call("on_train_end")
+
+
+def _agree(data: Any, ranks: Ranks) -> None:
+    """Have cached rows read as all processes can, so that the order of an epoch is one."""
+    if ranks.count > 1 and isinstance(data, CachedLoader):
+        data.agree(ranks.exchanged)
 
 
 def _result(

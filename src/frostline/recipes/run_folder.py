@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.core import io
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.io import disk_errors, make_folder
-from frostline.training import has_checkpoint, held, is_first_rank, settle
+from frostline.core.io import disk_errors, held, make_folder
+from frostline.training import has_checkpoint, is_first_rank, settle
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,7 +42,7 @@ def run_folders(out: Any, resume: Any, *, overwrite: bool) -> Generator[tuple[Pa
             return
         if folder is not None:
             stack.enter_context(_made(folder))
-            if not stack.enter_context(held(folder, wait_s=_WAIT_S)):
+            if not stack.enter_context(held(folder, wait_s=_WAIT_S, is_folder=True)):
                 raise DataError(
                     what="Another process trains in this folder.", where="fit(out=...)", received=str(folder),
                     do="wait until that run has ended, or pass another folder: out='run-2'. Runs may share a cache: "
@@ -50,7 +50,12 @@ def run_folders(out: Any, resume: Any, *, overwrite: bool) -> Generator[tuple[Pa
                 )  # fmt: skip
             settle(folder)
         # a run that is resumed elsewhere is only read: the process that trains there keeps its folder in order
-        if again is not None and again != folder and again.is_dir() and stack.enter_context(held(again, wait_s=0)):
+        if (
+            again is not None
+            and again != folder
+            and again.is_dir()
+            and stack.enter_context(held(again, wait_s=0, is_folder=True))
+        ):
             settle(again)
         _check(folder, again, overwrite=overwrite)
         yield folder, again

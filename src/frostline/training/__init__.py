@@ -49,7 +49,6 @@ from frostline.training.rank_processes import in_ranks as in_ranks
 from frostline.training.ranks import Ranks as Ranks
 from frostline.training.ranks import check_parts as check_parts
 from frostline.training.run_files import has_checkpoint as has_checkpoint
-from frostline.training.run_files import held as held
 from frostline.training.run_files import settle as settle
 from frostline.training.settings import Settings as Settings
 from frostline.training.settings import StepOptions as StepOptions

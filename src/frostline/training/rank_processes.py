@@ -79,12 +79,16 @@ def in_processes(function: Callable[[], _R], count: int) -> _R:
     threads = max(1, torch.get_num_threads() // count)
     with tempfile.TemporaryDirectory(prefix="frostline-ranks-") as folder:
         place = _Place(Path(folder) / "store", count, threads)
-        others = [_forked(function, place, rank) for rank in range(1, count)]
+        others: list[_Process] = []
         try:
+            for rank in range(1, count):
+                others.append(_forked(function, place, rank))
             with _own_threads(threads), place.joined(0):
                 result = function()
             for other in others:
                 other.wait()
+            _raise_first(others)
+            return result
         except BaseException as error:
             if not isinstance(error, FrostlineError) and isinstance(error, Exception):
                 _raise_first(others, error)
@@ -92,8 +96,6 @@ def in_processes(function: Callable[[], _R], count: int) -> _R:
         finally:
             for other in others:
                 other.end()
-        _raise_first(others)
-        return result
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,15 @@ def _forked(function: Callable[[], Any], place: _Place, rank: int) -> _Process:
     parent = os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # threads of this process: none of them is needed in the other
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            raise DataError(
+                what="A process of this training cannot be started.", where=f"fit(devices={place.count})",
+                received=str(error), do="free some memory or end other processes, then run again; or use devices=1.",
+            ) from error  # fmt: skip
     if pid:
         os.close(writer)
         return _Process(rank, place.count, pid, reader)

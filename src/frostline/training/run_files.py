@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from frostline.core.io import call, disk_errors, is_free_within, make_folder, remove
+from frostline.core.io import call, disk_errors, make_folder, remove
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -30,24 +30,6 @@ _ASIDE, _MOVING = "replaced", "replaced.part"
 def has_checkpoint(folder: Path) -> bool:
     """True if a run in this folder has finished an epoch."""
     return (folder / INDEX).is_file()
-
-
-@contextmanager
-def held(folder: Path, *, wait_s: float) -> Generator[bool]:
-    """Inside, this process holds the folder; False if another one does, after so many seconds.
-
-    A folder is held by a lock, which the kernel frees when the last process that has it open dies. Where there are no
-    locks, it is as if nobody else were there.
-    """
-    try:
-        descriptor = call(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield True
-        return
-    try:
-        yield is_free_within(descriptor, wait_s)
-    finally:
-        os.close(descriptor)
 
 
 def settle(folder: Path) -> None:
