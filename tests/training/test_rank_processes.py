@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import frostline as fl
+from frostline.core.io import Damaged
 from frostline.training.rank_processes import in_processes, in_ranks
 
 
@@ -65,6 +66,17 @@ def test_an_error_of_another_process_is_raised_with_its_parts():
     with pytest.raises(fl.CacheError, match="It failed") as caught:
         in_processes(function, 2)
     assert caught.value.where == "here, process 1 of 2 (numbered from 0)"
+
+
+def test_an_error_of_a_private_kind_is_raised_as_the_public_one():
+    def function() -> None:
+        if rank() == 1:
+            raise Damaged(what="It is damaged.", where="here", received="this", do="that.")
+        torch.distributed.barrier()
+
+    with pytest.raises(fl.CacheError, match="It is damaged") as caught:
+        in_processes(function, 2)
+    assert caught.value.do == "that."
 
 
 def test_an_error_of_code_of_the_caller_in_another_process_is_told():

@@ -275,7 +275,8 @@ def _run(function: Callable[[], Any], place: _Place, rank: int, writer: int, par
 
 def _report(error: BaseException) -> dict[str, Any]:
     if isinstance(error, FrostlineError):
-        return {"kind": type(error).__name__, "parts": error.parts()}
+        public = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
+        return {"kind": public, "parts": error.parts()}
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = str(error).splitlines()[0][:500] if str(error) else ""
     return {"kind": "", "parts": {"received": f"{type(error).__name__}: {text} ({frame.filename}:{frame.lineno})"}}
