@@ -28,6 +28,13 @@ def test_options_of_a_url_are_refused_for_a_folder(tmp_path, option):
         fl.FeatureCache(tmp_path, **option)
 
 
+def test_a_cache_in_the_memory_of_a_process_is_not_for_several(tmp_path):
+    Location(f"file://{tmp_path}").check_reached("fit(devices=2)")
+    Location(tmp_path).check_reached("fit(devices=2)")
+    with pytest.raises(fl.DataError, match="lies in the memory of one"):
+        Location("memory://a").check_reached("fit(devices=2)")
+
+
 def test_storage_options_that_are_no_mapping_are_refused():
     with pytest.raises(fl.DataError, match="are not a mapping"):
         fl.FeatureCache("memory://a", storage_options="key=1")

@@ -59,12 +59,24 @@ def test_rows_within_the_budget_are_shuffled_over_all(many):
 def test_a_pass_goes_on_in_the_middle_of_a_window(many, start):
     whole = list(many.loader(3, shuffle=True, memory_bytes=SMALL))
     loader = many.loader(3, shuffle=True, memory_bytes=SMALL)
-    loader.load_state_dict({"seed": 0, "epoch": 0, "batch": start, "batch_size": 3})
+    loader.load_state_dict({**loader.state_dict(), "batch": start})
     rest = list(loader)
     assert len(rest) == len(whole) - start
     for (own, _), (other, _) in zip(rest, whole[start:], strict=True):
         assert torch.equal(own[0], other[0])
-    assert loader.state_dict() == {"seed": 0, "epoch": 1, "batch": 0, "batch_size": 3}
+    own = {"block": loader._read.block, "window": loader._read.window}
+    assert loader.state_dict() == {"seed": 0, "epoch": 1, "batch": 0, "batch_size": 3, **own}
+
+
+def test_a_pass_goes_on_in_its_own_order_only(many):
+    """Another budget is another order: samples would come twice, and others not at all."""
+    small, larger = (many.loader(3, shuffle=True, memory_bytes=size) for size in (SMALL, 2 * SMALL))
+    for one, other in ((small, larger), (many.loader(3, shuffle=True), small), (small, many.loader(3, shuffle=True))):
+        with pytest.raises(fl.DataError, match="another order, which follows from its budget of memory"):
+            other.load_state_dict({**one.state_dict(), "batch": 2})
+        other.load_state_dict(one.state_dict())  # a whole epoch is whole in any order
+    in_order = many.loader(3, memory_bytes=2 * SMALL)
+    in_order.load_state_dict({**many.loader(3).state_dict(), "batch": 2})
 
 
 def test_inputs_shared_tensors_and_rounded_rows_are_those_of_mapped_ones(tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.caching import opening
 
 N = 41  # 41 samples in batches of 20: the last batch has one, and the second process none of it
 TOLERANCE = 1e-6
@@ -172,3 +173,25 @@ def test_layers_and_losses_that_read_the_whole_batch_are_refused():
     with pytest.raises(fl.DataError, match="not the mean over its samples"):
         fl.fit(model(), data(), loss=lambda output, target: nn.functional.cross_entropy(output, target) * len(target),
                **options)  # fmt: skip
+
+
+def test_a_cache_in_memory_is_not_filled_by_several_processes(tmp_path):
+    cache = fl.FeatureCache("memory://devices", local_folder=tmp_path)
+    with pytest.raises(fl.DataError, match="lies in the memory of one"):
+        fl.fit(model(), data(), cache=cache, devices=2, batch_size=20, progress=False)
+    with pytest.raises(fl.DataError, match="lies in the memory of one"):
+        cache.fill(fl.split(model(), data().tensors[0][:4]), data(), engine="ray", progress=False)
+
+
+def test_a_run_after_one_that_met_a_damaged_shard_trains_as_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)  # shards are checked on their first use
+    options = {"cache": tmp_path, "epochs": 2, "batch_size": 20, "progress": False, "devices": 2}
+    before = fl.fit(model(), data(), **options)
+    path = max(tmp_path.glob("*/shards/*"), key=lambda own: own.stat().st_size)  # the merged one
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))
+    with pytest.raises(fl.CacheError, match="damaged or missing"):
+        fl.fit(model(), data(), **options)
+    after = fl.fit(model(), data(), **options)
+    assert [epoch.train_loss for epoch in after.history] == [epoch.train_loss for epoch in before.history]

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -77,6 +78,31 @@ def test_an_error_of_a_private_kind_is_raised_as_the_public_one():
     with pytest.raises(fl.CacheError, match="It is damaged") as caught:
         in_processes(function, 2)
     assert caught.value.do == "that."
+
+
+class Ring:
+    """Refers to itself, as a process group does that an error keeps; notes which process deletes it."""
+
+    def __init__(self, path) -> None:
+        self.own, self.path = self, path
+
+    def __del__(self) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{os.getpid()} ")
+
+
+def test_what_an_earlier_run_has_left_is_deleted_by_the_calling_process_alone(tmp_path):
+    def function() -> None:
+        gc.collect()
+        torch.distributed.barrier()
+
+    gc.disable()
+    try:
+        Ring(tmp_path / "deleted")
+        in_processes(function, 2)
+    finally:
+        gc.enable()
+    assert (tmp_path / "deleted").read_text().split() == [str(os.getpid())]
 
 
 def test_an_error_of_code_of_the_caller_in_another_process_is_told():

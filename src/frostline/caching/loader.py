@@ -133,7 +133,7 @@ class CachedLoader:
     def _order(self, epoch: int) -> Tensor:
         """The samples of an epoch in their order: over all of them, or within windows that fit in memory."""
         same = {"seed": self._seed, "epoch": epoch, "views": self.views}
-        if self._read is not None and self._shuffle and not self._resident:
+        if self._read is not None and self._shuffle:
             own = self._read
             return windowed_order(self._num_samples, block=own.block, window=own.window, **same)
         order = epoch_order(self._num_samples, shuffle=self._shuffle, **same)
@@ -171,14 +171,24 @@ class CachedLoader:
         return lambda chunks, size: (self._gatherer.batches(chunk, size, select) for chunk in chunks)
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch comes from, in the pass that moved last: four integers."""
-        return {"seed": self._seed, "epoch": self._place[0], "batch": self._place[1], "batch_size": self.batch_size}
+        """Where the next batch comes from, in the pass that moved last: four integers.
+
+        A loader that shuffles within a budget of memory adds the sizes that its order follows from.
+        """
+        own = {"seed": self._seed, "epoch": self._place[0], "batch": self._place[1], "batch_size": self.batch_size}
+        return own | self._cut()
+
+    def _cut(self) -> dict[str, int]:
+        """Samples of a block and of a window, where an epoch is shuffled so."""
+        if self._read is None or not self._shuffle:
+            return {}
+        return {"block": self._read.block, "window": self._read.window}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on exactly there.
 
         Raises:
-            DataError: If the state is of a loader with another batch size.
+            DataError: If the state is of a loader with another batch size, or another order of the same epoch.
         """
         known = state if isinstance(state, Mapping) else {}  # pyright: ignore[reportUnnecessaryIsInstance]
         missing = [name for name in ("seed", "epoch", "batch", "batch_size") if name not in known]
@@ -197,6 +207,13 @@ class CachedLoader:
                 received=f"batch_size {state['batch_size']}; this loader has {self.batch_size}",
                 do="make the loader with the same batch_size.",
             )
+        cut = {name: state[name] for name in ("block", "window") if name in state}
+        if batch and cut != self._cut():
+            raise DataError(
+                what="The loader was saved with another order, which follows from its budget of memory.",
+                where="loader.load_state_dict", received=f"{cut or 'no windows'}; this loader has "
+                f"{self._cut() or 'no windows'}", do="make the loader with the same memory_bytes, shuffle and device.",
+            )  # fmt: skip
         self._seed, self._epoch, self._start = seed, epoch, batch
         self._place = (self._epoch, self._start)
 

@@ -70,6 +70,22 @@ class Location:
         if self.shelf is not None:
             bound_copies(self.root, self._max_bytes)
 
+    def check_reached(self, where: str) -> None:
+        """Raise if other processes cannot reach this cache.
+
+        Args:
+            where: The call that would have them fill it.
+
+        Raises:
+            DataError: If it lies in the memory of this process.
+        """
+        if self.shelf is not None and self.shelf.is_of_one_process:
+            raise DataError(
+                what="Several processes cannot fill this cache: it lies in the memory of one.", where=where,
+                received=str(self), do="use a folder, or the URL of a store that all of them reach; or fill it in this "
+                "process first, data = cache.fill(split, dataset, engine='local'), then fit(split.head, data, ...).",
+            )  # fmt: skip
+
     def holds(self, recipe: str) -> bool:
         """Whether anything of this recipe is stored."""
         if self.shelf is None:

@@ -96,9 +96,10 @@ def builders_of(
         collate_fn: As `fill` takes it.
 
     Raises:
-        DataError: If Ray is not installed, or the part cannot be sent.
+        DataError: If Ray is not installed, the part cannot be sent, or the cache lies in the memory of this process.
     """
     if engine == "local":
         return None
+    cache.location.check_reached("fill(engine='ray')")
     return RayBuilders(Order(cache, sent(part), dataset, batch_size, num_workers, views, collate_fn, storage,
                              dict(part.recipe), fill_as_planned))  # fmt: skip

@@ -100,6 +100,11 @@ class Shelf:
         self._root = str(root).rstrip("/")
         self._again, self._process = (url, given), os.getpid()
 
+    @property
+    def is_of_one_process(self) -> bool:
+        """True for a store in the memory of this process, which no other one sees."""
+        return self._kind == "memory"
+
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of the objects in a folder by name, 0 for folders; none if there is no such folder."""
         path = self._path(folder)

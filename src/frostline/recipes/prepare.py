@@ -287,6 +287,7 @@ def _filled(
 def _builders(setup: TrainingSetup, store: FeatureCache, part: Any, plain: DatasetBatches) -> Builders | None:
     """Who reads the samples of a fill: the processes that train together, those of a cluster, or this one."""
     if setup.ranks.count > 1:
+        store.location.check_reached(f"fit(devices={setup.ranks.count})")
         return Together(setup.ranks)
     return builders_of(store, part, plain.dataset, setup.batch_size, setup.num_workers, engine=store.engine,
                        storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import gc
 import io
 import json
 import operator
@@ -76,6 +77,7 @@ def in_processes(function: Callable[[], _R], count: int) -> _R:
     """
     _check_forks(count)
     import_fabric()  # once, before the processes part
+    gc.collect()  # here: a process group of an earlier run waits, when it is deleted, for threads that a fork lacks
     threads = max(1, torch.get_num_threads() // count)
     with tempfile.TemporaryDirectory(prefix="frostline-ranks-") as folder:
         place = _Place(Path(folder) / "store", count, threads)
@@ -240,6 +242,7 @@ def _forked(function: Callable[[], Any], place: _Place, rank: int) -> _Process:
     if pid:
         os.close(writer)
         return _Process(rank, place.count, pid, reader)
+    gc.freeze()  # nothing of the calling process is deleted in this one
     code = 1
     try:
         code = _run(function, place, rank, writer, parent)
