@@ -1,4 +1,4 @@
-"""A folder in a store that fsspec reaches (S3, GCS, Azure, SSH, memory): whole objects, listed, read, created, deleted.
+"""A folder in a store that fsspec reaches (S3, GCS, Azure, SSH, memory): objects, listed, read, created, deleted.
 
 Nothing else is asked of a store: no rename, no lock, no append. fsspec and its backends do the transport.
 """
