@@ -220,7 +220,7 @@ def fit(
     steps = step_options(epochs=epochs, accumulation=accumulation, warmup=warmup, ema=ema,
                          scheduler_interval=scheduler_interval)  # fmt: skip
     if monitor == "heal":
-        warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
+        warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=4)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     stored = cache_options(cache, storage, frozen_pass, train)

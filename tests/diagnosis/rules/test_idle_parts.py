@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import torch
 from torch import nn
 
 import frostline as fl
@@ -117,7 +118,9 @@ def test_a_layer_of_zeros_that_does_not_train_is_an_issue_of_its_own():
     model = nn.ModuleDict({"head": nn.Linear(4, 3)})
     nn.init.zeros_(model["head"].weight)
     model.requires_grad_(False)
-    for call in re.findall(r"(?:model|fl)[.].*?[)](?=,)", finding.advice)[:2]:
-        eval(call, {"model": model, "fl": fl})
+    train, draw = re.findall(r"model[.]get_submodule.*?True[)]|fl[.]remedies.*?[)]", finding.advice)
+    eval(train, {"model": model})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    eval(draw, {"model": model, "fl": fl, "optimizer": optimizer})
     assert model["head"].weight.requires_grad
     assert bool(model["head"].weight.any())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.diagnosis.rules.advice import draw
 from frostline.diagnosis.rules.contract import About
 from frostline.diagnosis.rules.reading import listed, weighted_layers
 from frostline.diagnosis.rules.wiring_records import NO_SLOPE, UNHELD
@@ -31,10 +32,6 @@ _ONE_VALUE = (
     "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
     "shape (B, T, 1)."
 )
-_WALL = (
-    "let this layer train, with weights that are not zero: model.get_submodule({name!r}).requires_grad_(True), then "
-    "fl.remedies.initialize(model, layers={name!r}), and make the optimizer anew over model.parameters()."
-)
 _REGISTER = (
     "register them: nn.ModuleList or nn.ModuleDict in place of a list or dict of layers, nn.Parameter as an attribute "
     "of a module in place of a tensor; then make the optimizer anew over model.parameters()."
@@ -60,7 +57,11 @@ def _wall(layer: str) -> Finding:
         "all of its weights are zero, and it does not train: what comes before it does not reach the output, and gets "
         "a gradient of 0."
     )
-    return replace(ABOUT.issue(why, 1.0, 0.0, layer), advice=_WALL.format(name=layer))
+    advice = (
+        f"let this layer train: model.get_submodule({layer!r}).requires_grad_(True); make the optimizer anew over "
+        f"model.parameters(), and draw weights that are not zero: {draw(layer)}."
+    )
+    return replace(ABOUT.issue(why, 1.0, 0.0, layer), advice=advice)
 
 
 def _outside(evidence: Evidence) -> tuple[Finding, ...]:
