@@ -6,7 +6,7 @@ same with the digits exchanged (trained on 5 to 9), and with a transformer of fo
 Lite0 with its ImageNet weights goes to the stamps of Tux Paint (photographs and drawings), to emoji and to handwritten
 digits, as they are and changed, at 64 pixels with 200 training samples, and is frozen at six borders; new photographs
 are other emoji, and other changes. At every line the layers above it and a new output layer are trained (AdamW with a
-cosine schedule, batches of 32, two seeds for every line, but one in three new tasks of photographs, for time; the
+cosine schedule, batches of 32, two seeds for every line; the
 digits for 40 epochs, the others for 10, which are 70 steps); what is below is computed once, BatchNorm statistics are
 taken anew at the end, and the accuracy is that on held-out samples.
 
@@ -47,7 +47,6 @@ PHOTOS = ("stamps by category", "handwritten digits", "emoji by category", "hand
           "stamps, negative", "handwritten digits, tiles permuted", "handwritten digits, dark on light",
           "emoji, tiles permuted")  # fmt: skip
 NEW_PHOTOS = ("emoji of other groups", "stamps, grey and blurred", "emoji, negative", "scans of digits")
-ONCE = ("stamps, grey and blurred", "emoji, negative", "scans of digits")  # with one seed, for time
 NEAR = 0.01  # points of accuracy that do not count
 
 
@@ -71,7 +70,7 @@ def run(is_quick: bool) -> tuple[dict[str, Any], list[Claim], list[Table], Any]:
 
 
 def _with_seeds(tasks: list[Task], epochs: int = EPOCHS) -> list[dict[str, Any]]:
-    return with_noise([measured(task, 1 if task.name in ONCE else SEEDS, epochs, WORK) for task in tasks])
+    return with_noise([measured(task, SEEDS, epochs, WORK) for task in tasks])
 
 
 def measured(task: Task, seeds: int, epochs: int, work: Path | None = None) -> dict[str, Any]:
