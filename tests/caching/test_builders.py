@@ -33,6 +33,15 @@ class Threads:
         return One()
 
 
+def in_threads(fill):
+    """Call it for the ranks 0 to 2 at once, and wait."""
+    workers = [threading.Thread(target=fill, args=(rank,)) for rank in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
 def test_each_reads_a_range_and_all_have_every_row(tmp_path):
     torch.manual_seed(0)
     inputs = torch.randn(50, 4)
@@ -46,11 +55,7 @@ def test_each_reads_a_range_and_all_have_every_row(tmp_path):
             fl.FeatureCache(tmp_path), Plain(split), dataset, 8, progress=False, builders=Together(threads.group(rank))
         )
 
-    workers = [threading.Thread(target=fill, args=(rank,)) for rank in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(fill)
     for rank in range(3):
         data = found[rank]
         assert data.figures.computed == 50
@@ -68,11 +73,7 @@ def test_a_process_without_a_sample_has_what_all_samples_share(tmp_path):
             fl.FeatureCache(tmp_path), Sharing(), dataset, 8, progress=False, builders=Together(threads.group(rank))
         )
 
-    workers = [threading.Thread(target=fill, args=(rank,)) for rank in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    in_threads(fill)
     for rank in range(3):
         features, _ = next(iter(found[rank].loader(2)))
         assert [own.tolist() for own in features] == [(dataset.tensors[0] * 2).tolist(), [1.0, 2.0]]
