@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import shard_writer
-from frostline.caching.collector import collect
-from frostline.caching.shards import Shards
+from frostline.caching.store import shard_writer
+from frostline.caching.store.collector import collect
+from frostline.caching.store.shards import Shards
 from frostline.core import io
 from helpers_caching import Masked, MaskedPart, N, Part, dataset, fill, shards
 

@@ -120,7 +120,7 @@ def test_transforms_of_torchvision_are_seeded(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from frostline.caching import shard_writer
+from frostline.caching.store import shard_writer
 from frostline.core import io
 shard_writer._SHARD_SECONDS = 0.0
 published, real = [0], io._sync_folder
