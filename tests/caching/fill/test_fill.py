@@ -66,17 +66,17 @@ import os, signal, sys, torch
 sys.path.insert(0, {tests!r})
 import helpers_caching as t
 from frostline.caching.store import shard_writer
-from frostline.core import io
+from frostline.core import io, new_files
 shard_writer.SHARD_BYTES = 16 * 4 * t.D
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
-real, calls = io._sync_folder, 0
+real, calls = new_files.sync_folder, 0
 def killing(folder):
     global calls
     real(folder)
     calls += 1
     if calls == {at}:
         os.kill(os.getpid(), signal.{name})
-io._sync_folder = killing
+new_files.sync_folder = killing
 t.fill({root!r}, batch_size=8)
 """
 

@@ -4,7 +4,7 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import read_contents, read_newest
-from frostline.core import io
+from frostline.core import locks
 from helpers_caching import D, N, Part, dataset, fill, shards
 
 
@@ -88,7 +88,7 @@ def test_a_merge_that_another_one_holds_up_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_writer, "_WAIT_S", 0.0)
     fill(tmp_path)
     (folder,) = tmp_path.glob("*")
-    with io.held(folder / shard_writer.MERGE_LOCK, wait_s=0):
+    with locks.held(folder / shard_writer.MERGE_LOCK, wait_s=0):
         data = fill(tmp_path, data=dataset(60), batch_size=4)
     assert len(data._gatherer.names) > 3
     assert (data.figures.samples, data.figures.computed) == (60, 20)

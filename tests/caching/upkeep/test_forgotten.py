@@ -12,7 +12,7 @@ from frostline.caching.store.shard_writer import MERGE_LOCK
 from frostline.caching.store.shards import Shards
 from frostline.caching.store.storage_type import Storage
 from frostline.caching.upkeep import forgotten
-from frostline.core import io
+from frostline.core import io, locks
 from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
 from helpers_lengths import Sentences, pad, sentences
 
@@ -109,7 +109,7 @@ def test_while_another_process_merges_nothing_is_forgotten(tmp_path, monkeypatch
     fill(tmp_path)
     (folder,) = tmp_path.iterdir()
     monkeypatch.setattr(forgotten, "_WAIT_S", 0.0)
-    with io.held(folder / MERGE_LOCK, wait_s=0), pytest.raises(fl.CacheError, match="rewrites this part"):
+    with locks.held(folder / MERGE_LOCK, wait_s=0), pytest.raises(fl.CacheError, match="rewrites this part"):
         fl.FeatureCache(tmp_path).forget(dataset())
     assert fill(tmp_path).figures.computed == 0
 

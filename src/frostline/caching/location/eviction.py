@@ -14,7 +14,9 @@ from frostline.caching.store.proofs import PROOF_NAME
 from frostline.caching.store.shard_writer import MERGE_LOCK
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.core import io
-from frostline.core.io import disk_errors, is_temporary, names_in, remove, remove_unlocked, status
+from frostline.core.io import disk_errors, names_in, remove, status
+from frostline.core.locks import remove_unlocked
+from frostline.core.new_files import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,17 +24,9 @@ from frostline.caching.store.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, 
 from frostline.caching.store.mapped_shard import KEYS, Shard, damaged_shard
 from frostline.caching.store.shards import SHARD_NAME, tensors_of
 from frostline.core.errors import CacheError
-from frostline.core.io import (
-    Damaged,
-    disk_errors,
-    make_folder,
-    names_in,
-    publish_new,
-    remove,
-    remove_unlocked,
-    status,
-    write_atomic,
-)
+from frostline.core.io import Damaged, disk_errors, make_folder, names_in, remove, status
+from frostline.core.locks import remove_unlocked
+from frostline.core.new_files import publish_new, write_atomic
 from frostline.core.reserved_file import Reserved
 
 if TYPE_CHECKING:

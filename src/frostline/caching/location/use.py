@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.sharing import ALONE
 from frostline.core import io
-from frostline.core.io import lock, make_folder, names_in, status
+from frostline.core.io import make_folder, names_in, status
+from frostline.core.locks import lock
+from frostline.core.new_files import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -65,7 +67,7 @@ def evictable(folder: Path) -> Generator[bool]:
 def _is_any_mapped(shards: Path) -> bool:
     """True if anybody has a file locked, finished or not, as every reader and writer has."""
     for name in names_in(shards):
-        is_ours = SHARD_NAME.fullmatch(name) or io.is_temporary(name, SHARD_NAME)
+        is_ours = SHARD_NAME.fullmatch(name) or is_temporary(name, SHARD_NAME)
         if is_ours and not _is_free(shards / name):
             return True
     return False

@@ -26,7 +26,8 @@ from frostline.caching.store.shards import DTYPE_NAMES
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import CacheError, DataError
-from frostline.core.io import check_new, status, write_atomic
+from frostline.core.io import status
+from frostline.core.new_files import check_new, write_atomic
 from frostline.core.records import FrontierTensor
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import lock, names_in, remove, status
+from frostline.core.io import names_in, remove, status
+from frostline.core.locks import lock
 
 if TYPE_CHECKING:
     from pathlib import Path

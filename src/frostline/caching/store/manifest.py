@@ -18,7 +18,8 @@ import torch
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.sharing import ALONE
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, disk_errors, make_folder, names_in, publish_new, read_json, remove
+from frostline.core.io import Damaged, disk_errors, make_folder, names_in, read_json, remove
+from frostline.core.new_files import publish_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

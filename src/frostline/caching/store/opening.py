@@ -19,7 +19,8 @@ from frostline.caching.store.mapped_shard import ASIDE, WRONG_CONTENT, Shard, id
 from frostline.caching.store.rows import Rows
 from frostline.caching.store.shards import SHARD_NAME, Shards, check_rows
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, check_folder, disk_errors, make_folder, status, sweep
+from frostline.core.io import Damaged, check_folder, disk_errors, make_folder, status
+from frostline.core.new_files import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

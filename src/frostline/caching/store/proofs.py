@@ -13,7 +13,8 @@ from frostline.caching.keys import recipe_key
 from frostline.caching.store.collector import collect_proofs
 from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import make_folder, read_json, write_atomic
+from frostline.core.io import make_folder, read_json
+from frostline.core.new_files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

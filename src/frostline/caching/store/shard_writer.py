@@ -17,7 +17,7 @@ from frostline.caching.keys import as_words
 from frostline.caching.store.manifest import Manifest, write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.ragged import chosen_rows
-from frostline.core.io import held
+from frostline.core.locks import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable

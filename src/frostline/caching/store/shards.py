@@ -24,17 +24,9 @@ from frostline.caching.store.ragged import fits
 from frostline.caching.store.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import (
-    Damaged,
-    disk_errors,
-    lock,
-    make_folder,
-    open_regular,
-    remove,
-    status,
-    unique_keys,
-    write_atomic,
-)
+from frostline.core.io import Damaged, disk_errors, make_folder, open_regular, remove, status, unique_keys
+from frostline.core.locks import lock
+from frostline.core.new_files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -25,7 +25,8 @@ from frostline.caching.store.shard_writer import MERGE_LOCK
 from frostline.caching.store.shards import SHARD_NAME, Shards
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS
-from frostline.core.io import disk_errors, held, names_in, remove, remove_unlocked
+from frostline.core.io import disk_errors, names_in, remove
+from frostline.core.locks import held, remove_unlocked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from frostline.caching.store.manifest import MANIFEST_NAME
 from frostline.caching.store.proofs import PROOF_NAME
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.storage_type import EXACT
-from frostline.core.io import is_temporary
+from frostline.core.new_files import is_temporary
 
 if TYPE_CHECKING:
     import re
