@@ -9,7 +9,7 @@ from frostline.caching.fill.frozen_pass import faster_part
 from frostline.caching.fill.planned_fill import builders_of, fill_as_planned
 from frostline.caching.fill.ray_builders import check_engine
 from frostline.caching.keys import recipe_key
-from frostline.caching.location.eviction import FOLDERS, evict
+from frostline.caching.location.local_recipe import FOLDERS
 from frostline.caching.location.location import Location
 from frostline.caching.part import ChecksBatches
 from frostline.caching.reading.exported_rows import Exported, recipe_table, write_table
@@ -20,6 +20,7 @@ from frostline.caching.store.mapped_shard import WRONG_CONTENT
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shards import Shards
 from frostline.caching.store.storage_type import EXACT, Storage, check_storage
+from frostline.caching.upkeep.eviction import evict
 from frostline.caching.upkeep.forgotten import Forgotten
 from frostline.caching.upkeep.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frostline.caching.fill.fill_plan import FillPlan
-    from frostline.caching.location.eviction import Eviction, StoredRecipe
+    from frostline.caching.location.local_recipe import StoredRecipe
     from frostline.caching.part import FrozenPart, Recipe
     from frostline.caching.reading.cached_dataset import CachedDataset
     from frostline.caching.store.manifest import Manifest
     from frostline.caching.store.opening import Opened
+    from frostline.caching.upkeep.eviction import Eviction
 
 
 class FeatureCache:

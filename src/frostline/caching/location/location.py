@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frostline.caching.location.eviction import LocalRecipe, StoredRecipe, is_folder
+from frostline.caching.location.local_recipe import LocalRecipe, StoredRecipe, is_folder
 from frostline.caching.location.remote import RECIPE, RemoteRecipe, bound_copies
 from frostline.caching.store.proofs import Proofs
 from frostline.caching.store.sharing import Sharing, signer_of

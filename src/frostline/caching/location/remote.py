@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.caching.location.eviction import delete_recipe
+from frostline.caching.location.local_recipe import delete_recipe
 from frostline.caching.location.use import last_used
 from frostline.caching.store.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_names
 from frostline.caching.store.mapped_shard import KEYS, Shard, damaged_shard

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Mapping, Sequence
 
-    from frostline.caching.location.eviction import StoredRecipe
+    from frostline.caching.location.local_recipe import StoredRecipe
     from frostline.caching.store.manifest import Manifest
 
 ENTRY_CELLS = ("recipe", "rows", "views", "size", "last used", "stored as", "tensors")
