@@ -17,7 +17,7 @@ import frostline as fl
 from exams.reliability.__main__ import child, killed_fill, wait
 from exams.reliability.building import Calls, fill, num_double_rows, scratch, violations, wrong_rows
 from exams.reliability.power import Disk, after
-from frostline.caching import shard_writer
+from frostline.caching.store import shard_writer
 from frostline.core import io
 from helpers_caching import Part, dataset, shards
 from helpers_caching import fill as fill_part
