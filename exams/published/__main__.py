@@ -19,7 +19,9 @@ import torch
 
 import frostline
 
+from . import graphs as graphs
 from . import images as images
+from . import loops as loops
 from . import losses as losses
 from . import pairs as pairs
 from . import rates as rates
@@ -27,6 +29,7 @@ from . import real_networks
 from . import sequences as sequences
 from . import settings as settings
 from . import steps as steps
+from . import targets as targets
 from . import wiring as wiring
 from .case import CASES, Published, Training
 from .tables import of_networks, of_repairs, of_rivals, write
@@ -103,7 +106,9 @@ def main(arguments: Sequence[str]) -> None:
     """Ask about all cases, or about those of these names or of one part."""
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
-    parser.add_argument("--part", default="open", choices=("open", "set aside", "all"), help="of the bugs, if unnamed")
+    parser.add_argument(
+        "--part", default="open", choices=("open", "set aside", "later", "all"), help="of the bugs, if unnamed"
+    )
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
     parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")
     parser.add_argument(

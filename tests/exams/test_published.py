@@ -56,3 +56,10 @@ def test_a_bug_in_the_loop_is_asked_of_the_monitor():
     found = ask(CASES["critic_is_not_cleared"], is_sick=True)
     assert "FL504" in found.issues
     assert not ask(CASES["critic_is_not_cleared"], is_sick=False).issues
+
+
+def test_bugs_collected_later_have_a_line_to_change_and_are_all_set_aside():
+    later = [case for case in CASES.values() if case.part == "later"]
+    assert len(later) == 26
+    assert {case.build.__module__.rpartition(".")[2] for case in later} == {"graphs", "loops", "targets"}
+    assert all(case.line and "#" in case.source for case in later)
