@@ -216,7 +216,7 @@ class _Tied(nn.Module):
     line="nn.init.normal_(self.embedding.weight, std=0.02)",
 )
 def tied_embedding_of_deviation_one(is_sick: bool) -> Training:
-    """An embedding that is the output layer, too, starts with a deviation of 1: the first losses are far above that of chance."""
+    """An embedding that is the output layer, too, starts with a deviation of 1: first losses are far above chance."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(200, (3200, 2), generator=generator)
     target = (words[:, 0] // 10 * 10 + words[:, 1] // 20).clamp_max(199)
