@@ -188,7 +188,7 @@ def test_of_parts_without_a_gradient_those_whose_values_count_are_cut_off():
     model = Detached()
     idle = (("lower", "without a gradient"), ("unused", "without a gradient"), ("head", "not in the optimizer"))
     weights = [value.clone() for value in model.parameters()]
-    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == ("lower",)
+    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == (("lower",), ())
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
 
 
@@ -224,3 +224,31 @@ def test_frozen_zeros_beside_another_way_for_gradients_are_no_wall():
             return self.head(hidden + self.side(hidden))
 
     assert walls_of(Branches()) == ()
+
+
+class Pooled(nn.Module):
+    """A backbone that gives a pooled output as well, which nobody uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.lower, self.pooler = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def forward(self, inputs):
+        hidden = self.lower(inputs)
+        return hidden, self.pooler(hidden)
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.first, self.idle, self.head = Pooled(), nn.Linear(12, 12), nn.Linear(3, 3), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        hidden, _ = self.backbone(inputs)
+        self.first(hidden)  # its output is dropped
+        return self.head(hidden)
+
+
+def test_a_part_that_runs_for_nothing_is_dropped_and_one_that_others_may_use_is_not():
+    idle = tuple((name, "without a gradient") for name in ("backbone.pooler", "first", "idle"))
+    assert cut_off(Dropping(), idle, task(1)[0], F.cross_entropy) == ((), ("first",))

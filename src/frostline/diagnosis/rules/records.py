@@ -148,6 +148,27 @@ class TargetFacts:
 
 
 @dataclass(frozen=True)
+class LossDomain:
+    """What a loss takes, asked at outputs that were made for it.
+
+    Attributes:
+        largest_target: The largest target, where the loss has no floor because targets go beyond 1; else None.
+        is_soft: True if a target is shares of a whole over several classes.
+        is_improper: True if outputs that are surer than such a target cost less and less.
+        falls_with_all: True if a loss of classes falls without end as all outputs grow together.
+        needs_positive: True if the loss is finite for outputs above 0, and not for those below.
+        uncounted: (class, share of the rows) of classes whose rows the loss does not count.
+    """
+
+    largest_target: float | None = None
+    is_soft: bool = False
+    is_improper: bool = False
+    falls_with_all: bool = False
+    needs_positive: bool = False
+    uncounted: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class LossFacts:
     """How the loss behaves on made outputs, without the model.
 
@@ -172,6 +193,7 @@ class LossFacts:
         ignores_shifts: True if several labels of a sample are true at once, and the loss stays where all logits of a
             sample move together: it makes one label the rival of the others.
         wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
+        domain: What else it takes.
     """
 
     kind: str
@@ -191,6 +213,7 @@ class LossFacts:
     last: str = ""
     ignores_shifts: bool = False
     wants_probabilities: bool = False
+    domain: LossDomain = field(default_factory=LossDomain)
 
 
 @dataclass(frozen=True)
@@ -311,6 +334,7 @@ class Evidence:
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
+        dropped: Of the idle parts, those that run, and whose output reaches that of no module around them.
         walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
             0 because of it.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
@@ -353,6 +377,7 @@ class Evidence:
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     walls: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False

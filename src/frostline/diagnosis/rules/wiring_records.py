@@ -59,11 +59,13 @@ class AxesFacts:
             transpose would, and leave the values where they were.
         over_samples: What runs over the axis of the samples: `softmax over axis 0`, `layer 'r' (GRU)`.
         of_one: Shapes of what a softmax got over an axis of one value.
+        scattered: (shape of the output, shape in the loss) where rows of the loss mix places with classes.
     """
 
     exchanged: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     over_samples: tuple[str, ...] = ()
     of_one: tuple[tuple[int, ...], ...] = ()
+    scattered: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
