@@ -29,6 +29,7 @@ from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, var
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
+from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still, zero_walls
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
@@ -235,6 +236,7 @@ def with_certain_evidence(
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
+        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0]), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip
     return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))

@@ -36,6 +36,7 @@ from frostline.diagnosis.rules import (
     strong_dropout,
     symmetry,
     target_scale,
+    unreached_places,
     vanishing,
     weight_decay,
 )
@@ -46,6 +47,7 @@ RULES: tuple[Rule, ...] = (
     loss_mismatch,
     mixed_samples,
     exchanged_axes,
+    unreached_places,
     idle_parts,
     nothing_moves,
     low_clip,

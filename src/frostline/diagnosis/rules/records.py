@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from frostline.diagnosis.rules.wiring_records import AxesFacts, ModeFacts, OutsideFacts, PlaceFacts
+from frostline.diagnosis.rules.wiring_records import AxesFacts, ModeFacts, OutsideFacts, PlaceFacts, ReachFacts
 
 
 @dataclass(frozen=True)
@@ -348,6 +348,7 @@ class Evidence:
         modes: Evaluation mode; None if nobody looked.
         axes: Operations over a wrong axis; None if nobody looked.
         places: Targets of every place; None if there are none, or nobody looked.
+        reach: Which places of a sequence change the output; None if the input is none, or nobody looked.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
             nobody looked.
@@ -389,6 +390,7 @@ class Evidence:
     modes: ModeFacts | None = None
     axes: AxesFacts | None = None
     places: PlaceFacts | None = None
+    reach: ReachFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None

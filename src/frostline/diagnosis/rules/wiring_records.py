@@ -69,6 +69,21 @@ class AxesFacts:
 
 
 @dataclass(frozen=True)
+class ReachFacts:
+    """Which places of a sequence change the output of a model.
+
+    Attributes:
+        places: How many were changed, of those that differ between samples.
+        reached: How many of these change the output.
+        sees_order: Whether the output changes if all places are reversed.
+    """
+
+    places: int
+    reached: int
+    sees_order: bool | None = None
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Targets of every place of a sequence.
 
