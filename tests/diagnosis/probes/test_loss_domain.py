@@ -22,8 +22,11 @@ def test_masks_beyond_one_take_the_floor_from_a_binary_loss(high):
 
 @pytest.mark.parametrize(
     ("loss_fn", "target"),
-    [(bce, MASKS), (bce, 0.9 * MASKS), (F.mse_loss, 255 * MASKS), (F.l1_loss, 100 + 255 * MASKS),
-     (F.poisson_nll_loss, 9 * MASKS), (F.mse_loss, 25 + 320 * torch.rand(6, 1, 8, 8)), (F.smooth_l1_loss, 900 * MASKS), (F.mse_loss, torch.randn(6, 1, 8, 8))],
+    [
+        (bce, MASKS), (bce, 0.9 * MASKS), (F.mse_loss, 255 * MASKS), (F.l1_loss, 100 + 255 * MASKS),
+        (F.poisson_nll_loss, 9 * MASKS), (F.mse_loss, 25 + 320 * torch.rand(6, 1, 8, 8)),
+        (F.smooth_l1_loss, 900 * MASKS), (F.mse_loss, torch.randn(6, 1, 8, 8)),
+    ],
 )  # fmt: skip
 def test_losses_with_a_floor_keep_it(loss_fn, target):
     assert facts_of_domain(loss_fn, torch.randn(6, 1, 8, 8), target) == LossDomain()
