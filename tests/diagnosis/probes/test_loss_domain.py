@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from frostline.diagnosis.probes.loss_domain import facts_of_domain
-from frostline.diagnosis.rules.records import LossDomain
+from frostline.diagnosis.rules.loss_records import LossDomain
 
 torch.manual_seed(0)
 LOGITS_BC = torch.randn(24, 5)

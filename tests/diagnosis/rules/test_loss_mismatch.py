@@ -3,7 +3,8 @@ import math
 import pytest
 
 from frostline.diagnosis.rules import loss_mismatch
-from frostline.diagnosis.rules.records import Evidence, LossDomain, LossFacts
+from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+from frostline.diagnosis.rules.records import Evidence
 from helpers_health import outcomes
 
 

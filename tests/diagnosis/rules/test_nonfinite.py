@@ -4,7 +4,8 @@ import pytest
 
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules import nonfinite
-from frostline.diagnosis.rules.records import Evidence, LossDomain, LossFacts, StepRecord
+from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+from frostline.diagnosis.rules.records import Evidence, StepRecord
 from helpers_health import chain, losses, outcomes, record, records
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
-from frostline.diagnosis.rules.records import LossDomain
+from frostline.diagnosis.rules.loss_records import LossDomain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ from frostline.diagnosis.rules.contract import About
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.diagnosis.rules.records import Evidence, LossDomain, LossFacts
+    from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+    from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
     "FL503", "output and loss do not fit", "loss_mismatch",

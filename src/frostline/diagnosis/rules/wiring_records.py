@@ -69,6 +69,24 @@ class AxesFacts:
 
 
 @dataclass(frozen=True)
+class LoopFacts:
+    """What a loop of your own does with what it computes.
+
+    Attributes:
+        reported: Losses that were reported.
+        steps: Of the optimizer.
+        has_moved: True if it has stepped, or anything else has moved what it holds.
+        cleared: The fewest backward passes before a step that got the gradient of the last one alone; 0 where a step
+            got more, or it could not be seen.
+    """
+
+    reported: int
+    steps: int
+    has_moved: bool = True
+    cleared: int = 0
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """Which places of a sequence change the output of a model.
 
