@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, train
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, zero_walls
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, past_all_others, zero_walls
 from helpers_health import mlp, sgd, task
 
 
@@ -252,3 +252,24 @@ class Dropping(nn.Module):
 def test_a_part_that_runs_for_nothing_is_dropped_and_one_that_others_may_use_is_not():
     idle = tuple((name, "without a gradient") for name in ("backbone.pooler", "first", "idle"))
     assert cut_off(Dropping(), idle, task(1)[0], F.cross_entropy) == ((), ("first",))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lower, self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 3), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        hidden = self.lower(inputs)
+        return self.first(hidden) + self.second(hidden)
+
+
+@pytest.mark.parametrize(
+    ("held", "past"), [(("lower", "first"), ("second",)), (("first", "second"), ()), (("first",), ())],
+    ids=["a head is left out", "the backbone is left out", "most is left out"],
+)  # fmt: skip
+def test_a_head_that_is_left_out_reaches_the_loss_past_all_others(held, past):
+    model = TwoHeads()
+    optimizer = torch.optim.SGD([p for name in held for p in model.get_submodule(name).parameters()], lr=0.1)
+    idle = tuple((name, "not in the optimizer") for name, _ in model.named_children() if name not in held)
+    assert past_all_others(Patient(model, optimizer), idle, task(1)[0], F.cross_entropy) == past

@@ -31,7 +31,14 @@ from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still, zero_walls
+from frostline.diagnosis.probes.wiring import (
+    cut_off,
+    idle_parts,
+    mixes_samples,
+    past_all_others,
+    stands_still,
+    zero_walls,
+)
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
 from frostline.remedies.scaling import Rescaled, standardises_inputs
 
@@ -232,6 +239,7 @@ def with_certain_evidence(
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
+        past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
         cut_off=cut, dropped=dropped,
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),

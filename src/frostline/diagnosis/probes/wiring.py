@@ -115,6 +115,40 @@ def cut_off(
     return tuple(cut), tuple(dropped)
 
 
+def past_all_others(
+    patient: Patient, idle: tuple[tuple[str, str], ...], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
+) -> tuple[str, ...]:
+    """Layers that the optimizer does not hold, and that reach the loss past all layers which it holds.
+
+    A backbone that is left out on purpose reaches it through a head that trains; a second head or critic does not.
+    Nothing is said where most layers are left out: of those, some are meant to stay as they are.
+
+    Args:
+        patient: After training; left as it is.
+        idle: What `idle_parts` gave.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    left_out = [name for name, why in idle if why == UNHELD]
+    held = {id(p) for group in patient.optimizer.param_groups for p in group["params"]}
+    trained = [
+        module for module in patient.model.modules() if any(id(p) in held for p in module.parameters(recurse=False))
+    ]  # fmt: skip
+    if not left_out or len(left_out) > len(trained):
+        return ()
+    hooks = [module.register_forward_hook(_detached) for module in trained]
+    try:
+        reached = _gradients(patient.model, batch, loss_fn)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(name for name in left_out if any(_module_of(one) == name for one in reached))
+
+
+def _detached(_: nn.Module, __: Any, output: Any) -> Any:
+    return batches.map_tensors(output, Tensor.detach)
+
+
 @dataclass(frozen=True)
 class _Pass:
     """The loss of one pass in evaluation mode, and what every module gave."""
@@ -218,7 +252,10 @@ def _gradients(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Ten
     inputs, target = batch
     with kept_modes(model), kept_buffers(model), kept_generators(), kept_gradients(model), torch.enable_grad():
         seed_generators(0)
-        loss_fn(batches.call(model, inputs), target).backward()
+        loss = loss_fn(batches.call(model, inputs), target)
+        if not loss.requires_grad:
+            return {}
+        loss.backward()
         return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 

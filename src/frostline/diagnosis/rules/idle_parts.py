@@ -125,6 +125,9 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.dropped:
         why += f" The output of {listed(evidence.dropped)} is not used by anything that comes after."
         return (replace(ABOUT.issue(why, count, 0, layer), advice=_DROPPED),)
+    if evidence.past:
+        why += f" {listed(evidence.past)}: nothing that the optimizer holds stands between these and the loss."
+        return (_named(ABOUT.issue(why, count, 0, layer), by_reason),)
     if not evidence.holds_strangers or not evidence.unheld:
         return (_named(ABOUT.tip(why, count, 0, layer), by_reason),)
     why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."

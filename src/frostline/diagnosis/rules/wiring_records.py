@@ -36,6 +36,9 @@ class ModeFacts:
         dropout: Largest share that an active dropout layer drops; 0 without one.
         train_loss: Of a batch in training mode, where no BatchNorm makes a difference; None if there is one.
         eval_loss: Of the same rows in evaluation mode.
+        frozen_unit: (layer, times) of the first BatchNorm that was in evaluation mode while the model trained: how far
+            the values of a batch spread there, over what its statistics say; None without one.
+        remembers: True if two passes over the same rows at the same noise differ: something is kept from the first.
         dropped_outputs: Largest share that a dropout behind the output layer sets to zero; 0 without one.
     """
 
@@ -48,6 +51,8 @@ class ModeFacts:
     train_loss: float | None = None
     eval_loss: float | None = None
     dropped_outputs: float = 0.0
+    frozen_unit: tuple[str, float] | None = None
+    remembers: bool = False
 
 
 @dataclass(frozen=True)
