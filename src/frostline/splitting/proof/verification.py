@@ -28,7 +28,7 @@ from frostline.core.restore import (
     set_generator_states,
 )
 from frostline.core.tolerances import autocast_dtypes
-from frostline.splitting.calls.containers import tensor_paths
+from frostline.splitting.calls.containers import is_same, tensor_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,6 +299,9 @@ def _difference(
     if ours is None or theirs is None or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         shapes = [None if t is None else (str(t.dtype), tuple(t.shape)) for t in (ours, theirs)]
         raise _differ(mode, what, f"{shapes[0]} from the head, {shapes[1]} from the model")
+    if ours.layout is not torch.strided and is_same(ours, theirs):  # a sparse buffer: no step moves one
+        return 0.0
+    ours, theirs = (own if own.layout is torch.strided else own.to_dense() for own in (ours, theirs))
     if ours.numel() == 0 or torch.equal(_bits(ours), _bits(theirs)):
         return 0.0
     tolerance = max(_TOLERANCES[ours.dtype], coarsest) if ours.dtype in _TOLERANCES else 0.0
