@@ -5,6 +5,7 @@ from frostline.caching.builders import Together as Together
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import holds_rows as holds_rows
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
+from frostline.caching.collation import Collated as Collated
 from frostline.caching.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.dataset_reader import check_steady as check_steady
 from frostline.caching.dataset_state import DatasetState as DatasetState
@@ -18,6 +19,7 @@ from frostline.caching.location import cache_home as cache_home
 from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.part import items_of as items_of
 from frostline.caching.planned_fill import builders_of as builders_of
 from frostline.caching.planned_fill import fill_as_planned as fill_as_planned
 from frostline.caching.proofs import Proofs as Proofs

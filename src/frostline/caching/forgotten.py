@@ -26,6 +26,7 @@ from frostline.caching.views import viewed
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS
 from frostline.core.io import disk_errors, held, names_in, remove, remove_unlocked
+from frostline.core.item_form import ItemForm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class Forgotten:
 def _keys_of(dataset: Any, keep: frozenset[str]) -> list[bytes]:
     if hasattr(dataset, "sample_key"):
         return [key.tobytes() for key in offered_keys(dataset)]
-    read = Reader(dataset, keep, 0).read(range(len(dataset)))
+    read = Reader(dataset, ItemForm(keep), 0).read(range(len(dataset)))
     return [item_key(inputs, at) for at, (inputs, _) in enumerate(read)]
 
 
