@@ -20,7 +20,7 @@ from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
 from frostline.caching.fill.view_cost import check_room, measured_cost
 from frostline.caching.keys import item_key
-from frostline.caching.part import Faster, Provable
+from frostline.caching.part import Faster, Provable, items_of
 from frostline.caching.reading.cached_dataset import CachedDataset, check_targets
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.reading.mix import Mixable
@@ -79,9 +79,7 @@ class Filling:
     ) -> None:  # fmt: skip
         self.builders = builders or Alone()
         self.storage = storage or Storage(EXACT, part)
-        names = {tensor.name for tensor in part.frontier}
-        keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
-        self.reader = Reader(dataset, keep, num_workers)
+        self.reader = Reader(dataset, items_of(part), num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
@@ -163,7 +161,7 @@ class Filling:
         except DataError as error:
             if not error.what.startswith(IS_RANDOM):
                 raise
-            cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
+            cost = measured_cost(self.part, self.dataset, self.reader.watched.form, self.batch_size)
             do = f"{error.do} {cost}." if cost is not None else error.do
             raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
@@ -304,7 +302,7 @@ class Filling:
         )  # fmt: skip
         return CachedDataset(
             gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
-            Mixable(self.part, self.dataset, self.reader.watched.keep), sizes,
+            Mixable(self.part, self.dataset, self.reader.watched.form), sizes,
         )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ from frostline.caching.samples.dataset_state import DatasetState, HeldGenerators
 from frostline.caching.samples.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
+from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.restore import drawn_generator, generator_states, set_generator_states
 from frostline.core.timing import Stopwatch
 
@@ -24,13 +25,13 @@ class Reader:
 
     Args:
         dataset: Anything with `len()` and `[i]`.
-        keep: Label keys that stay among the inputs.
+        form: Which parts of an item are inputs.
         num_workers: Worker processes; they watch too.
     """
 
-    def __init__(self, dataset: Any, keep: frozenset[str], num_workers: int) -> None:
+    def __init__(self, dataset: Any, form: ItemForm, num_workers: int) -> None:
         batches.check_map_style(dataset)
-        self.watched = Watched(dataset, keep)
+        self.watched = Watched(dataset, form)
         self.num_workers = num_workers
 
     def read(self, indices: Sequence[int]) -> Iterator[Item]:
@@ -94,13 +95,13 @@ class Reader:
                 raise self.watched.random(index, f"{_part(before, now)} when it was read again after the other items")
 
 
-def check_steady(dataset: Any) -> None:
+def check_steady(dataset: Any, form: ItemForm = PAIRS) -> None:
     """Read the first, middle and last item twice, under watch.
 
     Raises:
         DataError: If the dataset is random, or changes with every read.
     """
-    Reader(dataset, frozenset(), 0).check_steady()
+    Reader(dataset, form, 0).check_steady()
 
 
 def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
@@ -115,8 +116,8 @@ def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
 class Watched(Dataset[Any]):
     """A dataset whose items must not draw from generators: the global ones, and those that it holds."""
 
-    def __init__(self, dataset: Any, keep: frozenset[str]) -> None:
-        self.dataset, self.keep = dataset, keep
+    def __init__(self, dataset: Any, form: ItemForm) -> None:
+        self.dataset, self.form = dataset, form
         self.watch = Stopwatch()  # worker processes have others
         self._held: HeldGenerators | None = None
         self._is_read = self._is_settled = False
@@ -166,7 +167,7 @@ class Watched(Dataset[Any]):
         if isinstance(self.dataset, Views):  # it puts every generator back itself
             with self.watch.lap(1):
                 item = self.dataset[index]
-            inputs, target = batches.unpack(item, self.dataset.place(index)[1], self.keep)
+            inputs, target = self.form.unpack(item, self.dataset.place(index)[1])
             return inputs, batches.move(target, "cpu")
         held, before = self._generators(), generator_states()
         held.note()
@@ -178,7 +179,7 @@ class Watched(Dataset[Any]):
             raise self.random(index, f"the {drawn} generator advanced while the item was read")
         if own := held.drawn():
             raise self.random(index, f"the generator {own} advanced while the item was read")
-        inputs, target = batches.unpack(item, index, self.keep)
+        inputs, target = self.form.unpack(item, index)
         self._is_read = True
         return inputs, batches.move(target, "cpu")
 
