@@ -21,10 +21,12 @@ import torch
 import frostline as fl
 from exams.reliability.building import (
     Calls,
+    child,
     fill,
     scratch,
     small_shards,
     violations,
+    wait,
     wrong_rows,
 )
 from exams.reliability.damage import flipped_bits, hostile
@@ -214,26 +216,6 @@ def one_builder(root: Path, numbers: range, batch_size: int, killed_at: int = 0)
     if killed_at:
         io.call = Calls(killed_at, lambda _: os.kill(os.getpid(), signal.SIGKILL))
     return int(wrong_rows(fill(root, numbers, batch_size), numbers) > 0)
-
-
-def child(run: Callable[[], int]) -> int:
-    """The id of a forked process that runs this and ends with its result; 99 if it raises."""
-    sys.stdout.flush()
-    process = os.fork()
-    if process:
-        return process
-    status = 99
-    try:
-        status = run()
-    except BaseException as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-    finally:
-        os._exit(status)
-
-
-def wait(process: int) -> int:
-    """The status with which it ended."""
-    return os.waitpid(process, 0)[1]
 
 
 if __name__ == "__main__":

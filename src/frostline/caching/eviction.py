@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from frostline.caching.claims import CLAIM_NAME
 from frostline.caching.manifest import MANIFEST_NAME
 from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
+FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME,
+           "claims": CLAIM_NAME}  # fmt: skip
 _DAY_S = 86400.0
 
 
