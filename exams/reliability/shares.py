@@ -6,9 +6,11 @@ for each. Rows are counted when they are handed to the writer, in a file: those 
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -24,6 +26,44 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from torch import Tensor
+
+
+MOST_DOUBLE = 1.10
+_SHARD_SECONDS = shard_writer._SHARD_SECONDS  # as it is before other parts make shards small
+
+
+def shares(samples: int = 800, row_s: float = 0.01) -> int:
+    """Print the shares on a disk and in stores; returns how many are beyond a tenth of double work.
+
+    Args:
+        samples: Of the dataset.
+        row_s: Seconds of one row.
+    """
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    from helpers_s3 import s3_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    shard_writer._SHARD_SECONDS = _SHARD_SECONDS
+    found: list[tuple[str, float]] = []
+    for keys in (True, False):
+        for processes, killed in ((1, 0), (2, 0), (4, 0), (8, 0), (2, 1), (8, 1)):
+            found.append((
+                f"{processes} processes of one machine, {killed} killed, {'keys' if keys else 'no keys'}",
+                shares_on_a_disk(processes, samples, row_s, killed, has_keys=keys),
+            ))  # fmt: skip
+            print(f"shares: {found[-1][0]}: {found[-1][1]:.3f} rows computed for each that is needed", flush=True)
+    for machines in (2, 4):
+        found.append((f"{machines} machines, a store in memory",
+                      shares_in_a_store(f"memory://shares-{machines}", {}, machines, samples, row_s)))  # fmt: skip
+        print(f"shares: {found[-1][0]}: {found[-1][1]:.3f}", flush=True)
+    with s3_server() as (_, options):
+        for machines, killed in ((2, 0), (4, 0), (2, 1), (4, 1)):
+            url = f"s3://bucket/shares-{machines}-{killed}"
+            found.append((f"{machines} machines, an S3 server, {killed} killed",
+                          shares_in_a_store(url, options, machines, samples, 2 * row_s, killed)))  # fmt: skip
+            print(f"shares: {found[-1][0]}: {found[-1][1]:.3f}", flush=True)
+    # what a killed builder had not published is no double work, and is computed again
+    return sum(share > MOST_DOUBLE for text, share in found if " 0 killed" in text or "memory" in text)
 
 
 class SlowPart(Part):

@@ -38,7 +38,7 @@ def turns_of(claims, stored=None, row_s=0.0, batch_size=2):
     stored = set() if stored is None else stored
     return Turns(
         claims, lambda at: np.array(at, np.uint64), lambda at: np.array([own not in stored for own in at], np.bool_),
-        lambda at, is_needed: [own for own in at if own in stored], lambda: row_s, batch_size,
+        lambda is_needed: None, lambda at: [own for own in at if own in stored], lambda: row_s, batch_size,
     )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ class Filling:
         try:
             writer = self._writer(self._prove)
             MissingRows(self, writer, unread, advance, plan).compute()
-            self.own = writer.published
+            self.own = [*self.own, *writer.published]
         except DataError as error:
             if not error.what.startswith(IS_RANDOM):
                 raise

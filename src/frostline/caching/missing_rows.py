@@ -83,7 +83,9 @@ class MissingRows:
     def _turns(self) -> Turns:  # not kept: a ring would keep shards mapped
         own = self._filling
         claims = claims_of(own.opened) if self._is_shared else None
-        return Turns(claims, self._ids_of, self._is_missing, self._found_stored, self._row_s, own.batch_size)
+        return Turns(
+            claims, self._ids_of, self._is_missing, self._look, self._found_stored, self._row_s, own.batch_size
+        )
 
     def _row_s(self) -> float:
         """Seconds of one row; 0 before any was computed."""
@@ -147,27 +149,23 @@ class MissingRows:
             return np.ones(len(positions), np.bool_)
         return self._filling.known[-1].find(self._filling.samples.keys[np.array(positions, np.int64)]) < 0
 
-    def _found_stored(self, positions: Sequence[int], *, is_needed: bool) -> list[int]:
-        """Those of the positions whose rows others have published meanwhile, and which need not be read.
-
-        Args:
-            positions: Of samples whose rows were missing.
-            is_needed: Look at the disk, however long it takes.
-        """
-        own = self._filling
-        if not is_needed and time.monotonic() - self._looked < self._look_s / _LOOK_SHARE:
-            return []
-        started = time.monotonic()
-        if own.opened.has_news():
+    def _look(self, *, is_needed: bool) -> None:
+        """Read what others have published meanwhile; where it is not needed, only if it takes little time."""
+        own, started = self._filling, time.monotonic()
+        if (is_needed or started - self._looked >= self._look_s / _LOOK_SHARE) and own.opened.has_news():
             own.opened.refresh()
             own.known[:] = [own.opened.rows()]
-        self._looked = time.monotonic()
-        self._look_s = self._looked - started
-        if not self._has_keys:
+            self._looked = time.monotonic()
+            self._look_s = self._looked - started
+
+    def _found_stored(self, positions: Sequence[int]) -> list[int]:
+        """Those of the positions whose rows others have published meanwhile, and which need not be read."""
+        own = self._filling
+        if not self._has_keys or own.known[-1] is own.before:
             return []
-        is_missing = self._is_missing(positions)
-        found: list[int] = []
-        for position in [at for at, is_own in zip(positions, is_missing, strict=True) if not is_own]:
+        keys, found = own.samples.keys[np.array(positions, np.int64)], list[int]()
+        is_new = (own.known[-1].find(keys) >= 0) & (own.before.find(keys) < 0)
+        for position in [at for at, is_own in zip(positions, is_new, strict=True) if is_own]:
             self._num_found += 1
             if self._target_of is None or self._num_found & (self._num_found - 1) == 0:  # 1, 2, 4, 8, ...
                 self._to_prove.add(position)

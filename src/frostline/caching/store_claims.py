@@ -6,7 +6,6 @@ has seen it unchanged for longer than any builder needs, by its own clock.
 
 from __future__ import annotations
 
-import random
 import re
 import time
 import uuid
@@ -95,7 +94,7 @@ class StoreClaims:
         """Whether this builder was the first to create an object of the next number."""
         self._last += 1
         name = f"{self._last:08d}"
-        padding = b"\0" * random.randrange(_MOST_PADDING)
+        padding = b"\0" * (uuid.uuid4().int % _MOST_PADDING)
         content = self._holder + len(ids).to_bytes(_COUNT_BYTES, "little") + ids.tobytes() + padding
         if not self._shelf.create_first(self._in(name), content):
             return False

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from frostline.caching.opening import Opened
 
 
-class FoundStored(Protocol):
+class Look(Protocol):
     """Reads what others have published."""
 
-    def __call__(self, positions: Sequence[int], *, is_needed: bool) -> list[int]:
-        """Those of the positions that are stored now, and need not be read."""
+    def __call__(self, *, is_needed: bool) -> None:
+        """Where it is not needed, it may be left out."""
         ...
 
 
@@ -41,17 +41,20 @@ class Turns:
         claims: Of this builder; None where every sample is its turn.
         ids_of: The ids of samples at these positions.
         is_missing: Of the samples at these positions, whose rows are not known to be stored.
-        found_stored: Reads what others have published meanwhile, and gives those that need not be read.
+        look: Reads what others have published meanwhile.
+        found_stored: Those of the samples that others have published, and that need not be read.
         row_s: Seconds of one row, as measured by now.
         batch_size: Samples per pass.
     """
 
     def __init__(
         self, claims: Claims | None, ids_of: Callable[[Sequence[int]], Ids],
-        is_missing: Callable[[Sequence[int]], NDArray[np.bool_]], found_stored: FoundStored,
-        row_s: Callable[[], float], batch_size: int,
+        is_missing: Callable[[Sequence[int]], NDArray[np.bool_]], look: Look,
+        found_stored: Callable[[Sequence[int]], list[int]], row_s: Callable[[], float],
+        batch_size: int,
     ) -> None:  # fmt: skip
-        self._claims, self._ids_of, self._is_missing, self._found_stored = claims, ids_of, is_missing, found_stored
+        self._claims, self._ids_of, self._is_missing = claims, ids_of, is_missing
+        self._look, self._found_stored = look, found_stored
         self._row_s, self._batch_size = row_s, batch_size
         self._later: list[int] = []
         self._done: list[int] = []
@@ -115,7 +118,8 @@ class Turns:
     def _free(self, claims: Claims, part: Sequence[int]) -> list[int]:
         """Those of the part that nobody else computes, and that must be read; the others come in a later round."""
         if not self._is_first:
-            part = self._without_stored(part)
+            self._look(is_needed=True)
+        part = self._without_stored(part)
         is_missing = self._is_missing(part)
         if not is_missing.any():
             return list(part)
@@ -125,14 +129,15 @@ class Turns:
             most = len(missing) if self._is_first else self._size(claims, len(missing))
             is_held = ~claims.take(self._ids_of(missing), most)
         held = {position for position, is_own in zip(missing, is_held, strict=True) if is_own}
-        left = self._without_stored(missing)  # what was published before its claim was given back is seen by now
+        self._look(is_needed=not self._is_first)  # what was published before its claim was given back is seen
+        left = self._without_stored(missing)
         later = [at for at, is_own in zip(left, self._is_missing(left), strict=True) if is_own and at in held]
         self._later += later
         gone = set(later) | set(missing).difference(left)
         return [position for position in part if position not in gone]
 
     def _without_stored(self, positions: Sequence[int]) -> list[int]:
-        found = self._found_stored(positions, is_needed=not self._is_first)
+        found = self._found_stored(positions)
         for position in found:
             self.done(position)
         gone = set(found)
