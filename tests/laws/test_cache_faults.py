@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from exams.reliability import building
-from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
-from exams.reliability.building import Calls, fill, scratch, violations, wrong_rows
+from exams.reliability.__main__ import ERRNOS, builders, killed_fill, one_failing_call
+from exams.reliability.building import Calls, child, fill, scratch, violations, wait, wrong_rows
 from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import read_newest
 from frostline.core import io
 
 NUMBERS = range(4)
-CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock"}
+CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock", "pwrite", "ftruncate"}
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -34,14 +35,14 @@ class Reader:
         self.watched = Watched(dataset, form)
         self.num_workers = num_workers
 
-    def read(self, indices: Sequence[int]) -> Iterator[Item]:
-        """The items at these positions, in order."""
+    def read(self, indices: Iterable[int]) -> Iterator[Item]:
+        """The items at these positions, in order; worker processes are ahead of what is taken."""
         if self.num_workers == 0:
             for index in indices:
                 yield self.watched[index]
             return
         views = self.watched.dataset
-        groups = views.groups(indices) if isinstance(views, Views) else [[index] for index in indices]
+        groups = views.groups(indices) if isinstance(views, Views) else ([index] for index in indices)
         loader = DataLoader(
             self.watched, sampler=groups, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
         )
@@ -51,13 +52,16 @@ class Reader:
                     raise item
                 yield item
 
-    def check_steady(self) -> None:
+    def check_steady(self) -> bytes:
         """Read the first, middle and last item twice.
+
+        Returns:
+            A digest of these items.
 
         Raises:
             DataError: If an item differs from itself, or one more read of it moves values that the dataset reads.
         """
-        count = len(self.watched)
+        count, digest = len(self.watched), hashlib.sha256(len(self.watched).to_bytes(8, "little"))
         for index in sorted({0, count // 2, count - 1}):
             first = content_of(self.watched[index], index)
             state = DatasetState(self.watched.dataset, has_identity=False)
@@ -66,6 +70,8 @@ class Reader:
                 raise self.watched.random(index, f"{_part(first, second)} at the second read of the same index")
             if moved := state.moved(only_own=True):
                 raise _remembers(moved, index)
+            digest.update(b"".join(first))
+        return digest.digest()
 
     def has_differing_views(self) -> bool:
         """False if views are asked for, and those of the first, middle and last sample are all the same."""
