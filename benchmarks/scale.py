@@ -152,7 +152,8 @@ def _stages(folder: Path, kind: str, count: int) -> dict[str, tuple[int, float]]
 
     opened = stage("open", lambda: open_folder(folder, Shards(folder / "shards")))
     rows = stage("index", opened.rows)
-    keys = rows.keys.copy() if kind == "same order" else rows.keys[np.random.default_rng(0).permutation(count)]
+    keys = np.concatenate([shard[KEYS].numpy() for shard in rows.mapped])
+    keys = keys if kind == "same order" else keys[np.random.default_rng(0).permutation(count)]
     gatherer = stage("find the rows of a dataset", lambda: Gatherer(rows, keys, FRONTIER, {}, {}))
     targets = torch.zeros(count, dtype=torch.int64)
     loader = CachedLoader(gatherer, targets, count, 1024, shuffle=True, seed=0, drop_last=False, device=None)

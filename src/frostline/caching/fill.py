@@ -92,7 +92,8 @@ class Filling:
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
-        self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
+        passed = [t.name for t in part.frontier if t.is_input and not t.shared]
+        self.samples = Samples(len(dataset), passed, opened.folder)
         # no self: a ring would keep shards mapped
         before, keys, frontier, own = self.before, self.samples.keys, part.frontier, self.storage
         self.golden = Golden(

@@ -12,9 +12,11 @@ from torch import Tensor
 from frostline.caching.keys import KEY_BYTES, offered_keys
 from frostline.caching.mapped_shard import KEYS
 from frostline.core import inputs as batches
+from frostline.core.disk_array import disk_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -72,15 +74,16 @@ class Samples:
     Args:
         count: How many there are.
         names: Frontier names of the inputs that go straight to the head.
+        folder: On the disk that takes what is large; None is memory.
 
     Attributes:
         keys: (count, 16).
         targets: By position.
     """
 
-    def __init__(self, count: int, names: Sequence[str]) -> None:
+    def __init__(self, count: int, names: Sequence[str], folder: Path | None = None) -> None:
         self.names = list(names)
-        self.keys: NDArray[np.uint8] = np.zeros((count, KEY_BYTES), np.uint8)
+        self.keys: NDArray[np.uint8] = disk_array((count, KEY_BYTES), np.uint8, folder)
         self.targets: list[Any] = [None] * count
         self._passed: list[dict[str, Tensor]] = [{}] * (count if names else 0)
 
