@@ -184,7 +184,7 @@ class _Offered:
 
 def _plan(opened: Any, rows: Any, keys: Any) -> Any:
     samples = Samples(len(keys), [])
-    original, fill_plan.offered_keys = fill_plan.offered_keys, lambda dataset: keys  # the keys of the rows
+    original, fill_plan.offered_keys = fill_plan.offered_keys, lambda dataset: iter([(0, keys)])  # the keys of the rows
     try:
         return plan_fill(_Offered(keys), samples, rows, opened), samples
     finally:

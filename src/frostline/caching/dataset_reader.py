@@ -40,7 +40,7 @@ class Reader:
                 yield self.watched[index]
             return
         views = self.watched.dataset
-        groups = views.groups(indices) if isinstance(views, Views) else [[index] for index in indices]
+        groups = views.groups(indices) if isinstance(views, Views) else ([index] for index in indices)
         loader = DataLoader(
             self.watched, sampler=groups, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
         )

@@ -95,7 +95,7 @@ class Gatherer:
         chosen = copy.copy(self)
         chosen.shard, chosen.row, chosen.keys = (self.chosen(own, samples) for own in (self.shard, self.row, self.keys))
         is_shared = {tensor.name: tensor.shared for tensor in self.frontier}
-        chosen.passed = {name: x if is_shared[name] else x[samples] for name, x in self.passed.items()}
+        chosen.passed = {name: x if is_shared[name] else self.chosen(x, samples) for name, x in self.passed.items()}
         chosen._spans, chosen._ragged = {}, {}
         return chosen
 
