@@ -20,9 +20,14 @@ from frostline.core.errors import CacheError
 from frostline.core.io import Damaged, disk_errors, make_folder, open_regular, status
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Callable, Iterable
+    from mmap import mmap
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Mapped = mmap | NDArray[np.uint8]  # the bytes of a file
 
 KEYS = "sample_keys"
 ASIDE = "; the file was set aside"
@@ -54,7 +59,7 @@ class Shard(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, path: Path, identity: tuple[int, ...], mapped: mmap.mmap, tensors: Tensors,
+        self, path: Path, identity: tuple[int, ...], mapped: Mapped, tensors: Tensors,
         arrive: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.path, self.identity, self.unchecked = path, identity, tensors

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import re
 import time
 import uuid
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
-    from frostline.caching.mapped_shard import Tensors
+    from frostline.caching.mapped_shard import Mapped, Tensors
     from frostline.caching.sharing import RemoteFolder
     from frostline.core.shelf import Shelf
 
@@ -286,7 +285,7 @@ class RemoteRecipe:
         return "/".join((self._recipe, *names))
 
 
-def _end_of_keys(mapped: mmap.mmap, tensors: Tensors) -> int:
+def _end_of_keys(mapped: Mapped, tensors: Tensors) -> int:
     """Where the keys end in a mapped file."""
     keys = tensors.get(KEYS)
     if keys is None or not keys.numel():

@@ -20,6 +20,7 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse", "lustre", "ceph", "9p", "afs", "gpfs",
 # What was reserved in a file of these may still find no room when it is written a second time.
 _COPY_ON_WRITE = ("btrfs", "zfs", "bcachefs")
 _IN_MEMORY = ("tmpfs", "ramfs")
+_PLAIN = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs"}
 _MAX_BYTES = 2**24
 _MEMORY_IF_UNKNOWN = 2**33
 
@@ -32,6 +33,14 @@ def is_network(path: Path) -> bool:
 def can_reserve(folder: Path) -> bool:
     """True if room that a file has reserved is its own, on a local disk: what is mapped can be written without fail."""
     return not _kind(folder).startswith((*_NETWORK, *_COPY_ON_WRITE, *_IN_MEMORY))
+
+
+def locks_follow_maps(folder: Path) -> bool:
+    """True if a file that is mapped stays locked when its descriptors are closed: the kernel's map holds the file.
+
+    An overlay maps the file below, and drops the one that was locked.
+    """
+    return _kind(folder) in _PLAIN
 
 
 def _kind(path: Path) -> str:
