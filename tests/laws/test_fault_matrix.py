@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import frostline as fl
-from exams.reliability.__main__ import child, killed_fill, wait
-from exams.reliability.building import Calls, fill, num_double_rows, scratch, violations, wrong_rows
+from exams.reliability.__main__ import killed_fill
+from exams.reliability.building import Calls, child, fill, num_double_rows, scratch, violations, wait, wrong_rows
 from exams.reliability.power import Disk, after
 from frostline.caching.store import shard_writer
 from frostline.core import io

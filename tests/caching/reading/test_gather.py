@@ -152,7 +152,9 @@ def test_rows_that_do_not_begin_on_a_multiple_of_their_values_and_wide_ones_are_
 
 def test_a_batch_is_one_operation_whatever_the_number_of_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
-    span = fill(tmp_path, batch_size=8)._gatherer._span("low")
+    gatherer = fill(tmp_path, batch_size=8)._gatherer
+    span = gatherer._span("low")
+    starts = span.starts(gatherer.shard, gatherer.row)
     with Operations() as operations:
-        span.gather(span.starts_N)
+        span.gather(starts)
     assert operations.names == ["aten.index_select.default"]

@@ -61,7 +61,7 @@ class Builders(Protocol):
         """The plan that all of them carry out."""
         ...
 
-    def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Have these samples read, and their rows computed and published where they are missing."""
         ...
 
@@ -79,7 +79,7 @@ class Alone:
         """The plan itself."""
         return plan
 
-    def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Read all of them here."""
         filling.read(plan, unread, advance)
 
@@ -124,13 +124,13 @@ class Together(Alone):
         self._unknown = sorted(set(first.recalled).difference(plan.recalled))
         return first
 
-    def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Read an own range, and take over what the others have read."""
         count = self._group.count
         own: list[int] = np.array_split(np.array(unread, np.int64), count)[self._group.rank].tolist()
         alone = [*own, *self._unknown]
         if not alone and filling.lacks_shared:
-            alone = unread[:1]  # what all samples share follows from any of them
+            alone = list(unread[:1])  # what all samples share follows from any of them
         if alone:
             filling.read(plan, alone, lambda done: advance(done * count))
         for rank, part in enumerate(self._group.exchanged(filling.sample_part(own))):
