@@ -7,14 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching.store.collector import collect
-from frostline.caching.store.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    read_newest,
-    with_snapshot,
-    without_shards,
-    write_manifest,
-)
+from frostline.caching.store.manifest import MANIFEST_NAME, Manifest, read_newest, with_snapshot, without_shards
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import ASIDE, WRONG_CONTENT, Shard, identity, set_aside
 from frostline.caching.store.rows import Rows
 from frostline.caching.store.shards import SHARD_NAME, Shards, check_rows

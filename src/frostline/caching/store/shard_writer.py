@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from frostline.caching.keys import as_words
-from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.ragged import chosen_rows
 from frostline.core.locks import held
@@ -110,12 +111,13 @@ def merge(opened: Opened, own: list[str]) -> bool:
         chosen = _to_rewrite(rows, is_first_M, own)
         if not chosen:
             return False
-        new, added = _rewritten(opened, rows, chosen, is_first_M, hold)
+        new, counts, place = _rewritten(opened, rows, chosen, is_first_M, hold)
         replaced: list[tuple[str, tuple[str, ...]]] = []
         for at in [at for at in chosen if rows.names[at] not in new]:
-            of_others = set(owner_M[rows.starts[at] : rows.starts[at + 1]].tolist()) - set(chosen)
-            replaced.append((rows.names[at], (*new, *sorted(rows.names[other] for other in of_others))))
-        merged = Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced))
+            owners: list[int] = np.unique(owner_M[rows.starts[at] : rows.starts[at + 1]]).tolist()
+            by = dict.fromkeys(new[place[owner]] if owner in place else rows.names[owner] for owner in owners)
+            replaced.append((rows.names[at], tuple(by)))  # where its own rows are, and no more: thousands may merge
+        merged = Manifest(shards=tuple(new), rows=tuple(counts), replaced=tuple(replaced))
         write_manifest(opened.manifests, merged, opened.sharing)
         return True
 
@@ -149,10 +151,15 @@ def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> li
 
 def _rewritten(
     opened: Opened, rows: Rows, chosen: list[int], is_first_M: NDArray[np.bool_], hold: ExitStack
-) -> tuple[list[str], list[int]]:
-    """(names, rows) of new shards with every first row of the chosen ones, each as large as a shard may be."""
+) -> tuple[list[str], list[int], dict[int, int]]:
+    """New shards with every first row of the chosen ones, each as large as a shard may be.
+
+    Returns:
+        Their names, the rows of each, and for each chosen shard that has first rows, which new one holds these.
+    """
     names: list[str] = []
     counts: list[int] = []
+    place: dict[int, int] = {}
     group: list[dict[str, Tensor]] = []
     size = 0
 
@@ -171,9 +178,10 @@ def _rewritten(
             write()
             group, size = [], 0
         group.append(part)
+        place[at] = len(names)
         size += _num_bytes(part)
     write()
-    return names, counts
+    return names, counts, place
 
 
 def _num_bytes(tensors: dict[str, Tensor]) -> int:

@@ -136,14 +136,21 @@ def signer_of(key_file: Any, root: Path) -> Signer | None:
 
 def _signer(path: Path) -> Signer:
     with disk_errors("read the key in", path):
-        path = path.resolve(strict=True)  # secrets are often mounted behind links
-        key = read_bytes(path, max_bytes=_MAX_KEY_BYTES)
+        try:
+            found = path.resolve(strict=True)  # secrets are often mounted behind links
+        except FileNotFoundError as error:
+            raise DataError(
+                what="There is no key at this path.", where=f"FeatureCache(key_file=...) or {KEY_VARIABLE}",
+                received=str(path), do="correct the path, or get the key from those who share this cache. For a cache "
+                f"that is not signed yet, {_KEY_ADVICE}",
+            ) from error  # fmt: skip
+        key = read_bytes(found, max_bytes=_MAX_KEY_BYTES)
     if len(key) < _MIN_KEY_BYTES:
         raise DataError(
-            what="The key of the cache is too short to be one.", where=str(path),
+            what="The key of the cache is too short to be one.", where=str(found),
             received=f"{len(key)} bytes, where at least {_MIN_KEY_BYTES} belong", do=_KEY_ADVICE,
         )  # fmt: skip
-    return Signer(path, key)
+    return Signer(found, key)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from frostline.caching.location.remote import check_alone
 from frostline.caching.samples.collation import Collated
 from frostline.caching.samples.dataset_reader import Reader
 from frostline.caching.samples.views import viewed
-from frostline.caching.store.manifest import delete_manifests, read_contents, write_manifest
+from frostline.caching.store.manifest import read_contents
+from frostline.caching.store.manifest_writer import delete_manifests, write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.ragged import chosen_rows
@@ -131,7 +132,7 @@ def _publish(opened: Opened, affected: dict[str, NDArray[np.bool_]], snapshots: 
     )
     written = write_manifest(opened.manifests, whole, opened.sharing)
     with disk_errors("delete files in", opened.manifests):
-        delete_manifests(opened.manifests, [name for name in contents.files if name != written], opened.sharing)
+        delete_manifests(opened.manifests, [name for name in contents.files if name not in written], opened.sharing)
 
 
 def _delete_others(opened: Opened) -> None:
