@@ -37,7 +37,7 @@ _MAX_PROOF_AGE_S = 90 * 86400.0  # since the last use
 
 
 def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
-    """Keep the proofs that were used last, and none that was not used for a long time; a lost one is made again.
+    """Delete proofs beyond the most recently used ones, and those unused for months; a deleted one is computed again.
 
     Args:
         folder: Of the proofs of one recipe.
@@ -54,7 +54,7 @@ def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
 
 
 def collect(folder: Path, sharing: Sharing = ALONE) -> int:
-    """Clear the folder of a recipe; what cannot be read, locked or deleted now stays for the next time.
+    """Delete files of a recipe that are not needed; those that cannot be read, locked or deleted now stay.
 
     Args:
         folder: Of the recipe.

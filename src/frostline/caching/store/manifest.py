@@ -1,4 +1,4 @@
-"""Manifests: small files that say what a recipe's folder holds; what counts is all of them together.
+"""Manifests: small files that list the shards of a recipe; all of them together count.
 
 A manifest is never changed, and two of them cannot have one name: the name ends with the digest of the content.
 Builders at work at once, and folders that were copied into each other, therefore only add.
@@ -102,7 +102,7 @@ class Contents:
 
 
 def read_newest(folder: Path, sharing: Sharing = ALONE) -> tuple[int, Manifest, tuple[str, ...]]:
-    """(highest number, what all manifests say together, notes): those that are not whole are passed over, and said.
+    """(highest number, all manifests as one, notes on those that are not whole, which are left out).
 
     Raises:
         CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
@@ -112,7 +112,7 @@ def read_newest(folder: Path, sharing: Sharing = ALONE) -> tuple[int, Manifest, 
 
 
 def read_contents(folder: Path, sharing: Sharing = ALONE) -> Contents:
-    """All manifests, listed again where one was deleted meanwhile: what it said stands in another then.
+    """All manifests; they are listed again if one was deleted meanwhile, since another one has its content then.
 
     Shards whose rows lie in others that replace them do not count, if these are on the disk, or in the store.
 
@@ -177,7 +177,7 @@ def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tu
 
 
 def _union(manifests: list[Manifest]) -> Manifest:
-    """What they say together; of what there is once, the last one's."""
+    """All of them as one; of fields that exist once, the value of the last one."""
     rows: dict[str, int] = {}
     whole = Manifest()
     for added in manifests:
@@ -242,7 +242,7 @@ def number_of(name: str) -> int:
 
 
 def digest_of(body: str) -> str:
-    """What a manifest calls the digest of its content."""
+    """The digest of the content, as a manifest holds it."""
     return hashlib.sha256(body.encode()).hexdigest()
 
 

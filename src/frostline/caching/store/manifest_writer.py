@@ -37,7 +37,7 @@ _LAST = 10**18 - 1  # a folder with this number goes on with it: names differ al
 
 
 def write_manifest(folder: Path, manifest: Manifest, sharing: Sharing = ALONE) -> tuple[str, ...]:
-    """Write what a manifest says behind all that are there, to the store first; returns the names of its files.
+    """Write a manifest with the next number, to the store first; returns the names of its files.
 
     It is one file, unless readers would refuse it for its size: then several say together what it says.
 

@@ -44,8 +44,8 @@ class Rows:
         """(M, 16), in memory; a dataset whose rows lie in its own order is found without them."""
         return np.concatenate(self._parts) if self._parts else np.empty((0, KEY_BYTES), np.uint8)
 
-    def _are(self, keys: NDArray[np.uint8]) -> bool:
-        """True if these are the keys of all rows, in their order; where they are mapped, nothing is copied."""
+    def _are_all_keys(self, keys: NDArray[np.uint8]) -> bool:
+        """True if these are the keys of all rows, in order; mapped keys are compared without a copy."""
         parts = zip(self._parts, self.starts, strict=False)
         return len(keys) == len(self) and all(
             np.array_equal(as_words(keys[first : first + len(part)]), as_words(part)) for part, first in parts
@@ -60,7 +60,7 @@ class Rows:
 
     def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
         """The row number of each key (N, 16), or -1; a dataset that is filled again is known by one comparison."""
-        if self._are(keys):
+        if self._are_all_keys(keys):
             return np.arange(len(keys))
         if not len(self):
             return np.full(len(keys), -1, np.int64)

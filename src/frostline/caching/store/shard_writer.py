@@ -70,7 +70,7 @@ class ShardWriter:
             self._flush()
 
     def finish(self) -> None:
-        """Publish the rest."""
+        """Publish the rows that are left."""
         self._flush()
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe's folder shares with others: a remote folder that holds the same files, and a key that signs them."""
+"""What the folder of a recipe is shared by: a remote folder with the same files, and a key that signs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RemoteFolder(Protocol):
     """The folder of a recipe in a store that cannot be mapped; the folder on the disk holds copies of its files."""
 
     def pull(self) -> list[str]:
-        """Make the manifests on the disk those of the store; returns what was passed over."""
+        """Copy the manifests of the store to the disk; returns a note for each that is not whole and was left out."""
         ...
 
     def shard_names(self) -> set[str]:
@@ -75,11 +75,11 @@ class RemoteFolder(Protocol):
         ...
 
     def set_aside(self, name: str) -> None:
-        """Make room for a whole shard where the store holds a damaged one, or leave it there."""
+        """Delete a damaged shard in the store, if no process can be writing it."""
         ...
 
     def lease(self) -> AbstractContextManager[None]:
-        """Inside, nobody who cares about leases deletes in this folder."""
+        """A context in which other processes delete no files of this folder."""
         ...
 
 
@@ -105,12 +105,12 @@ class Signer:
         return hmac.new(self._key, f"frostline {kind}\n{text}".encode(), hashlib.sha256).hexdigest()
 
     def has_signed(self, kind: str, text: str, signature: object) -> bool:
-        """Whether this is the signature; how long the comparison takes tells nothing of it."""
+        """Whether this is the signature, compared in constant time."""
         return isinstance(signature, str) and hmac.compare_digest(self.sign(kind, text).encode(), signature.encode())
 
 
 def signer_of(key_file: Any, root: Path) -> Signer | None:
-    """What signs a cache: the key in this file, or in that of the variable FROSTLINE_CACHE_KEY; None without either.
+    """The signer with the key in this file, or in that of the variable FROSTLINE_CACHE_KEY; None without either.
 
     Args:
         key_file: As `FeatureCache` takes it.
@@ -155,7 +155,7 @@ def _signer(path: Path) -> Signer:
 
 @dataclass(frozen=True)
 class Sharing:
-    """With whom the folder of a recipe is shared.
+    """The remote folder of a recipe, and the key of those who share it.
 
     Attributes:
         remote: The same folder in a store; None for a cache on this disk alone.

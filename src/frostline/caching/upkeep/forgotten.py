@@ -76,9 +76,9 @@ class Forgotten:
             if opened.sharing.remote is not None:
                 check_alone(opened.sharing.remote)
             keys = self._keys_for(opened)
-            found = {name: _are_among(opened, name, keys) for name in opened.manifest.shards}
+            found = {name: _rows_with(opened, name, keys) for name in opened.manifest.shards}
             affected = {name: is_gone_R for name, is_gone_R in found.items() if is_gone_R.any()}
-            snapshots = {name for name in opened.manifest.snapshots if _are_among(opened, name, keys).any()}
+            snapshots = {name for name in opened.manifest.snapshots if _rows_with(opened, name, keys).any()}
             if affected or snapshots:
                 _publish(opened, affected, snapshots, hold)
             _delete_others(opened)
@@ -102,7 +102,7 @@ def _keys_of(dataset: Any, keep: frozenset[str]) -> list[bytes]:
     return [item_key(inputs, at) for at, (inputs, _) in enumerate(read)]
 
 
-def _are_among(opened: Opened, name: str, keys: set[bytes]) -> NDArray[np.bool_]:
+def _rows_with(opened: Opened, name: str, keys: set[bytes]) -> NDArray[np.bool_]:
     """(R,) of a shard: whether its row belongs to one of these keys."""
     stored = opened.held[name].get(KEYS)
     if stored is None:
