@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from frostline.caching.fill import fill_plan
+from frostline.caching.fill.fill import fill_plan
 from frostline.caching.fill.fill_plan import Samples, plan_fill
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.keys import KEY_BYTES, item_key

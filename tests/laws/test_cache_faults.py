@@ -13,14 +13,14 @@ import sys
 import pytest
 
 from exams.reliability import building
-from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
-from exams.reliability.building import Calls, fill, violations, wrong_rows
+from exams.reliability.__main__ import ERRNOS, builders, killed_fill, one_failing_call
+from exams.reliability.building import Calls, child, fill, violations, wait, wrong_rows
 from frostline.caching.store.manifest import read_newest
 from frostline.core import io
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 NUMBERS = range(4)
-CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock"}
+CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock", "pwrite", "ftruncate"}
 
 
 class Places(Calls):

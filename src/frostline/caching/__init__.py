@@ -23,8 +23,10 @@ from frostline.caching.location.location import cache_home as cache_home
 from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.part import items_of as items_of
 from frostline.caching.reading.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.reading.loader import CachedLoader as CachedLoader
+from frostline.caching.samples.collation import Collated as Collated
 from frostline.caching.samples.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.samples.dataset_reader import check_steady as check_steady
 from frostline.caching.samples.dataset_state import DatasetState as DatasetState

@@ -79,7 +79,7 @@ def prepare(
         return _from_cached(setup, setup.train)
     if isinstance(setup.train, Views) and setup.val is not None:
         with steady_validation():
-            check_steady(setup.val)
+            check_steady(setup.val, setup.form)
     if any(not parameter.requires_grad for parameter in setup.model.parameters()):
         if is_cached and setup.cache is not False:
             return _cached(setup, num_epochs, earlier)

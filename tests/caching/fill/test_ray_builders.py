@@ -16,7 +16,7 @@ import helpers_ray
 from frostline.caching import builders_of, viewed
 from frostline.caching.fill.builders import Alone
 from frostline.caching.fill.planned_fill import fill_as_planned
-from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, died, told
+from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, told
 
 TESTS = str(Path(helpers_ray.__file__).parent)
 
@@ -114,10 +114,6 @@ def test_errors_of_builders_keep_their_parts():
     other = told(SimpleNamespace(cause=ZeroDivisionError("by nothing")))
     assert isinstance(other, fl.DataError)
     assert other.received == "ZeroDivisionError: by nothing"
-
-
-def test_samples_over_which_builders_die_again_and_again_are_named():
-    assert died([40, 41, 42], RuntimeError("killed")).where == "samples 40 to 42"
 
 
 @pytest.mark.parametrize(("count", "row_bytes", "expected"), [(10**9, 1024, 2**19), (10**7, 2**20, 512), (80, 8, 32)])

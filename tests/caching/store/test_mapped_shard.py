@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching.location import remote
+from frostline.caching.location.location import remote
 from frostline.caching.location.remote import bound_copies
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.store import mapped_shard, opening, shard_writer

@@ -1,8 +1,10 @@
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.caching.fill import missing_rows
 from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import read_contents, read_newest
 from frostline.caching.store.opening import Opened
@@ -52,6 +54,13 @@ class Meanwhile(Part):
         return super().extract(inputs)
 
 
+@pytest.fixture
+def _no_claims(monkeypatch):
+    """As on a disk where nothing can be claimed."""
+    monkeypatch.setattr(missing_rows, "claims_of", lambda opened: None)
+
+
+@pytest.mark.usefixtures("_no_claims")
 def test_rows_that_two_fills_computed_are_stored_once_after_the_merge(tmp_path):
     data = fill(tmp_path, Meanwhile(tmp_path, part_of(10, 60)), part_of(0, 40), batch_size=8)
     assert data.figures.computed == 40
@@ -59,6 +68,7 @@ def test_rows_that_two_fills_computed_are_stored_once_after_the_merge(tmp_path):
     assert fill(tmp_path, data=dataset(60)).figures.computed == 0
 
 
+@pytest.mark.usefixtures("_no_claims")
 def test_a_shard_whose_rows_are_all_elsewhere_goes_without_a_new_one(tmp_path):
     fill(tmp_path, Meanwhile(tmp_path, part_of(0, 60)), part_of(10, 20), batch_size=8)
     assert live(tmp_path).rows == (60,)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.caching.location.use import USE_LOCK, evictable, last_used
+from frostline.caching.store.claims import CLAIM_NAME
 from frostline.caching.store.manifest import MANIFEST_NAME
 from frostline.caching.store.proofs import PROOF_NAME
 from frostline.caching.store.shard_writer import MERGE_LOCK
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
+FOLDERS = {
+    "manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME,
+    "claims": CLAIM_NAME,
+}  # fmt: skip
 
 
 class StoredRecipe(Protocol):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from frostline.caching.location.local_recipe import delete_recipe
+from frostline.caching.location.store_claims import STORE_CLAIM_NAME, StoreClaims
 from frostline.caching.location.use import last_used
 from frostline.caching.store.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_names
 from frostline.caching.store.mapped_shard import KEYS, Shard, damaged_shard
@@ -44,7 +45,7 @@ _MAX_SHARD_BYTES = 16 * 2**30  # a fill writes half a gigabyte, or one batch
 _START_BYTES = 2**20  # header and keys of a shard, as a rule
 _AT_ONCE = 8  # requests for small objects
 _DEAD_S = 86400.0  # what no manifest needs stays for so long: a reader that has an older list may still fetch it
-_KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME}
+_KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME, "claims": STORE_CLAIM_NAME}
 LEASE_S = 3600.0  # a builder that is alive renews its lease twelve times in this
 _RENEW_S = 300.0
 
@@ -173,6 +174,10 @@ class RemoteRecipe:
             if name in self._damaged and self._age(self._in("shards", name), self._now()) > LEASE_S:
                 self.delete_object("shards", name)
 
+    def claims(self) -> StoreClaims:
+        """What one builder claims here."""
+        return StoreClaims(self._shelf, self._in("claims"))
+
     def has_other_builders(self) -> bool:
         """Whether a lease of somebody else was renewed within the last hour; True where the store has no clock."""
         leases = [name for name in self._shelf.sizes(self._in("leases")) if LEASE_NAME.fullmatch(name)]
@@ -181,7 +186,9 @@ class RemoteRecipe:
         return any(self._age(own, now) <= LEASE_S for own in others)
 
     def delete_dead(self, needed: set[str], at_once: Iterable[str] = ()) -> None:
-        """Delete shards that are not needed: those that are a day old, and these at once."""
+        """Delete shards that are not needed, those that are a day old and these at once, and claims of nobody."""
+        for name in filter(STORE_CLAIM_NAME.fullmatch, self._shelf.sizes(self._in("claims"))):
+            self.delete_object("claims", name)
         dead = self.shard_names() - needed
         now = self._now() if dead else None
         for name in sorted(dead):

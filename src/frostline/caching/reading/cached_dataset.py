@@ -357,7 +357,7 @@ def _stacked(targets: list[Any]) -> Any:
             dtype = torch.int64 if kinds == {int} else torch.float32
             return torch.tensor(targets, dtype=dtype, device="cpu")
     stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
-    if not batches.leaves(stacked):
+    if stacked != batches.NO_TARGET and not batches.leaves(stacked):
         raise DataError(
             what="The targets are not numbers.", where="the dataset's targets",
             received=batches.describe(targets[0]), do="return a class index, a number or a tensor as the target.",

@@ -6,8 +6,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from frostline.caching.store.claims import sweep_claims
 from frostline.caching.store.collector import collect
-from frostline.caching.store.manifest import MANIFEST_NAME, Manifest, read_newest, with_snapshot, without_shards
+from frostline.caching.store.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    manifest_names,
+    read_newest,
+    with_snapshot,
+    without_shards,
+)
 from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import ASIDE, WRONG_CONTENT, Shard, identity, set_aside
 from frostline.caching.store.rows import Rows
@@ -42,6 +50,7 @@ class Opened:
         notes: What was found damaged.
         held: The shards that the manifest names, by name: mapped at once, so that the collector leaves them.
         checks_all: Digests are compared at once, also those of many gigabytes on this disk.
+        written: Names of the manifests that this builder has written.
     """
 
     folder: Path
@@ -51,6 +60,8 @@ class Opened:
     notes: list[str] = field(default_factory=list[str])
     held: dict[str, Shard] = field(default_factory=dict[str, Shard])
     checks_all: bool = False
+    written: set[str] = field(default_factory=set[str])
+    _listed: set[str] = field(default_factory=set[str])
 
     @property
     def manifests(self) -> Path:
@@ -97,6 +108,7 @@ class Opened:
             CacheError: If the folder, a manifest or a shard cannot be read now.
         """
         for _ in range(_TRIES):
+            self._listed = self._names_now()
             _, self.manifest, notes = read_newest(self.manifests, self.sharing)
             self._note(notes)
             self.shards.forget_changed()
@@ -107,6 +119,14 @@ class Opened:
             if set(damaged) <= set(again.names()):  # else a merge replaced them meanwhile
                 self._leave_out(damaged)
                 return
+
+    def has_news(self) -> bool:
+        """Whether somebody else has published a manifest since the manifests were read."""
+        return not self._names_now() <= self._listed | self.written
+
+    def _names_now(self) -> set[str]:
+        remote = self.sharing.remote
+        return set(manifest_names(self.manifests) if remote is None else remote.sizes("manifests"))
 
     def publish_snapshot(self, tensors: dict[str, Tensor], shared: dict[str, Tensor]) -> None:
         """Remember inputs of a dataset's samples, and the shared tensors; what is known is not written again.
@@ -210,6 +230,7 @@ def open_folder(
         check_folder(own)
         make_folder(own)
         sweep(own, names)
+    sweep_claims(folder / "claims")
     opened = Opened(folder, shards, frontier, checks_all=checks_all)
     opened.refresh()
     return opened

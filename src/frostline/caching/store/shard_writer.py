@@ -55,6 +55,7 @@ class ShardWriter:
         self._rounding = (lambda: (storage.kind, storage.error)) if storage is not None else (lambda: ("exact", 0.0))
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
         self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
+        self._written = opened.written
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -68,6 +69,11 @@ class ShardWriter:
             self._bytes += tensor.numel() * tensor.element_size()
         if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= _SHARD_SECONDS:
             self._flush()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether rows are not published yet."""
+        return bool(self._keys)
 
     def finish(self) -> None:
         """Publish the rows that are left."""
@@ -84,7 +90,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            write_manifest(self.manifests, added, self.shards.sharing)
+            self._written.add(write_manifest(self.manifests, added, self.shards.sharing))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 

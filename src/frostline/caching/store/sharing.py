@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from frostline.caching.store.claims import Claims
     from frostline.caching.store.mapped_shard import Shard
 
 KEY_VARIABLE = "FROSTLINE_CACHE_KEY"
@@ -76,6 +77,10 @@ class RemoteFolder(Protocol):
 
     def set_aside(self, name: str) -> None:
         """Delete a damaged shard in the store, if no process can be writing it."""
+        ...
+
+    def claims(self) -> Claims:
+        """What one builder claims here."""
         ...
 
     def lease(self) -> AbstractContextManager[None]:

@@ -27,6 +27,7 @@ from frostline.caching.store.shards import SHARD_NAME, Shards
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS
 from frostline.core.io import disk_errors, names_in, remove
+from frostline.core.item_form import ItemForm
 from frostline.core.locks import held, remove_unlocked
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Forgotten:
 def _keys_of(dataset: Any, keep: frozenset[str]) -> list[bytes]:
     if hasattr(dataset, "sample_key"):
         return [key.tobytes() for key in offered_keys(dataset)]
-    read = Reader(dataset, keep, 0).read(range(len(dataset)))
+    read = Reader(dataset, ItemForm(keep), 0).read(range(len(dataset)))
     return [item_key(inputs, at) for at, (inputs, _) in enumerate(read)]
 
 
