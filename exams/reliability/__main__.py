@@ -31,7 +31,8 @@ from exams.reliability.building import (
 )
 from exams.reliability.damage import flipped_bits, hostile
 from exams.reliability.shares import shares
-from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.shards import Shards
 from frostline.core import io
 

@@ -1,4 +1,12 @@
-"""Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
+"""Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model.
+
+`cache.py` is the whole: the folder of a cache, and what can be done with it. Below it, imports go downwards only:
+
+    fill       computes what is missing and proves it     upkeep     lists, evicts, forgets
+    reading    batches from stored rows                   location   where recipes lie: on this disk, or in a store
+    samples    what a dataset gives                       store      the files of one recipe
+    keys.py    identities of recipes and samples          part.py    what a frozen part must offer
+"""
 
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import holds_rows as holds_rows

@@ -63,7 +63,7 @@ class RemoteRecipe:
         self._lease, self._renewed = "", 0.0
 
     def pull(self) -> list[str]:
-        """Make the manifests on the disk those of the store; returns what was passed over."""
+        """Copy the manifests of the store to the disk; returns a note for each that is not whole and was left out."""
         folder = self._folder / "manifests"
         make_folder(folder)
         for _ in range(_TRIES):
@@ -83,7 +83,7 @@ class RemoteRecipe:
         )  # fmt: skip
 
     def _copy_manifest(self, name: str) -> bool | None:
-        """Whether it was whole; None if it is gone."""
+        """True if the manifest was whole and copied, None if it was deleted meanwhile."""
         data = self._shelf.read(self._in("manifests", name), max_bytes=MAX_MANIFEST_BYTES)
         if data is None:
             return None
@@ -200,7 +200,7 @@ class RemoteRecipe:
         return -1.0 if then is None or now is None else now - then
 
     def _now(self) -> float | None:
-        """What the clock of the store says."""
+        """The time by the clock of the store; None where that cannot be known."""
         name = self._in("leases", uuid.uuid4().hex)
         self._shelf.touch(name)
         try:
@@ -259,11 +259,11 @@ class RemoteRecipe:
 
     @contextmanager
     def evictable(self) -> Generator[bool]:
-        """False while a builder is at work; readers go on with what they have fetched."""
+        """Yields False while a fill is running; readers go on with the copies that they have."""
         yield not self.has_other_builders()
 
     def delete(self) -> int:
-        """Delete it, manifests first, so that none names what is gone; returns bytes of the store.
+        """Delete the recipe, manifests first, so that none names a deleted shard; returns the bytes freed in the store.
 
         Raises:
             CacheError: If a builder is at work.
@@ -334,7 +334,7 @@ def check_alone(remote: RemoteFolder) -> None:
 
 
 def _is_whole(name: str, data: bytes) -> bool:
-    """Whether the content of a manifest is that which its name says."""
+    """Whether the content of a manifest has the digest in its name."""
     try:
         content = json.loads(data)["content"]
     except (ValueError, KeyError, TypeError, RecursionError):

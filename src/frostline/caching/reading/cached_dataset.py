@@ -110,7 +110,7 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def _first_row(self) -> int:
-        """Of the current view."""
+        """The first row of the current view."""
         return self._epoch % self.views * len(self)
 
     def part(self, indices: Sequence[int]) -> CachedDataset:

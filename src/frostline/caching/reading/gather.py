@@ -158,7 +158,7 @@ class Gatherer:
         return {name: self._loaded(name, samples)(own) for name, own in found.items()}
 
     def _loaded(self, name: str, samples: Tensor) -> Callable[[Tensor], Tensor]:
-        """What makes of stored rows of these samples what the model computed."""
+        """A function from stored rows of these samples to what the model computed."""
         storage = self.storage
         if storage is None or name not in storage.rounded:
             return lambda rows: rows
@@ -190,7 +190,7 @@ class Gatherer:
     def _getter(
         self, tensor: FrontierTensor, samples: Tensor, places: Places, size: int, select: Select
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """(what gives a batch of this tensor from where it lies, where it lies for these samples)."""
+        """(a function from places to a batch of this tensor, the places of these samples)."""
         if tensor.shared:
             whole = (self.passed if tensor.is_input else self.shared)[tensor.name]
             return (lambda _: whole.clone()), samples
@@ -269,7 +269,7 @@ def moved(values: Any, device: torch.device | None) -> Any:
 
 
 def _check_padding_known(name: str, shapes_N: Tensor, padding: Padding) -> None:
-    """Of a dataset some samples are looked at: of what has one size in them nobody knows how it is padded."""
+    """Raise if a size varies that did not in the samples that were looked at: how it is padded is not known."""
     own = name.removeprefix("input.")
     is_known = own in padding.inputs if name != own else padding.is_varying
     if not is_known and not bool((shapes_N == shapes_N[:1]).all()):

@@ -37,7 +37,7 @@ _OTHERWISE = (
 
 @dataclass(frozen=True)
 class Mixable:
-    """Finds out whether mixed features are the features of mixed inputs.
+    """Tests whether mixed features are the features of mixed inputs.
 
     Attributes:
         part: The frozen part.

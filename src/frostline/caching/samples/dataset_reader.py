@@ -111,7 +111,7 @@ def check_steady(dataset: Any, form: ItemForm = PAIRS) -> None:
 
 
 def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
-    """The content of an item, inputs and target, to be compared; a target that has no bytes is left to others."""
+    """The content of an item, inputs and target, for comparisons; a target without bytes counts as empty."""
     inputs, target = item
     try:
         return item_key(inputs, index), item_key(target, index)
@@ -158,7 +158,7 @@ class Watched(Dataset[Any]):
         return item
 
     def random(self, position: int, received: str) -> DataError:
-        """The error of an item that is not the same when it is read again."""
+        """The error for an item that differs when it is read again."""
         where, sources = f"dataset[{position}]", " and ".join(self._entropy()[:3])
         if isinstance(self.dataset, Views):
             view, index = self.dataset.place(position)

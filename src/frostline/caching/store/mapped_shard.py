@@ -153,7 +153,7 @@ def set_aside(path: Path, known: tuple[int, ...]) -> bool:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; empty for a file that does not exist or cannot be read."""
+    """A value that differs once a file was replaced or written; empty for a file that is missing or cannot be read."""
     with suppress(OSError):
         found = status(path)
         if found is not None:
@@ -162,7 +162,7 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 def identity_of(found: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file does, of what the file system says of it."""
+    """The same value, from the status of an open file."""
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -175,7 +175,7 @@ def _digest(descriptor: int) -> str:
 
 
 def damaged_shard(path: Path, received: str) -> Damaged:
-    """What is said of a shard that cannot be used."""
+    """The error for a shard that cannot be used."""
     return Damaged(
         what="A shard of the cache is damaged or missing.",
         where=str(path),

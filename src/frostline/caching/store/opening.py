@@ -1,4 +1,4 @@
-"""Opens the folder of a recipe: what is whole is used, what is damaged is set aside, and said."""
+"""Opens the folder of a recipe: whole shards are used, damaged ones are set aside and reported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from frostline.caching.store.manifest import (
     read_newest,
     with_snapshot,
     without_shards,
-    write_manifest,
 )
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import ASIDE, WRONG_CONTENT, Shard, identity, set_aside
 from frostline.caching.store.rows import Rows
 from frostline.caching.store.shards import SHARD_NAME, Shards, check_rows
@@ -70,7 +70,7 @@ class Opened:
 
     @property
     def sharing(self) -> Sharing:
-        """With whom the folder is shared."""
+        """The remote folder of the recipe, and the key that signs its files."""
         return self.shards.sharing
 
     @property
@@ -147,7 +147,7 @@ class Opened:
         collect(self.folder, self.sharing)
 
     def _damaged(self) -> dict[str, str]:
-        """What is wrong, by name of the shard."""
+        """The damage of each damaged shard, by its name."""
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
         self.held = {}
