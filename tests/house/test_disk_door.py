@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 SRC = Path(__file__).parents[2] / "src" / "frostline"
-SOURCES = [*sorted((SRC / "caching").glob("*.py")), SRC / "core" / "io.py", SRC / "core" / "file_systems.py"]
+CORE = ("io", "locks", "new_files", "file_systems")
+SOURCES = [*sorted((SRC / "caching").rglob("*.py")), *(SRC / "core" / f"{name}.py" for name in CORE)]
 
 # What asks the disk, as a method of a path, a function of a module, or a builtin.
 PATHS = {"exists", "glob", "is_dir", "is_file", "is_symlink", "iterdir", "lstat", "mkdir", "read_bytes", "read_text",

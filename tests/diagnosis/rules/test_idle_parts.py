@@ -124,3 +124,17 @@ def test_a_layer_of_zeros_that_does_not_train_is_an_issue_of_its_own():
     eval(draw, {"model": model, "fl": fl, "optimizer": optimizer})
     assert model["head"].weight.requires_grad
     assert bool(model["head"].weight.any())
+
+
+def test_a_part_whose_output_is_dropped_is_an_issue():
+    (finding,) = idle_parts.check(Evidence(idle=(("block.first", "without a gradient"),), dropped=("block.first",)))
+    assert finding.outcome == "issue"
+    assert "The output of block.first is not used" in finding.why
+    assert "self.second(hidden)" in finding.advice
+
+
+def test_a_part_that_reaches_the_loss_past_all_that_trains_is_an_issue():
+    (finding,) = idle_parts.check(Evidence(idle=(("coarse.2", "not in the optimizer"),), past=("coarse.2",)))
+    assert finding.outcome == "issue"
+    assert "nothing that the optimizer holds stands between these and the loss" in finding.why
+    assert "optimizer" in finding.advice

@@ -113,3 +113,24 @@ def test_hooks_of_a_monitor_are_no_change():
     model, split = made()
     with fl.Monitor(model, torch.optim.SGD(split.head.parameters(), lr=0.1)):
         split.check_weights()
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return torch.relu(self.norm(self.linear(x)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("line", ["0", "1"])
+def test_scripts_have_a_table_of_their_own_kind(line):
+    model = nn.Sequential(torch.jit.script(Scripted()), torch.jit.script(Scripted()), nn.Linear(4, 2))
+    fl.freeze(model, through=line)
+    split = fl.split(model, torch.randn(8, 4))
+    split.check_weights()
+    model[2] = nn.Linear(4, 2)
+    with pytest.raises(fl.SplitError, match="was changed after it was split"):
+        split.check_weights()

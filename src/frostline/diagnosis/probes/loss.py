@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
-from frostline.diagnosis.rules.records import LossFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -49,13 +49,14 @@ class ModuleTables:
         for name, module in self._modules.items():
             parent, _, leaf = name.rpartition(".")
             above = self._modules.get(parent) if name else None
-            if above is not None and above._modules.get(leaf) is not module:
-                raise changed_model_error(
-                    name, f"another module under the same name: {_shown(above._modules.get(leaf))}"
-                )
-            before, now = self._before[name], self._table_of(name)
-            for key in {**before, **now}:
-                one, other = before.get(key), now.get(key)
+            now = (
+                dict(above._modules).get(leaf) if above is not None else module
+            )  # a script has a table of its own kind
+            if now is not module:
+                raise changed_model_error(name, f"another module under the same name: {_shown(now)}")
+            before, after = self._before[name], self._table_of(name)
+            for key in {**before, **after}:
+                one, other = before.get(key), after.get(key)
                 if one is not other and not _is_equal(one, other):
                     received = f"{_shown(one)} when it was split, {_shown(other)} now"
                     raise changed_model_error(f"{name}.{key}" if name else key, received)

@@ -1,0 +1,187 @@
+"""Publishes computed rows shard by shard, and leaves few shards behind.
+
+Legend: M rows of all shards, B batch.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.caching.keys import as_words
+from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.mapped_shard import KEYS
+from frostline.caching.store.ragged import chosen_rows
+from frostline.core.locks import held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from frostline.caching.store.opening import Opened
+    from frostline.caching.store.rows import Rows
+    from frostline.caching.store.storage_type import Storage
+
+# The writer holds a shard in memory, and time bounds what a kill loses.
+SHARD_BYTES = 512 * 2**20
+_SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
+_MAX_SMALL = 32  # so many small shards of other fills may stay; each is an open file of everybody who reads
+MERGE_LOCK = "merge.lock"
+_WAIT_S = 60.0  # for another merge: after that this one is left out, and some rows may be stored twice for a while
+
+
+class ShardWriter:
+    """Collects rows, and publishes a shard when there is enough, or enough time has passed.
+
+    Args:
+        opened: The recipe's folder.
+        before_publish: Called before every shard: what is stored is proven before more is added.
+        row_seconds: Seconds of one row, as measured by now.
+        views: Of each sample.
+        storage: How the rows are rounded; None: not at all.
+    """
+
+    def __init__(
+        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0,
+        views: int = 1, storage: Storage | None = None,
+    ) -> None:  # fmt: skip
+        self._rounding = (lambda: (storage.kind, storage.error)) if storage is not None else (lambda: ("exact", 0.0))
+        self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
+        self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
+        self._written = opened.written
+        self._keys: list[Tensor] = []
+        self._rows: dict[str, list[Tensor]] = {}
+        self._bytes, self._since = 0, time.monotonic()
+        self.published: list[str] = []
+
+    def add(self, keys: Tensor, rows: dict[str, Tensor]) -> None:
+        """Add rows with their keys (B, 16)."""
+        self._keys.append(keys)
+        for name, tensor in rows.items():
+            self._rows.setdefault(name, []).append(tensor)
+            self._bytes += tensor.numel() * tensor.element_size()
+        if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= _SHARD_SECONDS:
+            self._flush()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether rows are not published yet."""
+        return bool(self._keys)
+
+    def finish(self) -> None:
+        """Publish the rest."""
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._keys:
+            return
+        self.before_publish()
+        keys, (kind, error) = torch.cat(self._keys), self._rounding()
+        with ExitStack() as hold:
+            name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
+            added = Manifest(
+                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
+                storage=kind, error=error,
+            )  # fmt: skip
+            self._written.add(write_manifest(self.manifests, added, self.shards.sharing))
+        self.published.append(name)
+        self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
+
+
+def merge(opened: Opened, own: list[str]) -> bool:
+    """Write the rows of small shards, and of shards with rows that are stored twice, into few; publish these.
+
+    Nothing is deleted: readers of the old shards go on, and an index finds the same rows in the new ones.
+
+    Args:
+        opened: The recipe's folder, as it is now.
+        own: Shards of this fill; those of others are merged only where they are many.
+
+    Returns:
+        False if there was nothing to do, or another process would not end its merge.
+    """
+    # a disk without locks lets two merge at once, which costs work and loses nothing
+    with held(opened.folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
+        if not is_alone:
+            return False
+        opened.refresh()
+        rows = opened.rows()
+        owner_M, is_first_M = _first_of_each_key(rows)
+        chosen = _to_rewrite(rows, is_first_M, own)
+        if not chosen:
+            return False
+        new, added = _rewritten(opened, rows, chosen, is_first_M, hold)
+        replaced: list[tuple[str, tuple[str, ...]]] = []
+        for at in [at for at in chosen if rows.names[at] not in new]:
+            of_others = set(owner_M[rows.starts[at] : rows.starts[at + 1]].tolist()) - set(chosen)
+            replaced.append((rows.names[at], (*new, *sorted(rows.names[other] for other in of_others))))
+        merged = Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced))
+        write_manifest(opened.manifests, merged, opened.sharing)
+        return True
+
+
+def _first_of_each_key(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(number of the shard that keeps the key of each row, whether it is this row); large shards keep theirs."""
+    lengths = np.diff(rows.starts)
+    shard_M = np.repeat(np.arange(len(lengths)), lengths)
+    words = np.sort(as_words(rows.keys)[:, 0])
+    if not (words[1:] == words[:-1]).any():
+        return shard_M, np.ones(len(shard_M), np.bool_)
+    by_size = np.argsort(-lengths[shard_M], kind="stable")
+    _, first, inverse = np.unique(as_words(rows.keys[by_size]), axis=0, return_index=True, return_inverse=True)
+    kept = by_size[first]
+    owner_M = np.empty(len(shard_M), np.int64)
+    owner_M[by_size] = shard_M[kept][inverse.reshape(-1)]
+    is_first_M = np.zeros(len(shard_M), np.bool_)
+    is_first_M[kept] = True
+    return owner_M, is_first_M
+
+
+def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> list[int]:
+    """Numbers of the shards with double rows, and of small ones: those of this fill, those of others where many."""
+    sizes = [_num_bytes(shard.unchecked) for shard in rows.mapped]
+    double = [at for at in range(len(sizes)) if not is_first_M[rows.starts[at] : rows.starts[at + 1]].all()]
+    is_small = [size <= SHARD_BYTES // 2 for size in sizes]
+    are_many = sum(is_small) > _MAX_SMALL
+    small = [at for at, name in enumerate(rows.names) if is_small[at] and (are_many or name in own)]
+    return sorted({*double, *(small if len(small) > 1 else ())})
+
+
+def _rewritten(
+    opened: Opened, rows: Rows, chosen: list[int], is_first_M: NDArray[np.bool_], hold: ExitStack
+) -> tuple[list[str], list[int]]:
+    """(names, rows) of new shards with every first row of the chosen ones, each as large as a shard may be."""
+    names: list[str] = []
+    counts: list[int] = []
+    group: list[dict[str, Tensor]] = []
+    size = 0
+
+    def write() -> None:
+        if group:
+            tensors = {key: torch.cat([part[key] for part in group]) for key in group[0]}
+            names.append(opened.shards.write(tensors, hold))
+            counts.append(len(tensors[KEYS]))
+
+    for at in chosen:
+        kept = torch.from_numpy(np.nonzero(is_first_M[rows.starts[at] : rows.starts[at + 1]])[0])
+        if not len(kept):
+            continue
+        part = chosen_rows(rows.mapped[at], kept)
+        if size + _num_bytes(part) > SHARD_BYTES:
+            write()
+            group, size = [], 0
+        group.append(part)
+        size += _num_bytes(part)
+    write()
+    return names, counts
+
+
+def _num_bytes(tensors: dict[str, Tensor]) -> int:
+    """Bytes of the rows, keys not counted."""
+    return sum(tensor.nbytes for name, tensor in tensors.items() if name != KEYS)
