@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import frostline as fl
-from frostline.caching import ray_ranges
+from frostline.caching.fill import ray_ranges
 
 _TESTS = Path(__file__).parents[2] / "tests"
 _SETTINGS = {"PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}", "RAY_AUTH_MODE": "disabled",

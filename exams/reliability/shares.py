@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import frostline as fl
 from exams.reliability.building import Part, Samples, child, scratch, wait, wrong_rows
-from frostline.caching import shard_writer
+from frostline.caching.store import shard_writer
 
 if TYPE_CHECKING:
     from collections.abc import Generator

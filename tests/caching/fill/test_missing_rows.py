@@ -7,9 +7,10 @@ import torch
 
 import frostline as fl
 from exams.reliability.shares import shares_in_a_store, shares_on_a_disk
-from frostline.caching import claims, missing_rows, turns
+from frostline.caching.fill import missing_rows, turns
 from frostline.caching.keys import as_words, offered_keys
 from frostline.caching.location.store_claims import StoreClaims
+from frostline.caching.store import claims
 from frostline.caching.store.claims import LockedClaims
 from helpers_caching import N, Offering, Part, dataset, fill
 

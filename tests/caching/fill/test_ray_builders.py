@@ -13,11 +13,8 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 import helpers_ray
-from frostline.caching import builders_of, ray_ranges, viewed
-from frostline.caching.builders import Alone
-from frostline.caching.planned_fill import fill_as_planned
-from frostline.caching.ray_builders import Builder, Order, RayBuilders, told
 from frostline.caching import builders_of, viewed
+from frostline.caching.fill import ray_ranges
 from frostline.caching.fill.builders import Alone
 from frostline.caching.fill.planned_fill import fill_as_planned
 from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, told

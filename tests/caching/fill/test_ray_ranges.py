@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import frostline as fl
-from frostline.caching import ray_ranges as module
+from frostline.caching.fill import ray_ranges as module
 from frostline.caching.fill.ray_ranges import Ranges, died
 
 

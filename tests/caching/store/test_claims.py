@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from frostline.caching import claims as module
+from frostline.caching.store import claims as module
 from frostline.caching.store.claims import LockedClaims, sweep_claims
 from frostline.core import io
 
