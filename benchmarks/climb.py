@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.caching import Earlier, fill_as_planned
-from frostline.caching.frozen_pass import GOLDEN_ROWS
+from frostline.caching.fill.frozen_pass import GOLDEN_ROWS
 from frostline.splitting import remembered_split
 
 BATCH = 32

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from frostline.caching.manifest import Manifest, write_manifest
-from frostline.caching.opening import open_folder
-from frostline.caching.mapped_shard import KEYS
-from frostline.caching.shards import Shards
+from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.opening import open_folder
+from frostline.caching.store.mapped_shard import KEYS
+from frostline.caching.store.shards import Shards
 
 SHARDS = 40
 

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import shard_writer
+from frostline.caching.store import shard_writer
 
 SIZES = (("2 KB", 1, 50_000), ("8 KB", 4, 20_000), ("100 KB", 50, 4_000))
 SHARDS = (1, 2, 20, 200)

@@ -12,9 +12,9 @@ import torch
 
 import frostline as fl
 from frostline.caching.keys import offered_keys, recipe_key
-from frostline.caching.manifest import Manifest, write_manifest
-from frostline.caching.mapped_shard import KEYS
-from frostline.caching.shards import Shards
+from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.mapped_shard import KEYS
+from frostline.caching.store.shards import Shards
 
 
 class Part:

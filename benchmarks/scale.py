@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from frostline.caching import fill_plan
-from frostline.caching.fill_plan import Samples, plan_fill
-from frostline.caching.gather import Gatherer
+from frostline.caching.fill import fill_plan
+from frostline.caching.fill.fill_plan import Samples, plan_fill
+from frostline.caching.reading.gather import Gatherer
 from frostline.caching.keys import KEY_BYTES, NewKeys, item_key
-from frostline.caching.loader import CachedLoader
-from frostline.caching.manifest import Manifest, read_newest, write_manifest
-from frostline.caching.opening import open_folder
-from frostline.caching.shard_writer import SHARD_BYTES
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.reading.loader import CachedLoader
+from frostline.caching.store.manifest import Manifest, read_newest, write_manifest
+from frostline.caching.store.opening import open_folder
+from frostline.caching.store.shard_writer import SHARD_BYTES
+from frostline.caching.store.shards import KEYS, Shards
 from frostline.core.disk_array import disk_array, disk_tensor
 from frostline.core.order import epoch_order
 from frostline.core.records import FrontierTensor

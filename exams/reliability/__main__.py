@@ -28,8 +28,8 @@ from exams.reliability.building import (
     wrong_rows,
 )
 from exams.reliability.damage import flipped_bits, hostile
-from frostline.caching.manifest import Manifest, write_manifest
-from frostline.caching.shards import Shards
+from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.shards import Shards
 from frostline.core import io
 
 if TYPE_CHECKING:

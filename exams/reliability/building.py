@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import frostline as fl
-from frostline.caching import shard_writer
-from frostline.caching.manifest import read_newest
-from frostline.caching.shards import Shards
+from frostline.caching.store import shard_writer
+from frostline.caching.store.manifest import read_newest
+from frostline.caching.store.shards import Shards
 from frostline.core import io
 
 WIDTH = 3

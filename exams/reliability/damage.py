@@ -25,8 +25,8 @@ from torch import Tensor
 
 import frostline as fl
 from exams.reliability.building import Samples, scratch
-from frostline.caching.manifest import read_contents
-from frostline.caching.shards import Shards, check_rows
+from frostline.caching.store.manifest import read_contents
+from frostline.caching.store.shards import Shards, check_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import shard_writer
-from frostline.caching.collector import collect
-from frostline.caching.shards import Shards
-from frostline.core import io
+from frostline.caching.store import shard_writer
+from frostline.caching.store.collector import collect
+from frostline.caching.store.shards import Shards
+from frostline.core import io, locks
 from helpers_caching import Masked, MaskedPart, N, Part, dataset, fill, shards
 
 
@@ -158,7 +158,7 @@ def test_a_purge_leaves_what_is_being_written(tmp_path):
     live, left = (folder / "shards" / f"{'0' * 64}.safetensors.{letter * 32}.part" for letter in "ab")
     left.touch()
     with live.open("w") as file:
-        assert io.lock(file.fileno(), is_exclusive=True)
+        assert locks.lock(file.fileno(), is_exclusive=True)
         fl.FeatureCache(tmp_path).purge()
         assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [live.name]
 

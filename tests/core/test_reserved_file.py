@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from frostline.core import io
+from frostline.core import locks, new_files
 from frostline.core.reserved_file import Reserved
 
 
@@ -21,19 +21,19 @@ def test_what_comes_later_shows_in_the_map_and_has_its_name_when_it_is_whole(tmp
     assert path.read_bytes() == b"x" * 2**19 + b"y" * 2**19
     assert [own.name for own in tmp_path.iterdir()] == ["a"]
     descriptor = os.open(path, os.O_RDWR)
-    assert not io.lock(descriptor, is_exclusive=True)  # nobody deletes it
+    assert not locks.lock(descriptor, is_exclusive=True)  # nobody deletes it
     del file
     gc.collect()
-    assert not io.lock(descriptor, is_exclusive=True)  # as long as it is mapped
+    assert not locks.lock(descriptor, is_exclusive=True)  # as long as it is mapped
     assert mapped[:1] == b"x"
     del mapped
-    assert io.lock(descriptor, is_exclusive=True)
+    assert locks.lock(descriptor, is_exclusive=True)
     os.close(descriptor)
 
 
 def test_what_never_came_is_not_left(tmp_path):
     file = Reserved(tmp_path / "a", 100)
-    assert io.sweep(tmp_path) == 0  # it is being written
+    assert new_files.sweep(tmp_path) == 0  # it is being written
     del file
     gc.collect()
     assert list(tmp_path.iterdir()) == []

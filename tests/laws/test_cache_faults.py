@@ -16,8 +16,8 @@ import pytest
 from exams.reliability import building
 from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
 from exams.reliability.building import Calls, fill, scratch, violations, wrong_rows
-from frostline.caching import shard_writer
-from frostline.caching.manifest import read_newest
+from frostline.caching.store import shard_writer
+from frostline.caching.store.manifest import read_newest
 from frostline.core import io
 
 NUMBERS = range(4)

@@ -23,9 +23,9 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
-from frostline.caching import shard_writer
 from frostline.caching.keys import item_key, offered_keys, recipe_key
-from frostline.caching.shards import Shards
+from frostline.caching.store import shard_writer
+from frostline.caching.store.shards import Shards
 from frostline.core import timing
 from laws.networks import plans
 

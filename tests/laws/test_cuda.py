@@ -132,7 +132,7 @@ def test_noise_of_the_gpu_is_seen():
 @pytest.mark.parametrize("is_resident", [True, False], ids=["resident", "mapped"])
 def test_a_cache_gives_what_the_frozen_part_computes(tmp_path, monkeypatch, is_on_gpu, is_resident):
     if not is_resident:
-        monkeypatch.setattr("frostline.caching.loader._SHARE", 0.0)
+        monkeypatch.setattr("frostline.caching.reading.loader._SHARE", 0.0)
     inputs, target = (tensor.to(GPU) if is_on_gpu else tensor for tensor in data().tensors)
     dataset = TensorDataset(inputs, target)
     split = fl.split(frozen(mlp(), "2"), inputs[:4].to(GPU))

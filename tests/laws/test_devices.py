@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import opening
+from frostline.caching.store import opening
 
 N = 41  # 41 samples in batches of 20: the last batch has one, and the second process none of it
 TOLERANCE = 1e-6

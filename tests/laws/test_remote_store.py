@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching import opening, shard_writer
-from frostline.caching.gather import Gatherer
-from frostline.caching.storage import Storage
+from frostline.caching.reading.gather import Gatherer
+from frostline.caching.store import opening, shard_writer
+from frostline.caching.store.storage_type import Storage
 from helpers_caching import N, Part, dataset
 from helpers_processes import run_script
 from helpers_s3 import SECRET, cache_on, s3_server, without_waiting
@@ -208,7 +208,8 @@ def check_published(options):
 BUILDER = """
 import os, signal, sys, torch
 import frostline as fl
-from frostline.caching import opening, shard_writer
+from frostline.caching.store import opening
+from frostline.caching.store import shard_writer
 from frostline.core import io
 from helpers_caching import Part, dataset
 from helpers_processes import run_script

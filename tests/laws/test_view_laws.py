@@ -120,16 +120,16 @@ def test_transforms_of_torchvision_are_seeded(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from frostline.caching import shard_writer
-from frostline.core import io
+from frostline.caching.store import shard_writer
+from frostline.core import io, new_files
 shard_writer._SHARD_SECONDS = 0.0
-published, real = [0], io._sync_folder
+published, real = [0], new_files.sync_folder
 def killing(folder):
     real(folder)
     published[0] += "shards" in str(folder)
     if published[0] == {at}:
         os.kill(os.getpid(), signal.SIGKILL)
-io._sync_folder = killing
+new_files.sync_folder = killing
 from helpers_caching import fill
 from helpers_views import {kind}
 fill({root!r}, data={kind}(), views=3, batch_size=4)

@@ -69,16 +69,21 @@ class Verdict:
 
 @contextlib.contextmanager
 def _limited(seconds: int) -> Generator[None]:
+    """Raise `Hang` after so much processor time, or where ten times as long nothing came: a machine may be busy."""
+
     def stop(*_: Any) -> None:
         raise Hang
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = {own: signal.signal(own, stop) for own in (signal.SIGPROF, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.alarm(10 * seconds)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for own, handler in before.items():
+            signal.signal(own, handler)
 
 
 @contextlib.contextmanager
@@ -130,6 +135,8 @@ def judge(
                 prepared = door.prepare(world)
         except Exception:
             return Verdict("unreached")
+        except Hang as hang:
+            return Verdict("fault", Fault(call, "hang before the call", states.place(hang), ""))
         if instead is not None:
             door = replace(door, run=lambda world, prepared, values: instead(world.model))
         with states.ambient(call.labels.get("ambient", "plain")):

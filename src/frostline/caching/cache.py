@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.eviction import FOLDERS, evict
-from frostline.caching.exported_rows import Exported, recipe_table, write_table
-from frostline.caching.fill import Filling
-from frostline.caching.forgotten import Forgotten
-from frostline.caching.frozen_pass import faster_part
+from frostline.caching.fill.fill import Filling
+from frostline.caching.fill.frozen_pass import faster_part
+from frostline.caching.fill.planned_fill import builders_of, fill_as_planned
+from frostline.caching.fill.ray_builders import check_engine
 from frostline.caching.keys import recipe_key
-from frostline.caching.lengths import of_any_length
-from frostline.caching.location import Location
-from frostline.caching.manifest import read_newest
-from frostline.caching.mapped_shard import WRONG_CONTENT
-from frostline.caching.opening import open_folder
+from frostline.caching.location.local_recipe import FOLDERS
+from frostline.caching.location.location import Location
 from frostline.caching.part import ChecksBatches
-from frostline.caching.planned_fill import builders_of, fill_as_planned
-from frostline.caching.ray_builders import check_engine
-from frostline.caching.shards import Shards
-from frostline.caching.stats import CacheEntry, CacheStats, entry_of, stats_of
-from frostline.caching.storage import EXACT, Storage, check_storage
-from frostline.caching.views import viewed
+from frostline.caching.reading.exported_rows import Exported, recipe_table, write_table
+from frostline.caching.samples.lengths import of_any_length
+from frostline.caching.samples.views import viewed
+from frostline.caching.store.manifest import read_newest
+from frostline.caching.store.mapped_shard import WRONG_CONTENT
+from frostline.caching.store.opening import open_folder
+from frostline.caching.store.shards import Shards
+from frostline.caching.store.storage_type import EXACT, Storage, check_storage
+from frostline.caching.upkeep.eviction import evict
+from frostline.caching.upkeep.forgotten import Forgotten
+from frostline.caching.upkeep.stats import CacheEntry, CacheStats, entry_of, stats_of
 from frostline.core.arguments import as_count, as_frozen_pass, as_name, as_number, check_flag
 from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from frostline.caching.cached_dataset import CachedDataset
-    from frostline.caching.eviction import Eviction, StoredRecipe
-    from frostline.caching.fill_plan import FillPlan
-    from frostline.caching.manifest import Manifest
-    from frostline.caching.opening import Opened
+    from frostline.caching.fill.fill_plan import FillPlan
+    from frostline.caching.location.local_recipe import StoredRecipe
     from frostline.caching.part import FrozenPart, Recipe
+    from frostline.caching.reading.cached_dataset import CachedDataset
+    from frostline.caching.store.manifest import Manifest
+    from frostline.caching.store.opening import Opened
+    from frostline.caching.upkeep.eviction import Eviction
 
 
 class FeatureCache:

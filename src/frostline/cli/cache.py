@@ -40,7 +40,7 @@ def _existing(cache: str) -> FeatureCache:
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
-    from frostline.caching.stats import ENTRY_CELLS
+    from frostline.caching.upkeep.stats import ENTRY_CELLS
 
     with errors_in_four_parts(as_json=as_json):
         entries = _existing(cache).entries()
@@ -55,7 +55,7 @@ def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
 @cache_app.command()
 def stats(cache: CacheFolder, as_json: Json = False) -> None:
     """Count rows, shards and bytes: live, waiting to be deleted, left behind."""
-    from frostline.caching.stats import CELLS
+    from frostline.caching.upkeep.stats import CELLS
 
     with errors_in_four_parts(as_json=as_json):
         found = _existing(cache).stats()

@@ -269,7 +269,7 @@ def choose_depth(
     size: o.Size = None, mean: o.Mean = None, std: o.Std = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say how many layers to reuse: every line scored on your data, with what it costs."""
-    from frostline.core.io import write_atomic
+    from frostline.core.new_files import write_atomic
     from frostline.recipes.commands import choose_depth_command
 
     with errors_in_four_parts(as_json=as_json):

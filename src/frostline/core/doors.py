@@ -47,6 +47,8 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
             except FOREIGN as error:
                 if _is_inside(sys._getframe(1).f_code.co_filename):
                     raise  # the outermost door tells it
+                if str(error).startswith("DataLoader worker"):  # torch raises it wherever this process happens to be
+                    raise _dead_worker(error) from error
                 frames = extract_tb(error.__traceback__)
                 while _is_ours(frames[-1]) and frames[-1].name in _PASSING:
                     frames.pop()
@@ -62,6 +64,15 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
         return opened
 
     return decorate
+
+
+def _dead_worker(error: Exception) -> DataError:
+    return DataError(
+        what="A process that reads samples ended before its work was done; what was stored until then is kept.",
+        where="a worker process of a DataLoader", received=str(error).splitlines()[0],
+        do="pass a smaller num_workers (0 shows the error of the sample itself): the system ends such a process when"
+        " memory or shared memory (/dev/shm) runs out, and a decoder that crashes ends it, too.",
+    )  # fmt: skip
 
 
 def _is_ours(frame: FrameSummary) -> bool:

@@ -1,31 +1,21 @@
-"""The one door to the disk: whole files appear at once, durable, or not at all."""
+"""The one door to the disk: what stands there, reading it, and errors that say what to do."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import re
 import stat
-import time
-import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from frostline.core.errors import CacheError, DataError
+from frostline.core.errors import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-    from contextlib import ExitStack
+    from collections.abc import Callable, Generator
 
 Result = TypeVar("Result")
-
-_TEMPORARY = ".part"
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT, some network and container disks
-_ANY = re.compile(r".+")
-_POLL_S = 0.01
-_TRIES = 8  # a temporary file that is swept before it could be locked is made anew
 
 
 class Damaged(CacheError):  # noqa: N818 (the name says what the file is)
@@ -33,7 +23,7 @@ class Damaged(CacheError):  # noqa: N818 (the name says what the file is)
 
 
 def call(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    """Ask the operating system: every call of this module and of the cache passes here, so that tests can fail it."""
+    """Ask the operating system: every call that reads or writes a cache passes here, so that tests can fail it."""
     return function(*arguments, **options)
 
 
@@ -62,70 +52,6 @@ def _make_folders(path: Path) -> None:
     found = call(os.stat, path)
     if not stat.S_ISDIR(found.st_mode):
         raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
-
-
-def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], hold: ExitStack | None = None) -> None:
-    """Write a file that replaces `path` at once.
-
-    Args:
-        path: Of the file.
-        chunks: Its content.
-        hold: Keeps the file locked until it closes, as a reader does; none keeps it.
-
-    Raises:
-        CacheError: If the disk is full or the folder cannot be written; the old file is still there.
-    """
-    with disk_errors("write", path), _temporary(path, chunks) as (descriptor, temporary):
-        if hold is not None:
-            hold.callback(os.close, call(os.dup, descriptor))  # the lock belongs to both
-        call(os.replace, temporary, path)
-        with suppress(OSError):  # others may read it from here on; without locks nothing is deleted either
-            lock(descriptor, is_exclusive=False, is_waiting=True)
-        _sync_folder(path.parent)
-
-
-def publish_new(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
-    """Write a file that must not exist yet.
-
-    Returns:
-        False if somebody else has published this name: theirs stays.
-    """
-    with disk_errors("write", path), _temporary(path, chunks) as (_, temporary):
-        try:
-            call(os.link, temporary, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # Two writers at once may both get here: the last one stays, and the other's work is done again.
-            if status(path) is not None:
-                return False
-            call(os.replace, temporary, path)
-        _sync_folder(path.parent)
-        return True
-
-
-def check_new(path: Path, option: str, *, others: str = "or remove the file first") -> None:
-    """Raise if something stands where a new file is to be written: results are never replaced silently.
-
-    Args:
-        path: Of the file.
-        option: The argument or option that names it.
-        others: What else the reader can do than to pass another path.
-    """
-    with disk_errors("look at", path):
-        is_used = status(path) is not None
-    if is_used:
-        raise DataError(
-            what="A file of this name exists already, and is not replaced.", where=option, received=str(path),
-            do=f"pass another path; {others}.",
-        )  # fmt: skip
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, at once."""
-    write_atomic(path, [json.dumps(value, indent=1, allow_nan=False).encode()])
 
 
 def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int = 0) -> Any:
@@ -229,88 +155,6 @@ def remove(path: Path) -> bool:
     return True
 
 
-def lock(descriptor: int, *, is_exclusive: bool, is_waiting: bool = False) -> bool:
-    """Lock an open file until its last descriptor is closed, by the kernel if its process is killed.
-
-    Returns:
-        False if somebody holds it.
-
-    Raises:
-        OSError: If this disk has no locks: then it cannot be found out whether the lock is held.
-    """
-    import fcntl  # not on every system; where it is missing, so is everything that is opened here
-
-    kind = fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH
-    try:
-        call(fcntl.flock, descriptor, kind if is_waiting else kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def held(path: Path, *, wait_s: float, is_folder: bool = False) -> Generator[bool]:
-    """Inside, this process holds a file or a folder; False if another one does, after so many seconds.
-
-    It is held by a lock, which the kernel frees when the last process that has it open dies. Where there are no locks,
-    it is as if nobody held it: such a lock may save work, and must not be needed.
-
-    Args:
-        path: Of a file, which is made, or of a folder that is there.
-        wait_s: For the one that holds it.
-        is_folder: It is a folder.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    try:
-        descriptor = call(os.open, path, flags | os.O_CLOEXEC, 0o600)
-    except OSError:
-        yield True
-        return
-    try:
-        is_free, end = True, time.monotonic() + wait_s
-        with suppress(OSError):
-            while not (is_free := lock(descriptor, is_exclusive=True)) and time.monotonic() <= end:
-                time.sleep(_POLL_S)
-        yield is_free
-    finally:
-        os.close(descriptor)
-
-
-def sweep(folder: Path, names: re.Pattern[str] = _ANY) -> int:
-    """Delete half-written files that nobody can be writing any more: their lock is free.
-
-    Args:
-        folder: Where temporary files may lie.
-        names: What our files in this folder are called, without the ending of a temporary file.
-
-    Returns:
-        How many files were deleted. A folder that cannot be read or written is left as it is.
-    """
-    count = 0
-    with suppress(OSError):
-        for name in names_in(folder):
-            if is_temporary(name, names):
-                with suppress(OSError):
-                    count += remove_unlocked(folder / name)
-    return count
-
-
-def is_temporary(name: str, names: re.Pattern[str]) -> bool:
-    """Whether this is what a file of such a name is called while it is written."""
-    stem, _, token = name.removesuffix(_TEMPORARY).rpartition(".")
-    is_ours = len(token) == 32 and set(token) <= set("0123456789abcdef")
-    return name.endswith(_TEMPORARY) and is_ours and names.fullmatch(stem) is not None
-
-
-def remove_unlocked(path: Path) -> bool:
-    """Delete a file, unless anybody has it locked or locks cannot be asked for."""
-    descriptor = call(os.open, path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return lock(descriptor, is_exclusive=True) and remove(path)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def disk_errors(verb: str, path: Path) -> Generator[None]:
     """Turn what the operating system says into an error with a remedy."""
@@ -334,56 +178,6 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
             what=f"Cannot {verb} {path.name or path}.", where=str(path),
             received=f"{error.strerror or error}", do=remedy,
         ) from error  # fmt: skip
-
-
-@contextmanager
-def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Generator[tuple[int, Path]]:
-    descriptor, temporary = _open_temporary(path)
-    try:
-        for chunk in chunks:
-            _write_all(descriptor, chunk)
-        call(os.fsync, descriptor)
-        yield descriptor, temporary
-    finally:
-        try:
-            with suppress(OSError):  # what is left is swept later; the first error is the one to tell
-                remove(temporary)
-        finally:
-            os.close(descriptor)  # and with it goes the lock
-
-
-def _open_temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, locked as long as it is open: nobody sweeps it."""
-    for _ in range(_TRIES):
-        temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = call(os.open, temporary, flags, 0o600)
-        try:
-            with suppress(OSError):  # a disk without locks: nobody can sweep there either
-                lock(descriptor, is_exclusive=True, is_waiting=True)
-            if call(os.fstat, descriptor).st_nlink:  # else it was swept before it was locked
-                return descriptor, temporary
-        except BaseException:
-            with suppress(OSError):
-                remove(temporary)
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-    raise FileNotFoundError(errno.ENOENT, "new files disappear at once", str(path.parent))
-
-
-def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
-    rest = memoryview(chunk).cast("B")
-    while rest:
-        rest = rest[call(os.write, descriptor, rest[: 2**26]) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = call(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        call(os.fsync, descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from frostline.core import io
+from frostline.core.locks import lock
+from frostline.core.new_files import open_temporary, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +29,7 @@ class Reserved:
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        self._descriptor, self._temporary = io._open_temporary(path)
+        self._descriptor, self._temporary = open_temporary(path)
         self._end = weakref.finalize(self, _end_reserved, self._descriptor, self._temporary, os.getpid())
         io.call(os.ftruncate, self._descriptor, size)
 
@@ -56,8 +58,8 @@ class Reserved:
             if found is None or (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
                 raise
         with suppress(OSError):
-            io.lock(self._descriptor, is_exclusive=False, is_waiting=True)
-        io._sync_folder(self._path.parent)
+            lock(self._descriptor, is_exclusive=False, is_waiting=True)
+        sync_folder(self._path.parent)
 
 
 def _end_reserved(descriptor: int, temporary: Path, process: int) -> None:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from frostline.core.io import make_folder, write_atomic
+from frostline.core.io import make_folder
+from frostline.core.new_files import write_atomic
 from frostline.data import Arrays
 
 _TEST_SHARE = 0.3

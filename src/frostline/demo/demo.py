@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from frostline.core.io import make_folder, write_json
+from frostline.core.io import make_folder
+from frostline.core.new_files import write_json
 from frostline.core.records import FitResult
 from frostline.core.timing import timed
 from frostline.data import Arrays

@@ -15,8 +15,8 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_number
 from frostline.core.doors import public
 from frostline.core.errors import DataError
-from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
+from frostline.core.new_files import check_new
 from frostline.data import Part, split_share, with_classes_of
 from frostline.data.counts import place_of_sample, sample_counts, shared_samples
 from frostline.recipes.checkup import checkup

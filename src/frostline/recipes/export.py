@@ -21,7 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from frostline.core.arguments import as_path
 from frostline.core.doors import public
 from frostline.core.errors import FOREIGN, DataError
-from frostline.core.io import check_new, make_folder, publish_new
+from frostline.core.io import make_folder
+from frostline.core.new_files import check_new, publish_new
 from frostline.recipes.image_steps import steps_of
 from frostline.recipes.predict import LoadedRun, batches_of, load
 from frostline.remedies import fold_batchnorm

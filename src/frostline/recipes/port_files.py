@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.io import check_new, write_atomic, write_json
+from frostline.core.new_files import check_new, write_atomic, write_json
 from frostline.porting.readers.formats import open_source
 from frostline.porting.readers.weight_file import digest_of_file
 from frostline.porting.scaffold.module_text import module_text

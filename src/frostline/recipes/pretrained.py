@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError, FrostlineError, LayerNotFound, PortError
-from frostline.core.io import check_new, write_json
+from frostline.core.new_files import check_new, write_json
 from frostline.porting.readers.formats import open_source
 from frostline.recipes.port import port
 from frostline.recipes.port_replay import read_certificate

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.core import io
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.io import disk_errors, held, make_folder
+from frostline.core.io import disk_errors, make_folder
+from frostline.core.locks import held
 from frostline.training import has_checkpoint, is_first_rank, settle
 
 if TYPE_CHECKING:

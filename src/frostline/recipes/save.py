@@ -8,7 +8,8 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from frostline.core.io import make_folder, read_json, write_atomic, write_json
+from frostline.core.io import make_folder, read_json
+from frostline.core.new_files import write_atomic, write_json
 
 
 def about(weights: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from frostline.caching import FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_numbers
 from frostline.core.doors import public
-from frostline.core.io import check_new
 from frostline.core.mismatch import told_mismatch
+from frostline.core.new_files import check_new
 from frostline.core.selection_records import SweepResult
 from frostline.data import split_share, with_classes_of
 from frostline.recipes.command_model import classes_of, set_up

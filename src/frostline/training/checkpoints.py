@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from frostline.core.errors import CacheError, DataError
-from frostline.core.io import disk_errors, make_folder, read_json, remove, write_atomic, write_json
+from frostline.core.io import disk_errors, make_folder, read_json, remove
+from frostline.core.new_files import write_atomic, write_json
 from frostline.core.records import Epoch
 from frostline.core.restore import generator_states, set_generator_states
 from frostline.training.run_files import INDEX, settle

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.core.io import make_folder, write_atomic
+from frostline.core.io import make_folder
+from frostline.core.new_files import write_atomic
 from frostline.training.losses import IGNORED
 from frostline.training.metrics import as_classes
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from frostline.core.errors import CacheError, DataError
-from frostline.core.io import disk_errors, write_atomic
+from frostline.core.io import disk_errors
+from frostline.core.new_files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

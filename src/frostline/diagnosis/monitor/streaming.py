@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.core.io import disk_errors, write_atomic
+from frostline.core.io import disk_errors
+from frostline.core.new_files import write_atomic
 
 if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import StepRecord
