@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -215,9 +216,9 @@ def _stages(folder: Path, kind: str, count: int) -> dict[str, dict[str, float]]:
     if kind == "same order":
         samples = Samples(count, [], folder)
         samples.keys[:] = keys
-        stage("targets of a fill", lambda: [samples.take(at, at % 1000, None) for at in range(count)] and None)
+        stage("targets of a fill", lambda: deque((samples.take(at, at % 1000, None) for at in range(count)), 0))
         new = stage("table of the keys that a fill has seen", lambda: NewKeys(keys, folder))
-        stage("keys that a fill has seen", lambda: [new.add(at) for at in range(count // 10)] and None)
+        stage("keys that a fill has seen", lambda: deque((new.add(at) for at in range(count)), 0))
     return found
 
 

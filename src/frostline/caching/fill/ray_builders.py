@@ -84,11 +84,11 @@ class RayBuilders(Alone):
     def __init__(self, order: Order) -> None:
         self._ray, self._order = _ray(), order
 
-    def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Give out ranges until all are done; a range whose actor has died is given out again."""
         with self._cluster():
             order, size = self._put(self._order), self._range_size(len(unread), filling.storage.row_bytes)
-            waiting = deque((0, unread[start : start + size]) for start in range(0, len(unread), size))
+            waiting = deque((0, list(unread[start : start + size])) for start in range(0, len(unread), size))
             at_work: dict[Any, tuple[Any, int, list[int]]] = {}  # by the result that is waited for
             idle: list[Any] = []
             while waiting or at_work:
