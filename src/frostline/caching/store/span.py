@@ -59,7 +59,7 @@ class Span:
 
     def starts(self, shard: Tensor, row: Tensor) -> Tensor:
         """(B,) where the rows at these places begin, in values or words."""
-        return self._firsts.index_select(0, shard.long()).add_(row, alpha=self._step)
+        return self._firsts.index_select(0, shard).add_(row, alpha=self._step)
 
     def gather(self, starts: Tensor, select: Select = fresh) -> Tensor:
         """The rows that begin there, (B, *shape)."""
