@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
@@ -23,14 +24,13 @@ import torch
 from frostline.caching.fill import fill_plan
 from frostline.caching.fill.fill_plan import Samples, plan_fill
 from frostline.caching.reading.gather import Gatherer
-from frostline.caching.keys import KEY_BYTES, item_key
+from frostline.caching.keys import KEY_BYTES, NewKeys, item_key
 from frostline.caching.reading.loader import CachedLoader
 from frostline.caching.store.manifest import Manifest, read_newest
 from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shard_writer import SHARD_BYTES
 from frostline.caching.store.shards import KEYS, Shards
-from frostline.caching.keys import NewKeys
 from frostline.core.disk_array import disk_array, disk_tensor
 from frostline.core.order import epoch_order
 from frostline.core.records import FrontierTensor
@@ -217,9 +217,9 @@ def _stages(folder: Path, kind: str, count: int) -> dict[str, dict[str, float]]:
     if kind == "same order":
         samples = Samples(count, [], folder)
         samples.keys[:] = keys
-        stage("targets of a fill", lambda: [samples.take(at, at % 1000, None) for at in range(count)] and None)
+        stage("targets of a fill", lambda: deque((samples.take(at, at % 1000, None) for at in range(count)), 0))
         new = stage("table of the keys that a fill has seen", lambda: NewKeys(keys, folder))
-        stage("keys that a fill has seen", lambda: [new.add(at) for at in range(count // 10)] and None)
+        stage("keys that a fill has seen", lambda: deque((new.add(at) for at in range(count)), 0))
     return found
 
 

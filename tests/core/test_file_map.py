@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from frostline.core import io
 from frostline.core.file_map import private_map
 from frostline.core.file_systems import locks_follow_maps
+from frostline.core.locks import lock
 
 
 def descriptors() -> int:
@@ -19,7 +19,7 @@ def is_free(path: Path) -> bool:
     """Whether somebody else could lock the file for themselves."""
     descriptor = os.open(path, os.O_RDWR)
     try:
-        return io.lock(descriptor, is_exclusive=True)
+        return lock(descriptor, is_exclusive=True)
     finally:
         os.close(descriptor)
 
@@ -31,7 +31,7 @@ def test_a_map_holds_the_lock_of_its_file_and_is_private(tmp_path, keeps_descrip
     path, before = tmp_path / "file", descriptors()
     path.write_bytes(b"0123456789")
     descriptor = os.open(path, os.O_RDONLY)
-    assert io.lock(descriptor, is_exclusive=False)
+    assert lock(descriptor, is_exclusive=False)
     mapped = private_map(descriptor, 10, keeps_descriptor=keeps_descriptor)
     os.close(descriptor)
     assert descriptors() == before + keeps_descriptor

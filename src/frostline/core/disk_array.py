@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Smaller arrays stay in memory: a handful of them is nothing beside a model, and a file of each costs time.
 _LEAST_BYTES = 32 * 2**20
+FEW = _LEAST_BYTES // 8  # numbers that are kept as they are quickest to use
 
 
 def disk_array(shape: tuple[int, ...], dtype: Any, folder: Path | None) -> NDArray[Any]:

@@ -7,17 +7,13 @@ import mmap
 import os
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from frostline.core import io
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-
-def private_map(descriptor: int, size: int, *, keeps_descriptor: bool) -> mmap.mmap | NDArray[np.uint8]:
+def private_map(descriptor: int, size: int, *, keeps_descriptor: bool) -> mmap.mmap | memoryview:
     """The content of an open file as memory that is never written: torch wants to be able to, and pages stay shared.
 
     A lock of the descriptor is held as long as the map lives.
@@ -41,4 +37,4 @@ def private_map(descriptor: int, size: int, *, keeps_descriptor: bool) -> mmap.m
     memory = (ctypes.c_uint8 * size).from_address(address)
     end = weakref.finalize(memory, library.munmap, address, size)
     end.atexit = False  # tensors may live longer; the kernel unmaps
-    return np.frombuffer(cast("Any", memory), np.uint8)
+    return np.frombuffer(memoryview(memory), np.uint8).data  # as plain bytes

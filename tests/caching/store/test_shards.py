@@ -68,7 +68,7 @@ def test_the_widest_rows_of_a_shard_start_on_a_page(tmp_path, frontier):
 
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_mapped_shard_is_an_open_file_only_where_its_lock_needs_one(tmp_path, monkeypatch, follow):
-    monkeypatch.setattr("frostline.caching.shards.locks_follow_maps", lambda folder: follow)
+    monkeypatch.setattr("frostline.caching.store.shards.locks_follow_maps", lambda folder: follow)
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
     before = len(os.listdir("/proc/self/fd"))
     data = fill(tmp_path, batch_size=8)

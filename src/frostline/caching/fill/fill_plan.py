@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.caching.store.opening import Opened
-    from frostline.caching.store.rows import Rows
 
 _AT_ONCE = 2**20  # samples that are looked at together
 

@@ -1,6 +1,6 @@
 """Gathers whole batches of rows from mapped shards, and compares every row's key with the requested one.
 
-Legend: N samples of a dataset, B batch, M places where a row may begin.
+Legend: N samples of a dataset, B batch.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.store.buffers import fresh, is_worth_lending
+from frostline.caching.reading.buffers import is_worth_lending
 from frostline.caching.store.mapped_shard import KEYS, Shard, fetch_in_order
 from frostline.caching.store.ragged import RaggedSpan
-from frostline.caching.store.span import Select, Span
+from frostline.caching.store.span import Span, fresh
 from frostline.core import inputs as batches
-from frostline.core.disk_array import disk_tensor
+from frostline.core.disk_array import FEW, disk_tensor
 from frostline.core.errors import CacheError, DataError
 from frostline.core.padding import Padding
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from frostline.caching.store.rows import Rows
+    from frostline.caching.store.span import Places, Select
     from frostline.caching.store.storage_type import Storage
     from frostline.core.records import FrontierTensor
 
 
 _KEYS_AT_ONCE = 2**14  # half a megabyte: the processor's own cache holds what is compared
-Places = tuple[Tensor, Tensor]  # (shard, row there) of some samples, (B,) each
 
 
 class Gatherer:
@@ -60,13 +60,20 @@ class Gatherer:
         self.shards, self.keys = rows.shards, torch.from_numpy(keys)
         self.frontier, self.shared, self.passed = frontier, shared, passed
         self._spans: dict[str, Span] = {}
+        self._starts_N: dict[str, Tensor] = {}
         self._ragged: dict[str, RaggedSpan] = {}
         # Held as long as the dataset lives: the collector leaves what is mapped.
         self._mapped: list[Shard] = [rows.mapped[at] for at in used]
         self._are_checked = False
 
     def __getstate__(self) -> dict[str, Any]:
-        anew = {"_spans": {}, "_ragged": {}, "_mapped": [], "_are_checked": False}  # mapped anew in every process
+        anew = {
+            "_spans": {},
+            "_starts_N": {},
+            "_ragged": {},
+            "_mapped": [],
+            "_are_checked": False,
+        }  # mapped anew in every process
         for shard in [] if self.shards.sharing.remote is None else self._mapped:
             shard.check()  # other processes read what is on the disk
         return {**self.__dict__, **anew}
@@ -91,7 +98,7 @@ class Gatherer:
         chosen.shard, chosen.row, chosen.keys = (self.chosen(own, samples) for own in (self.shard, self.row, self.keys))
         is_shared = {tensor.name: tensor.shared for tensor in self.frontier}
         chosen.passed = {name: x if is_shared[name] else self.chosen(x, samples) for name, x in self.passed.items()}
-        chosen._spans, chosen._ragged = {}, {}
+        chosen._spans, chosen._starts_N, chosen._ragged = {}, {}, {}
         return chosen
 
     def chosen(self, values: Tensor, samples: Tensor) -> Tensor:
@@ -116,7 +123,7 @@ class Gatherer:
         span, stop = self._span(KEYS), len(self.keys) if stop is None else stop
         for start in range(first, stop, _KEYS_AT_ONCE):
             part = slice(start, min(start + _KEYS_AT_ONCE, stop))
-            stored = span.gather(span.starts(self.shard[part], self.row[part]))
+            stored = span.gather(self._starts(KEYS, part))
             self._compare(stored, self.keys[part], lambda at, start=start: start + at)
 
     def check_keys(self, samples: Tensor) -> None:
@@ -125,8 +132,7 @@ class Gatherer:
         Raises:
             CacheError: If a row belongs to another sample.
         """
-        span = self._span(KEYS)
-        stored = span.gather(span.starts(*self.places(samples)))
+        stored = self._span(KEYS).gather(self._starts(KEYS, samples))
         self._compare(stored, self.keys.index_select(0, samples), lambda at: int(samples[at]))
 
     def _compare(self, stored: Tensor, asked: Tensor, sample_of: Callable[[int], int]) -> None:
@@ -150,15 +156,14 @@ class Gatherer:
     def stored(self, samples: Tensor) -> dict[str, Tensor]:
         """The stored rows of these samples by name."""
         self._check_shards(samples)
-        places = self.places(samples)
         stored = [t for t in self.frontier if not t.is_input and not t.shared]
         spans = {t.name: self._span(t.name) for t in stored if not t.is_varying}
-        found = {name: span.gather(span.starts(*places)) for name, span in spans.items()}
+        found = {name: span.gather(self._starts(name, samples)) for name, span in spans.items()}
         found |= {t.name: self.ragged(t.name).gather(samples) for t in stored if t.is_varying}
         return {name: self._loaded(name, samples)(own) for name, own in found.items()}
 
     def _loaded(self, name: str, samples: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function from stored rows of these samples to what the model computed."""
+        """What makes of stored rows of these samples what the model computed."""
         storage = self.storage
         if storage is None or name not in storage.rounded:
             return lambda rows: rows
@@ -166,7 +171,7 @@ class Gatherer:
         if scales is None:
             return partial(storage.loaded, name)
         span = self._span(scales)
-        return lambda rows: storage.loaded(name, rows, span.gather(span.starts(*self.places(samples))))
+        return lambda rows: storage.loaded(name, rows, span.gather(self._starts(scales, samples)))
 
     def batches(self, samples: Tensor, size: int, select: Select = fresh) -> Iterator[tuple[Tensor, ...]]:
         """The features of these samples in batches; what does not depend on the batch is looked up once.
@@ -176,19 +181,18 @@ class Gatherer:
             size: Samples of a batch.
             select: Gives the rows of large batches; a loader's come from its buffers.
         """
-        places = self.places(samples)
-        found = [self._getter(tensor, samples, places, size, select) for tensor in self.frontier]
+        found = [self._getter(tensor, samples, size, select) for tensor in self.frontier]
         getters = [get for get, _ in found]
         for own in zip(*(places.split(size) for _, places in found), strict=True):
             yield tuple([get(at) for get, at in zip(getters, own, strict=True)])
 
     def rows_of(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
         """One tensor of these samples, as `features` gives it."""
-        get, at = self._getter(tensor, samples, self.places(samples), len(samples), fresh)
+        get, at = self._getter(tensor, samples, len(samples), fresh)
         return get(at)
 
     def _getter(
-        self, tensor: FrontierTensor, samples: Tensor, places: Places, size: int, select: Select
+        self, tensor: FrontierTensor, samples: Tensor, size: int, select: Select
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """(a function from places to a batch of this tensor, the places of these samples)."""
         if tensor.shared:
@@ -204,15 +208,14 @@ class Gatherer:
         if tensor.is_varying:
             return self.ragged(tensor.name).gather, samples
         span = self._span(tensor.name)
-        return partial(span.gather, select=select), span.starts(*places)
+        return partial(span.gather, select=select), self._starts(tensor.name, samples)
 
     def _rounded(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
         """A batch of a tensor that lies in shards in another type."""
         if tensor.is_varying:
             rows = self.ragged(tensor.name).gather(samples)
         else:
-            span = self._span(tensor.name)
-            rows = span.gather(span.starts(*self.places(samples)))
+            rows = self._span(tensor.name).gather(self._starts(tensor.name, samples))
         return self._loaded(tensor.name, samples)(rows)
 
     def sizes_text(self) -> str:
@@ -245,6 +248,18 @@ class Gatherer:
             self._spans[name] = Span(name, mapped)
         return self._spans[name]
 
+    def _starts(self, name: str, samples: Tensor | slice) -> Tensor:
+        """(B,) where the rows of these samples begin; kept for all of them where they are few."""
+        span = self._span(name)
+        if name not in self._starts_N and len(self.shard) <= FEW:
+            self._starts_N[name] = span.starts(self.shard.long(), self.row.long())
+        if name in self._starts_N:
+            kept_N = self._starts_N[name]
+            return kept_N[samples] if isinstance(samples, slice) else kept_N.index_select(0, samples)
+        if isinstance(samples, slice):
+            return span.starts(self.shard[samples].long(), self.row[samples].long())
+        return span.starts(*self.places(samples))
+
     def _check_shards(self, samples: Tensor) -> None:
         """Compare the shards of these samples with their digests, where that was not done before.
 
@@ -269,7 +284,7 @@ def moved(values: Any, device: torch.device | None) -> Any:
 
 
 def _check_padding_known(name: str, shapes_N: Tensor, padding: Padding) -> None:
-    """Raise if a size varies that did not in the samples that were looked at: how it is padded is not known."""
+    """Of a dataset some samples are looked at: of what has one size in them nobody knows how it is padded."""
     own = name.removeprefix("input.")
     is_known = own in padding.inputs if name != own else padding.is_varying
     if not is_known and not bool((shapes_N == shapes_N[:1]).all()):

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frostline.caching.reading.buffers import Buffers
 from frostline.caching.reading.gather import Gatherer, moved
 from frostline.caching.reading.mix import Mix, mixed
 from frostline.caching.reading.windows import Sizes, Windows, ahead, sizes_of
-from frostline.caching.store.buffers import Buffers
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
+from frostline.core.disk_array import FEW
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order, grouped_by_length, own_part, windowed_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from frostline.caching.reading.gather import Gatherer
     from frostline.caching.store.ragged import TargetSizes
@@ -102,7 +104,7 @@ class CachedLoader:
         if self._check_weights is not None:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
-        order = own_part(self._order(epoch), size, *self.part, folder=self._gatherer.shards.folder)
+        order = own_part(self._order(epoch), size, *self.part, folder=self._folder)
         size = size // self.part[1]
         self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
@@ -134,7 +136,7 @@ class CachedLoader:
     def _order(self, epoch: int) -> Tensor:
         """The samples of an epoch in their order: over all of them, or within windows that fit in memory."""
         same: dict[str, Any] = {
-            "seed": self._seed, "epoch": epoch, "views": self.views, "folder": self._gatherer.shards.folder,
+            "seed": self._seed, "epoch": epoch, "views": self.views, "folder": self._folder,
         }  # fmt: skip
         if self._read is not None and self._shuffle:
             own = self._read
@@ -144,8 +146,13 @@ class CachedLoader:
             return order
         return grouped_by_length(
             order, self._lengths, self.batch_size, shuffle=self._shuffle, seed=self._seed, epoch=epoch,
-            folder=self._gatherer.shards.folder,
+            folder=self._folder,
         )  # fmt: skip
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where an order lies; few samples have theirs in memory."""
+        return self._gatherer.shards.folder if self._num_samples > FEW else None
 
     def _mixed(self, features: tuple[Tensor, ...], target: Any, epoch: int, number: int) -> tuple[Any, Any]:
         """The batch with its samples mixed; shared tensors stay."""

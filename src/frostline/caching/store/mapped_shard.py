@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from mmap import mmap
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Mapped = mmap | NDArray[np.uint8]  # the bytes of a file
+    Mapped = mmap | memoryview  # the bytes of a file
 
 KEYS = "sample_keys"
 ASIDE = "; the file was set aside"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # The writer holds a shard in memory, and time bounds what a kill loses.
 SHARD_BYTES = 512 * 2**20
 _SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
-_MAX_SMALL = 32  # so many small shards of other fills may stay; each is an open file of everybody who reads
+_MAX_SMALL = 32  # so many small shards of other fills may stay; each is a map of everybody who reads
 MERGE_LOCK = "merge.lock"
 _WAIT_S = 60.0  # for another merge: after that this one is left out, and some rows may be stored twice for a while
 
@@ -87,7 +87,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            self._written.add(write_manifest(self.manifests, added, self.shards.sharing))
+            self._written.update(write_manifest(self.manifests, added, self.shards.sharing))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 

@@ -1,6 +1,6 @@
-"""Rows of one name that lie in many mapped shards, as one tensor.
+"""The rows of one name in all mapped shards as one tensor, from which one call gathers a batch.
 
-Legend: B some rows, M places where a row may begin.
+Legend: B batch, M places where a row may begin.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from frostline.caching.store.buffers import fresh
-
+Places = tuple[Tensor, Tensor]  # (shard, row there) of some samples, (B,) each
 Select = Callable[[str, Tensor, Tensor], Tensor]  # (name, rows, places): the rows at these places
 _WIDE = 2**15  # values: torch copies wider rows one by one through a slower path; as words of 8 bytes they are shorter
 _WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+
+
+def fresh(name: str, rows: Tensor, at: Tensor) -> Tensor:
+    """`rows.index_select(0, at)` in memory of its own."""
+    del name
+    return rows.index_select(0, at)
 
 
 class Span:
@@ -54,7 +59,7 @@ class Span:
 
     def starts(self, shard: Tensor, row: Tensor) -> Tensor:
         """(B,) where the rows at these places begin, in values or words."""
-        return self._firsts.index_select(0, shard.long()).add_(row, alpha=self._step)
+        return self._firsts.index_select(0, shard).add_(row, alpha=self._step)
 
     def gather(self, starts: Tensor, select: Select = fresh) -> Tensor:
         """The rows that begin there, (B, *shape)."""

@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from frostline.caching.store import buffers
-from frostline.caching.store.buffers import Buffers, is_worth_lending
+from frostline.caching.reading import buffers
+from frostline.caching.reading.buffers import Buffers, is_worth_lending
 from helpers_caching import D, N, dataset, fill
 
 ROWS = torch.arange(64.0).view(16, 4)
