@@ -12,6 +12,7 @@ from torch import Tensor
 from frostline.caching.keys import KEY_BYTES, offered_keys
 from frostline.caching.mapped_shard import KEYS
 from frostline.core import inputs as batches
+from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +90,9 @@ class Samples:
         self.targets[index] = target
         if self.names:
             found = batches.leaves(batches.map_arrays(inputs))
+            missing = next((own for name in self.names if (own := name.removeprefix("input.")) not in found), None)
+            if missing is not None:
+                raise _missing_input(missing, index, list(found))
             self._passed[index] = {name: found[name.removeprefix("input.")].cpu() for name in self.names}
 
     def recall(self, index: int, target: Any, passed: dict[str, Tensor]) -> None:
@@ -104,6 +108,15 @@ class Samples:
     def passed(self) -> dict[str, Tensor]:
         """(count, ...) by name, once all samples are known."""
         return {name: torch.stack([own[name] for own in self._passed]) for name in self.names}
+
+
+def _missing_input(name: str, index: int, found: Sequence[str]) -> DataError:
+    return DataError(
+        what=f"Sample {index} has no input {name!r}, which goes straight to the trainable part.",
+        where=f"the dataset, sample {index}", received=f"inputs {', '.join(map(repr, found))}",
+        do="give every sample, those of validation data too, the inputs that the example has (a weight of 1, a mask of "
+        "ones); or train with frostline.fit(..., cache=False).",
+    )  # fmt: skip
 
 
 def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> FillPlan:
