@@ -135,6 +135,8 @@ def test_scripts_have_a_table_of_their_own_kind(line):
     model[2] = nn.Linear(4, 2)
     with pytest.raises(fl.SplitError, match="was changed after it was split"):
         split.check_weights()
+
+
 def test_hooks_that_a_model_of_transformers_registers_in_its_first_call_are_no_change():
     import_torchvision()
     transformers = pytest.importorskip("transformers")
