@@ -31,12 +31,14 @@ from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shard_writer import SHARD_BYTES
 from frostline.caching.store.shards import KEYS, Shards
+from frostline.core import disk_array as module
 from frostline.core.disk_array import disk_array, disk_tensor
 from frostline.core.order import epoch_order
 from frostline.core.records import FrontierTensor
 
 FRONTIER = (FrontierTensor("row", (2,), torch.float32, 8, False),)
 SHARDS = 40
+_MAPPED_FROM = 2**20  # bytes
 _PEAK, _STAYS = "bytes of memory at once, per row", "bytes of memory that stay, per row"
 _MAPPED, _SECONDS = "bytes mapped, per row", "seconds per million rows"
 _TRAINING = ("find the rows of a dataset", "first batch", "keys of the samples", "plan of a fill that knows all rows")
@@ -72,8 +74,7 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
 
 def _computed(figures: dict[str, float], name: str, count: int, size: int, keys: str) -> dict[str, float]:
     """What so many rows of so many bytes take, by the figures of this run."""
-    kept = {what: sum(figures[f"{stage} (same order): {what}"] for stage in _TRAINING) for what in (_STAYS, _MAPPED)}
-    filled = {what: sum(figures[f"{stage} (same order): {what}"] for stage in _FILLING) for what in (_STAYS, _MAPPED)}
+    kept, filled = (sum(figures[f"{stage} (same order): {_MAPPED}"] for stage in own) for own in (_TRAINING, _FILLING))
     found = figures[f"find the rows of a dataset (another order): {_MAPPED}"]
     found -= figures[f"find the rows of a dataset (same order): {_MAPPED}"]
     stored, shards = count * (size + KEY_BYTES), -(-count * (size + KEY_BYTES) // SHARD_BYTES)
@@ -85,10 +86,8 @@ def _computed(figures: dict[str, float], name: str, count: int, size: int, keys:
     return {
         f"{name}: TB on the disk": stored / 1e12, f"{name}: shards": shards,
         f"{name}: KB of manifests": shards * figures["manifest: bytes per shard"] / 1e3,
-        f"{name}: GB of memory that stay, while training": count * kept[_STAYS] / 1e9,
-        f"{name}: GB mapped while training": count * kept[_MAPPED] / 1e9,
-        f"{name}: GB of memory that stay, while filling": count * filled[_STAYS] / 1e9,
-        f"{name}: GB mapped while filling": count * filled[_MAPPED] / 1e9,
+        f"{name}: GB mapped while training": count * kept / 1e9,
+        f"{name}: GB mapped while filling": count * filled / 1e9,
         f"{name}: GB more mapped, in another order": count * found / 1e9,
         **{f"{name}: seconds to {stage}": count / 1e6 * figures[f"{of}: {_SECONDS}"]
            for stage, of in seconds.items()},
@@ -184,7 +183,11 @@ class _Peak(Thread):
 
 
 def _stages(folder: Path, kind: str, count: int) -> dict[str, dict[str, float]]:
-    """Bytes, and seconds of processor time, of each stage of a run over all rows."""
+    """Bytes, and seconds of processor time, of each stage of a run over all rows.
+
+    Smaller arrays than usual are mapped, as those of many more rows are.
+    """
+    module._LEAST_BYTES = _MAPPED_FROM
     found: dict[str, dict[str, float]] = {}
     kept: list[Any] = []
 

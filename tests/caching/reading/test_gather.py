@@ -174,6 +174,7 @@ def test_many_samples_are_gathered_as_few_are(tmp_path, monkeypatch):
     assert all(
         torch.equal(one, other) for a, b in zip(expected, found, strict=True) for one, other in zip(a, b, strict=True)
     )
+    assert all(torch.equal(*own) for both in zip(expected, found, strict=True) for own in zip(*both, strict=True))
     assert (few._gatherer._starts_N != {}, many._gatherer._starts_N) == (True, {})
     assert torch.equal(many.part(range(5, 20)).targets, few.targets[5:20])
     many._gatherer.row[3] = 4
