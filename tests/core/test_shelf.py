@@ -193,3 +193,12 @@ def test_folders_of_files_are_made_and_left(tmp_path):
     assert own.delete("one/a")
     own.leave_folder("one")
     assert own.sizes("") == {}
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_of_two_objects_of_one_name_the_first_stays(tmp_path, kind):
+    shelf = Shelf(f"memory://{tmp_path.name}" if kind == "memory" else f"file://{tmp_path}")
+    assert shelf.create_first("claims/1", b"one")
+    assert shelf.create_first("claims/1", b"one")  # an answer was lost, and it was written again
+    assert not shelf.create_first("claims/1", b"another")
+    assert shelf.read("claims/1", max_bytes=9) == b"one"
