@@ -90,7 +90,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            self._written.add(write_manifest(self.manifests, added, self.shards.sharing))
+            self._written.update(write_manifest(self.manifests, added, self.shards.sharing))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
