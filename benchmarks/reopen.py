@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import frostline as fl
@@ -67,7 +68,10 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
 
 def _store(folder: Path, dataset: Keyed, shards: int) -> None:
     """Write the rows as a fill does, without reading a million items one by one."""
-    keys, store = torch.from_numpy(offered_keys(dataset)), Shards(folder / "shards")
+    keys, store = (
+        torch.from_numpy(np.concatenate([keys for _, keys in offered_keys(dataset)])),
+        Shards(folder / "shards"),
+    )
     for own, rows in zip(keys.chunk(shards), dataset.inputs.chunk(shards), strict=True):
         name = store.write({KEYS: own, "row": rows * 2})
         write_manifest(folder / "manifests", Manifest(shards=(name,), rows=(len(own),)))

@@ -1,42 +1,56 @@
-"""What a very large cache takes: bytes of memory by stage of a run, and rates of one core (docs/scale.md).
+"""What a very large cache takes: memory and mapped bytes by stage of a run, and rates of one core (docs/scale.md).
 
 Legend: N rows.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import torch
 
-from frostline.caching.fill.fill import fill_plan
+from frostline.caching.fill import fill_plan
 from frostline.caching.fill.fill_plan import Samples, plan_fill
 from frostline.caching.reading.gather import Gatherer
-from frostline.caching.keys import KEY_BYTES, item_key
+from frostline.caching.keys import KEY_BYTES, NewKeys, item_key
 from frostline.caching.reading.loader import CachedLoader
 from frostline.caching.store.manifest import Manifest, read_newest
 from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shard_writer import SHARD_BYTES
 from frostline.caching.store.shards import KEYS, Shards
+from frostline.core import disk_array as module
+from frostline.core.disk_array import disk_array, disk_tensor
 from frostline.core.order import epoch_order
 from frostline.core.records import FrontierTensor
 
 FRONTIER = (FrontierTensor("row", (2,), torch.float32, 8, False),)
-SHARDS, TARGET_BYTES = 40, 8
+SHARDS = 40
+_MAPPED_FROM = 2**20  # bytes
+_PEAK, _STAYS = "bytes of memory at once, per row", "bytes of memory that stay, per row"
+_MAPPED, _SECONDS = "bytes mapped, per row", "seconds per million rows"
+_TRAINING = ("find the rows of a dataset", "first batch", "keys of the samples", "plan of a fill that knows all rows")
+_FILLING = ("find the rows of a dataset", "keys of the samples", "targets of a fill",
+            "table of the keys that a fill has seen")  # fmt: skip
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
-    """Bytes of memory for each row by stage, seconds of one core for each million rows, and rates of a core."""
+    """Bytes for each row by stage, seconds of one core for each million rows, and rates of a core.
+
+    Memory is anonymous (RssAnon): at most at once, and what stays. What is mapped lies in files of the cache's disk.
+    """
     del device
     count = 200_000 if is_quick else 10_000_000
     figures = dict[str, Any]()
@@ -46,9 +60,10 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
         for kind in ("same order", "another order"):
             told = subprocess.run([sys.executable, __file__, str(folder), kind, str(count)], check=True,
                                   capture_output=True, text=True)  # fmt: skip
-            for name, (num_bytes, seconds) in json.loads(told.stdout).items():
-                figures[f"{name} ({kind}): bytes of memory per row"] = num_bytes / count
-                figures[f"{name} ({kind}): seconds per million rows"] = seconds / count * 1e6
+            for name, own in json.loads(told.stdout).items():
+                for what, value in own.items():
+                    scale = 1e6 if what == _SECONDS else 1
+                    figures[f"{name} ({kind}): {what}"] = value / count * scale
     figures |= _manifests() | _rates()
     return (
         figures
@@ -59,13 +74,9 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
 
 def _computed(figures: dict[str, float], name: str, count: int, size: int, keys: str) -> dict[str, float]:
     """What so many rows of so many bytes take, by the figures of this run."""
-    per_row = {stage: figures[f"{stage} (same order): bytes of memory per row"] for stage in
-               ("find the rows of a dataset", "first batch", "samples of a fill", "their targets")}  # fmt: skip
-    # keys in memory, which the measured stage has already, and what sorts them
-    sorted_bytes = KEY_BYTES - per_row["find the rows of a dataset"]
-    sorted_bytes += figures["find the rows of a dataset (another order): bytes of memory per row"]
-    kept = per_row["find the rows of a dataset"] + per_row["first batch"] + KEY_BYTES + TARGET_BYTES
-    filled = per_row["find the rows of a dataset"] + per_row["samples of a fill"] + KEY_BYTES + per_row["their targets"]
+    kept, filled = (sum(figures[f"{stage} (same order): {_MAPPED}"] for stage in own) for own in (_TRAINING, _FILLING))
+    found = figures[f"find the rows of a dataset (another order): {_MAPPED}"]
+    found -= figures[f"find the rows of a dataset (same order): {_MAPPED}"]
     stored, shards = count * (size + KEY_BYTES), -(-count * (size + KEY_BYTES) // SHARD_BYTES)
     seconds = {
         "open": "open (same order)", "find": "find the rows of a dataset (same order)",
@@ -75,10 +86,10 @@ def _computed(figures: dict[str, float], name: str, count: int, size: int, keys:
     return {
         f"{name}: TB on the disk": stored / 1e12, f"{name}: shards": shards,
         f"{name}: KB of manifests": shards * figures["manifest: bytes per shard"] / 1e3,
-        f"{name}: GB of memory while training": count * kept / 1e9,
-        f"{name}: GB of memory while filling": count * filled / 1e9,
-        f"{name}: GB more, filling in another order": count * sorted_bytes / 1e9,
-        **{f"{name}: seconds to {stage}": count / 1e6 * figures[f"{of}: seconds per million rows"]
+        f"{name}: GB mapped while training": count * kept / 1e9,
+        f"{name}: GB mapped while filling": count * filled / 1e9,
+        f"{name}: GB more mapped, in another order": count * found / 1e9,
+        **{f"{name}: seconds to {stage}": count / 1e6 * figures[f"{of}: {_SECONDS}"]
            for stage, of in seconds.items()},
         f"{name}: hours of a core for keys": count / figures[keys] / 3600,
         f"{name}: hours of a core to hash and write":
@@ -140,30 +151,78 @@ def _anonymous_bytes() -> int:
     return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
-def _stages(folder: Path, kind: str, count: int) -> dict[str, tuple[int, float]]:
-    """(bytes of memory that stay, seconds of processor time) of each stage of a run over all rows."""
-    found: dict[str, tuple[int, float]] = {}
+def _mapped_bytes() -> int:
+    """Bytes that are mapped from files without a name."""
+    found = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("(deleted)"):
+            first, last = (int(own, 16) for own in line.split()[0].split("-"))
+            found += last - first
+    return found
+
+
+class _Peak(Thread):
+    """The most anonymous memory while this is open, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._end, self.most = Event(), 0
+
+    def run(self) -> None:
+        while not self._end.wait(0.005):
+            self.most = max(self.most, _anonymous_bytes())
+
+    def __enter__(self) -> _Peak:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.most = max(self.most, _anonymous_bytes())
+        self._end.set()
+        self.join()
+
+
+def _stages(folder: Path, kind: str, count: int) -> dict[str, dict[str, float]]:
+    """Bytes, and seconds of processor time, of each stage of a run over all rows.
+
+    Smaller arrays than usual are mapped, as those of many more rows are.
+    """
+    module._LEAST_BYTES = _MAPPED_FROM
+    found: dict[str, dict[str, float]] = {}
     kept: list[Any] = []
 
     def stage(name: str, function: Any) -> Any:
-        before, started = _anonymous_bytes(), time.process_time()
-        kept.append(function())
-        found[name] = _anonymous_bytes() - before, time.process_time() - started
+        gc.collect()
+        before, mapped, started = _anonymous_bytes(), _mapped_bytes(), time.process_time()
+        with _Peak() as peak:
+            kept.append(function())
+            seconds = time.process_time() - started
+        found[name] = {_PEAK: peak.most - before, _STAYS: _anonymous_bytes() - before,
+                       _MAPPED: _mapped_bytes() - mapped, _SECONDS: seconds}  # fmt: skip
         return kept[-1]
 
     opened = stage("open", lambda: open_folder(folder, Shards(folder / "shards")))
     rows = stage("index", opened.rows)
-    keys = rows.keys.copy() if kind == "same order" else rows.keys[np.random.default_rng(0).permutation(count)]
+    keys = disk_array((count, KEY_BYTES), np.uint8, folder)
+    np.concatenate([shard[KEYS].numpy() for shard in rows.mapped], out=keys)
+    if kind == "another order":
+        keys[:] = keys[np.random.default_rng(0).permutation(count)]
     gatherer = stage("find the rows of a dataset", lambda: Gatherer(rows, keys, FRONTIER, {}, {}))
-    targets = torch.zeros(count, dtype=torch.int64)
+    targets = disk_tensor((count,), torch.int64, folder)
     loader = CachedLoader(gatherer, targets, count, 1024, shuffle=True, seed=0, drop_last=False, device=None)
-    stage("order of an epoch", lambda: epoch_order(count, shuffle=True, seed=0, epoch=0))
-    batches = iter(loader)
-    stage("first batch", lambda: next(batches))
-    stage("plan of a fill that knows all rows", lambda: _plan(opened, rows, keys))
+    stage("order of an epoch", lambda: epoch_order(count, shuffle=True, seed=0, epoch=0, folder=folder))
+    del kept[-1]
+    epoch = iter(loader)
+    stage("first batch", lambda: next(epoch))
+    samples = stage("keys of the samples", lambda: Samples(count, [], folder))
+    samples.keys[:] = keys
+    stage("plan of a fill that knows all rows", lambda: _plan(opened, rows, keys, samples))
     if kind == "same order":
-        samples = stage("samples of a fill", lambda: Samples(count, []))
-        stage("their targets", lambda: [samples.take(at, at % 1000, None) for at in range(count)] and None)
+        samples = Samples(count, [], folder)
+        samples.keys[:] = keys
+        stage("targets of a fill", lambda: deque((samples.take(at, at % 1000, None) for at in range(count)), 0))
+        new = stage("table of the keys that a fill has seen", lambda: NewKeys(keys, folder))
+        stage("keys that a fill has seen", lambda: deque((new.add(at) for at in range(count)), 0))
     return found
 
 
@@ -182,11 +241,10 @@ class _Offered:
         return index % 1000
 
 
-def _plan(opened: Any, rows: Any, keys: Any) -> Any:
-    samples = Samples(len(keys), [])
-    original, fill_plan.offered_keys = fill_plan.offered_keys, lambda dataset: keys  # the keys of the rows
+def _plan(opened: Any, rows: Any, keys: Any, samples: Samples) -> Any:
+    original, fill_plan.offered_keys = fill_plan.offered_keys, lambda dataset: iter([(0, keys)])  # the keys of the rows
     try:
-        return plan_fill(_Offered(keys), samples, rows, opened), samples
+        return plan_fill(_Offered(keys), samples, rows, opened)
     finally:
         fill_plan.offered_keys = original
 

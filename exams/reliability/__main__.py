@@ -29,6 +29,7 @@ from exams.reliability.building import (
     wait,
     wrong_rows,
 )
+from exams.reliability.cluster import cluster
 from exams.reliability.damage import flipped_bits, hostile
 from exams.reliability.shares import shares
 from frostline.caching.store.manifest import Manifest
@@ -48,7 +49,7 @@ PARTS = ["calls", "kills", "builders", "shares", "bits", "hostile", "publish"]
 def main() -> int:
     """Run what was asked for, as long as was asked; the exit status is 1 if anything was wrong."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="*", default=PARTS)
+    parser.add_argument("--parts", nargs="*", default=PARTS, help="ray, too, where it is installed")
     parser.add_argument("--errnos", nargs="*", default=[errno.errorcode[code] for code in ERRNOS])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=32)
@@ -70,6 +71,8 @@ def main() -> int:
         wrong += builders(options.processes, options.rounds, options.seconds, chance)
     if "shares" in options.parts:
         wrong += shares()
+    if "ray" in options.parts:
+        wrong += cluster()
     if "bits" in options.parts:
         wrong += flipped_bits(options.bits, options.seed)
     if "hostile" in options.parts:

@@ -6,7 +6,7 @@ import torch
 
 import frostline as fl
 from frostline.caching import keys
-from frostline.caching.keys import as_words, item_key, offered_keys, recipe_key
+from frostline.caching.keys import NewKeys, as_words, item_key, offered_keys, recipe_key
 from helpers_caching import N, Offering, Part, dataset, fill
 
 
@@ -69,13 +69,17 @@ def test_the_newer_settings_of_precision_are_read_too():
     assert recipe_key(Part()) == key
 
 
+def every_key(data):
+    return [key for _, part in offered_keys(data) for key in part]
+
+
 def test_keys_are_the_same_in_every_version(monkeypatch):
     """Features that an earlier version has stored are found again; if they must not be, the schema's number goes up."""
     monkeypatch.setattr(keys, "_numerics", lambda: ["highest", True])
     assert recipe_key(Part()) == "09b8477ebecb8421088ac8d140cf6039"
     item = {"x": torch.arange(3.0), "n": (1, 2.5, "a", None, np.arange(2, dtype=np.int16))}
     assert item_key(item, 0).hex() == "ffed6028e8bfeb7fc6b163623457f211"
-    assert offered_keys(Offering(2))[1].tobytes().hex() == "0187de9671f329f441be65573a433a68"
+    assert every_key(Offering(2))[1].tobytes().hex() == "0187de9671f329f441be65573a433a68"
 
 
 def test_keys_as_text_are_their_bytes_and_numbers_are_none():
@@ -84,9 +88,9 @@ def test_keys_as_text_are_their_bytes_and_numbers_are_none():
             return names[index]
 
     names = ["ä", b"\xc3\xa4", 3]
-    assert len({row.tobytes() for row in offered_keys(Named(2))}) == 1
+    assert len({row.tobytes() for row in every_key(Named(2))}) == 1
     with pytest.raises(fl.DataError, match="must offer bytes") as error:
-        offered_keys(Named(3))
+        every_key(Named(3))
     assert (error.value.where, error.value.received) == ("sample_key(2) and fingerprint", "int and str")
 
 
@@ -96,3 +100,21 @@ def test_what_has_no_bytes_is_refused_wherever_it_lies_and_empty_tensors_are_tol
             item_key({"x": [1, odd]}, 4)
         assert error.value.where == "dataset[4]"
     assert item_key(torch.zeros(0, 2), 0) != item_key(torch.zeros(2, 0), 0)
+
+
+def test_keys_come_part_by_part(monkeypatch):
+    whole = np.array(every_key(Offering(9)))
+    monkeypatch.setattr(keys, "_AT_ONCE", 4)
+    parts = list(offered_keys(Offering(9)))
+    assert [(first, len(part)) for first, part in parts] == [(0, 4), (4, 4), (8, 1)]
+    assert (np.array(every_key(Offering(9))) == whole).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_the_first_sample_of_each_key_is_new(count):
+    rng = np.random.default_rng(count)
+    own = rng.integers(0, 3, (count, 16)).astype(np.uint8) // 2 * 7  # many alike
+    new, seen = NewKeys(own), set()
+    for index in rng.permutation(count).tolist():
+        assert new.add(index) == (own[index].tobytes() not in seen)
+        seen.add(own[index].tobytes())

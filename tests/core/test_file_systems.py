@@ -1,7 +1,7 @@
 import os
 
 from frostline.core import file_systems, io
-from frostline.core.file_systems import is_network, memory_bytes
+from frostline.core.file_systems import is_network, locks_follow_maps, memory_bytes
 
 
 def mounts(tmp_path, monkeypatch, kind):
@@ -32,3 +32,10 @@ def test_memory_is_that_of_the_group_where_it_has_a_limit(tmp_path, monkeypatch)
     monkeypatch.setattr(io.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError()))
     (tmp_path / "limit").write_text("max\n")
     assert memory_bytes() == 2**33
+
+
+def test_locks_follow_maps_on_disks_that_map_the_file_that_was_locked(tmp_path, monkeypatch):
+    for kind, expected in (("ext4", True), ("xfs", True), ("tmpfs", True), ("overlay", False), ("fuse.x", False)):
+        mounts(tmp_path, monkeypatch, kind)
+        assert locks_follow_maps(tmp_path) == expected, kind
+    assert not locks_follow_maps(tmp_path / "none")

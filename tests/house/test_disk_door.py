@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 SRC = Path(__file__).parents[2] / "src" / "frostline"
-CORE = ("io", "locks", "new_files", "file_systems")
+CORE = ("io", "locks", "new_files", "file_systems", "disk_array", "file_map")
 SOURCES = [*sorted((SRC / "caching").rglob("*.py")), *(SRC / "core" / f"{name}.py" for name in CORE)]
 
 # What asks the disk, as a method of a path, a function of a module, or a builtin.
@@ -15,7 +15,7 @@ PATHS = {"exists", "glob", "is_dir", "is_file", "is_symlink", "iterdir", "lstat"
 MODULES = {"os", "shutil", "tempfile", "mmap", "fcntl"}
 DOORS = {"io", "_shelf"}  # what stands there passes the door itself; a store has one of its own (`core/shelf.py`)
 # Nothing of these asks the disk for content or changes any; to close a file that was only read cannot lose anything.
-FREE = {"close", "fspath", "getpid", "major", "minor", "sysconf", "urandom", "TemporaryDirectory"}
+FREE = {"close", "fspath", "getpid", "major", "minor", "strerror", "sysconf", "urandom", "TemporaryDirectory"}
 # The explanation of an error that has been raised already, which a fault here would hide; the key outside of the cache.
 APART = {("io.py", "make_folder"), ("sharing.py", "signer_of"), ("sharing.py", "_signer")}
 APART |= {("windows.py", "_memory")}  # memory of no file

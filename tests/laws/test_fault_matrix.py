@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import frostline as fl
-from exams.reliability.__main__ import child, killed_fill, wait
-from exams.reliability.building import Calls, fill, num_double_rows, violations, wrong_rows
+from exams.reliability.__main__ import killed_fill
+from exams.reliability.building import Calls, child, fill, num_double_rows, violations, wait, wrong_rows
 from exams.reliability.power import Disk, after
 from frostline.core import io
 from helpers_caching import Part, dataset, shards

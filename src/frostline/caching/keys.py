@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.core.disk_array import disk_array, row_type
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 16
 _SCHEMA = 2
+_AT_ONCE = 2**16  # keys that are made together
 
 
 def recipe_key(part: Recipe) -> str:
@@ -57,14 +60,19 @@ def item_key(inputs: Any, index: int) -> bytes:
     return digest.digest()[:KEY_BYTES]
 
 
-def offered_keys(dataset: Any) -> NDArray[np.uint8]:
-    """The keys that a dataset itself offers, bound to its `fingerprint` (the deterministic preprocessing): (N, 16).
+def offered_keys(dataset: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The keys that a dataset itself offers, bound to its `fingerprint` (the deterministic preprocessing).
+
+    Yields:
+        (position of the first, (B, 16) keys) part by part.
 
     Raises:
         DataError: If the dataset offers no fingerprint, or a key that is not bytes.
     """
-    joined = b"".join(_bound_keys(dataset, range(len(dataset))))
-    return np.frombuffer(joined, np.uint8).reshape(len(dataset), -1)[:, :KEY_BYTES].copy()
+    count = len(dataset)
+    for first in range(0, count, _AT_ONCE):
+        joined = b"".join(_bound_keys(dataset, range(first, min(first + _AT_ONCE, count))))
+        yield first, np.frombuffer(joined, np.uint8).reshape(-1, 2 * KEY_BYTES)[:, :KEY_BYTES]
 
 
 def _bound_keys(dataset: Any, indices: Iterable[int]) -> Iterator[bytes]:
@@ -95,6 +103,31 @@ def _no_key(index: int, key: Any, fingerprint: Any) -> DataError:
 def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Keys (N, 16) as two numbers each, (N, 2): compared, sorted and searched many times faster than bytes."""
     return np.ascontiguousarray(keys).view(np.uint64)
+
+
+class NewKeys:
+    """Finds the first sample of each key; it takes 6 to 12 bytes for each sample, on a disk where that is much.
+
+    Args:
+        keys: (N, 16) of the samples, which may become known one after the other.
+        folder: On the disk.
+    """
+
+    def __init__(self, keys: NDArray[np.uint8], folder: Path | None = None) -> None:
+        self._words = keys.view(np.uint64)
+        size = 2 ** (3 * len(keys) // 2).bit_length()
+        self._samples, self._mask = disk_array((size,), row_type(len(keys) + 1), folder), size - 1
+
+    def add(self, index: int) -> bool:
+        """Whether the key of this sample is one that no sample before had."""
+        key = self._words[index]
+        at = int(key[0]) & self._mask  # keys are digests: their bits are spread well
+        while other := int(self._samples[at]):
+            if (self._words[other - 1] == key).all():
+                return False
+            at = (at + 1) & self._mask
+        self._samples[at] = index + 1
+        return True
 
 
 def _feed(digest: Any, value: Any, index: int) -> None:

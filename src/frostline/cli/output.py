@@ -28,7 +28,7 @@ _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {
 }  # fmt: skip
 
 
-_WRONG_USAGE: type[Any] = typer.BadParameter.__mro__[1]  # of click, which newer versions of typer hold themselves
+_WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # of click, which newer versions of typer hold themselves
 
 
 class PlainCommand(TyperCommand):

@@ -1,3 +1,5 @@
+import pytest
+
 import frostline as fl
 from frostline.caching.fill.fill_plan import FillPlan
 from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill
@@ -9,10 +11,10 @@ def plan(root, data, part=None):
 
 def test_a_dataset_without_keys_is_read_whole_and_stored_rows_count_as_its_own(tmp_path):
     before = plan(tmp_path, dataset())
-    assert (before.known, before.num_missing, before.read) == (None, N, list(range(N)))
+    assert (before.known, before.num_missing, before.read()) == (None, N, range(N))
     fill(tmp_path)
     after = plan(tmp_path, dataset(N + 5))
-    assert (after.known, after.num_missing, len(after.read)) == (None, 5, N + 5)
+    assert (after.known, after.num_missing, len(after.read())) == (None, 5, N + 5)
     assert (
         str(after) == f"{N + 5} samples, {N + 5} to read; their keys follow from their content, and {N} rows are stored"
     )
@@ -22,10 +24,10 @@ def test_known_samples_with_targets_are_not_read(tmp_path):
     fill(tmp_path, data=Offering(30))
     data = Offering(N)
     found = plan(tmp_path, data)
-    assert (found.known, found.recalled, found.read) == (range(30), range(30), list(range(30, N)))
+    assert (found.known, found.recalled, found.read()) == (range(30), range(30), range(30, N))
     assert (found.num_missing, data.decoded) == (N - 30, 0)
     assert str(found) == f"{N} samples, {N - 30} to read, {N - 30} rows to compute, 30 stored"
-    assert found.reading_all().read == list(range(N))
+    assert found.reading_all().read() == range(N)
 
 
 def test_known_samples_whose_targets_only_items_tell_are_read(tmp_path):
@@ -33,14 +35,14 @@ def test_known_samples_whose_targets_only_items_tell_are_read(tmp_path):
     data = Offering()
     data.target = None
     found = plan(tmp_path, data)
-    assert (found.num_missing, found.recalled, len(found.read)) == (0, (), N)
+    assert (found.num_missing, found.recalled, len(found.read())) == (0, (), N)
 
 
 def test_known_samples_whose_inputs_go_to_the_head_are_recalled_from_the_snapshot_that_holds_them(tmp_path):
     fill(tmp_path, MaskedPart(), Masked(0, 20))
     fill(tmp_path, MaskedPart(), Masked(10, 30))
     found = plan(tmp_path, Masked(0, 40), MaskedPart())
-    assert found.recalled == tuple(range(30))
+    assert found.recalled == range(30)
 
 
 def test_the_seconds_of_a_row_are_those_that_the_last_fill_has_measured(tmp_path):
@@ -54,3 +56,14 @@ def test_the_seconds_of_a_row_are_those_that_the_last_fill_has_measured(tmp_path
 
 def test_more_stored_rows_than_samples_leave_nothing_to_compute():
     assert FillPlan(10, 30).num_missing == 0
+
+
+def test_a_sample_that_lacks_an_input_is_named(tmp_path):
+    class Lacking(Masked):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return {name: own for name, own in item.items() if (name, index) != ("mask", 7)}
+
+    with pytest.raises(fl.DataError, match="Sample 7 has no input 'mask'") as error:
+        fill(tmp_path, MaskedPart(), Lacking(0, 20))
+    assert error.value.received == "inputs 'x'"

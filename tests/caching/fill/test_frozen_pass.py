@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching.fill.fill import frozen_pass
+from frostline.caching.fill import frozen_pass
 from frostline.caching.store import shard_writer
 from helpers_caching import D, N, Part, dataset, fill, shards
 from helpers_passes import images, network

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 import helpers_ray
 from frostline.caching import builders_of, viewed
+from frostline.caching.fill import ray_ranges
 from frostline.caching.fill.builders import Alone
 from frostline.caching.fill.planned_fill import fill_as_planned
 from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, told
@@ -44,7 +45,8 @@ def split_of(inputs: torch.Tensor):
 
 
 @pytest.mark.filterwarnings("default")  # of Ray's own
-def test_two_workers_fill_a_cache_and_one_that_is_killed_loses_nothing(cluster, tmp_path):
+def test_two_workers_fill_a_cache_and_one_that_is_killed_loses_nothing(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_ranges, "_START_S", 600.0)  # a busy machine starts actors slowly
     dataset = helpers_ray.Items(tmp_path, 320, deadly=100)
     split, cache = split_of(dataset.inputs), fl.FeatureCache(tmp_path / "features", engine="ray")
     data = cache.fill(split, dataset, progress=False)

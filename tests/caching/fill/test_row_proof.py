@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching.fill.fill import row_proof
+from frostline.caching.fill import row_proof
 from frostline.caching.store import shard_writer
 from helpers_caching import D, Part, fill
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from frostline.caching import turns as module
+from frostline.caching.fill import turns as module
 from frostline.caching.fill.turns import Turns, place_ids
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching.fill.fill import view_cost
+from frostline.caching.fill import view_cost
 from frostline.caching.fill.view_cost import ViewCost, check_room, measured_cost
 from frostline.caching.samples.views import Views
 from frostline.core.item_form import PAIRS

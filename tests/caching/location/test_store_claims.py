@@ -2,7 +2,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from frostline.caching import store_claims as module
+from frostline.caching.location import store_claims as module
 from frostline.caching.location.store_claims import StoreClaims
 from frostline.core.shelf import Shelf
 

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 import frostline as fl
 from frostline.caching.reading.cached_dataset import check_targets
+from frostline.caching.samples.columns import Column
 from helpers_caching import N, Part, dataset, fill
 from helpers_processes import fresh_processes
 
@@ -97,8 +98,10 @@ def test_a_number_that_no_tensor_holds_is_refused(tmp_path):
 
 
 def test_targets_that_hold_no_number_are_refused():
+    column = Column(2)
+    column[0] = column[1] = {}
     with pytest.raises(fl.DataError, match="The targets are not numbers") as error:
-        check_targets([{}, {}])
+        check_targets(column)
     assert error.value.where == "the dataset's targets"
 
 

@@ -4,7 +4,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import frostline as fl
+from frostline.caching.reading import gather, loader
 from frostline.caching.store import shard_writer
+from frostline.core import disk_array
 from helpers_caching import D, N, Part, dataset, fill, shards
 
 
@@ -152,7 +154,29 @@ def test_rows_that_do_not_begin_on_a_multiple_of_their_values_and_wide_ones_are_
 
 def test_a_batch_is_one_operation_whatever_the_number_of_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
-    span = fill(tmp_path, batch_size=8)._gatherer._span("low")
+    gatherer = fill(tmp_path, batch_size=8)._gatherer
+    span = gatherer._span("low")
+    starts = span.starts(gatherer.shard.long(), gatherer.row.long())
     with Operations() as operations:
-        span.gather(span.starts_N)
+        span.gather(starts)
     assert operations.names == ["aten.index_select.default"]
+
+
+def test_many_samples_are_gathered_as_few_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
+    few = fill(tmp_path, batch_size=8)
+    expected = [[own[0] for own, _ in few.loader(9, shuffle=True, seed=2)] for _ in range(2)]
+    for module in (gather, loader):
+        monkeypatch.setattr(module, "FEW", 3)
+    monkeypatch.setattr(disk_array, "_LEAST_BYTES", 16)
+    many = fill(tmp_path, batch_size=8)
+    found = [[own[0] for own, _ in many.loader(9, shuffle=True, seed=2)] for _ in range(2)]
+    assert all(
+        torch.equal(one, other) for a, b in zip(expected, found, strict=True) for one, other in zip(a, b, strict=True)
+    )
+    assert all(torch.equal(*own) for both in zip(expected, found, strict=True) for own in zip(*both, strict=True))
+    assert (few._gatherer._starts_N != {}, many._gatherer._starts_N) == (True, {})
+    assert torch.equal(many.part(range(5, 20)).targets, few.targets[5:20])
+    many._gatherer.row[3] = 4
+    with pytest.raises(fl.CacheError, match="belongs to another sample"):
+        list(many.loader(9))

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching.fill.fill import frozen_pass
+from frostline.caching.fill import frozen_pass
 from helpers_caching import D, Items, Masked, MaskedPart, N, Offering, dataset, fill
 
 

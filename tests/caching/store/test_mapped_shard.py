@@ -4,16 +4,17 @@ import signal
 import threading
 
 import fsspec
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching.location.location import remote
+from frostline.caching.location import remote
 from frostline.caching.location.remote import bound_copies
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.store import mapped_shard, opening, shard_writer
-from frostline.caching.store.mapped_shard import Shard
+from frostline.caching.store.mapped_shard import KEYS, Shard
 from frostline.caching.store.storage_type import Storage
 from frostline.core import shelf
 from frostline.core.shelf import Shelf
@@ -48,10 +49,10 @@ def test_a_shard_is_checked_on_its_first_use_and_once(tmp_path, monkeypatch, laz
     assert len(shards(tmp_path)) == 4
     names = checked(monkeypatch)
     opened = fl.FeatureCache(tmp_path)._opened(Storage("exact", Part()))
-    assert len(opened.rows().keys) == N
+    assert len(opened.rows()) == N
     assert names == []  # the size of a cache is not the cost of opening it
     rows = opened.rows()
-    gatherer = Gatherer(rows, rows.keys, Part().frontier, {}, {})
+    gatherer = Gatherer(rows, all_keys(rows), Part().frontier, {}, {})
     gatherer.features(torch.tensor([3, 7]))
     assert names == [rows.names[0]]
     gatherer.features(torch.arange(N))
@@ -129,15 +130,19 @@ def fetched(monkeypatch):
     return names
 
 
+def all_keys(rows):
+    return np.concatenate([shard[KEYS].numpy() for shard in rows.mapped])
+
+
 def gatherer_of(url, folder):
     rows = opened_at(url, folder)._opened(Storage("exact", Part())).rows()
-    return rows, Gatherer(rows, rows.keys, Part().frontier, {}, {})
+    return rows, Gatherer(rows, all_keys(rows), Part().frontier, {}, {})
 
 
 def test_a_large_store_is_opened_by_its_keys_and_shards_are_fetched_when_rows_are_used(url, tmp_path, monkeypatch):
     names = fetched(monkeypatch)
     rows, gatherer = gatherer_of(url, tmp_path / "second")
-    assert len(rows.keys) == N
+    assert len(rows.keys_of(np.arange(N))) == N
     assert names == []
     assert shards(tmp_path / "second") == []
     (low,) = gatherer.features(torch.tensor([12, 3]))

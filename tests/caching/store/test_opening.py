@@ -38,7 +38,7 @@ def test_opening_makes_the_folders_and_sweeps_what_the_dead_left(tmp_path):
     (tmp_path / "shards" / f"{'0' * 64}.safetensors.{'0' * 32}.part").write_text("")
     opened = open_folder(tmp_path, Shards(tmp_path / "shards"))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["manifests", "shards"]
-    assert (opened.manifest, opened.notes, opened.shared(), opened.snapshots()) == (Manifest(), [], {}, [])
+    assert (opened.manifest, opened.notes, opened.shared()) == (Manifest(), [], {})
 
 
 def test_a_damaged_snapshot_is_set_aside_and_the_rows_stay(tmp_path):

@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import load
 
 import frostline as fl
+from frostline.caching.store import shard_writer
 from frostline.caching.store import shards as shard_files
-from helpers_caching import N, Part, dataset, fill, shards
+from helpers_caching import D, N, Part, dataset, fill, shards
 
 
 def test_every_changed_byte_of_a_shard_is_noticed_and_mended(tmp_path):
@@ -63,3 +64,13 @@ def test_the_widest_rows_of_a_shard_start_on_a_page(tmp_path, frontier):
     content = shard.read_bytes()
     assert int.from_bytes(content[:8], "little") % 8 == 0
     assert torch.equal(load(content)["low"], mapped["low"])
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_mapped_shard_is_an_open_file_only_where_its_lock_needs_one(tmp_path, monkeypatch, follow):
+    monkeypatch.setattr("frostline.caching.store.shards.locks_follow_maps", lambda folder: follow)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
+    before = len(os.listdir("/proc/self/fd"))
+    data = fill(tmp_path, batch_size=8)
+    assert len(data._gatherer._mapped) == len(shards(tmp_path)) == 5
+    assert len(os.listdir("/proc/self/fd")) - before == (0 if follow else 5)

@@ -1,6 +1,7 @@
 import shutil
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
@@ -148,7 +149,7 @@ def test_a_row_whose_key_is_damaged_is_deleted_from_a_large_cache_too(tmp_path, 
     fill(tmp_path, data=data)
     cache, (path,) = fl.FeatureCache(tmp_path), shards(tmp_path)
     opened = cache._opened(Storage("exact", Part()))
-    key = opened.rows().keys[3].tobytes()
+    key = opened.rows().keys_of(np.array([3])).tobytes()
     whole = path.read_bytes()
     path.write_bytes(whole.replace(key, bytes(16)))
     fl.FeatureCache(tmp_path).forget(Subset(data, [3]))

@@ -138,3 +138,10 @@ def test_a_part_that_reaches_the_loss_past_all_that_trains_is_an_issue():
     assert finding.outcome == "issue"
     assert "nothing that the optimizer holds stands between these and the loss" in finding.why
     assert "optimizer" in finding.advice
+
+
+def test_weights_of_the_loss_alone_are_a_tip_for_a_critic_is_meant():
+    (finding, *_) = idle_parts.check(Evidence(outside=OutsideFacts(in_loss=((64, 32), (64,))), idle=()))
+    assert finding.outcome == "tip"
+    assert "the loss computes with 2 weights (shapes (64, 32), (64,))" in finding.why
+    assert "*loss.parameters()" in finding.advice

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from helpers_vision import import_torchvision
 
 
 class Model(nn.Module):
@@ -134,3 +135,22 @@ def test_scripts_have_a_table_of_their_own_kind(line):
     model[2] = nn.Linear(4, 2)
     with pytest.raises(fl.SplitError, match="was changed after it was split"):
         split.check_weights()
+
+
+def test_hooks_that_a_model_of_transformers_registers_in_its_first_call_are_no_change():
+    import_torchvision()
+    transformers = pytest.importorskip("transformers")
+    config = transformers.HubertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8),
+        conv_stride=(4, 4), conv_kernel=(4, 4), num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        vocab_size=8, layerdrop=0.0, apply_spec_augment=False, num_feat_extract_layers=2, classifier_proj_size=8,
+    )  # fmt: skip
+    model = transformers.HubertForSequenceClassification(config)
+    fl.freeze(model, through="hubert.encoder.layers.0")
+    sounds = torch.randn(4, 400)
+    split = fl.split(model, sounds)
+    model.eval()
+    expected = model(sounds).logits  # the first whole call
+    split.head.eval()
+    assert torch.allclose(split.head(*split.extract(sounds)).logits, expected, atol=1e-5)
+    split.check_weights()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.caching.fill.fill_plan import FillPlan, Samples
+from frostline.caching.fill.fill_plan import FillPlan, Samples, positions
 from frostline.core import inputs as batches
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Earlier:
         """The plan of a fill, with keys and targets as they were; samples with other inputs for the head are read."""
         gatherer, targets = self.data._gatherer, self.data._targets
         samples.keys[:] = gatherer.keys.numpy()
-        found = rows.find(samples.keys) >= 0
-        known = tuple(int(at) for at in found.nonzero()[0])
+        found = rows.find(samples.keys)
+        known = positions(len(found), lambda part: found[part] >= 0, rows.shards.folder)
         has_passed = set(samples.names) <= set(gatherer.passed)
         for index in range(len(samples.targets)) if has_passed else ():
             passed = {name: gatherer.passed[name][index] for name in samples.names}

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from frostline.caching.fill.builders import Alone, SamplePart
-from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill
+from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill, positions
 from frostline.caching.fill.frozen_pass import Computer, Golden, spread
 from frostline.caching.fill.missing_rows import MissingRows
 from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
 from frostline.caching.fill.view_cost import check_room, measured_cost
-from frostline.caching.keys import item_key
+from frostline.caching.keys import NewKeys, item_key
 from frostline.caching.part import Faster, Provable, items_of
 from frostline.caching.reading.cached_dataset import CachedDataset, check_targets
 from frostline.caching.reading.gather import Gatherer
@@ -31,6 +31,7 @@ from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shard_writer import ShardWriter, merge
 from frostline.caching.store.storage_type import EXACT, Storage
 from frostline.core import inputs as batches
+from frostline.core.disk_array import disk_array
 from frostline.core.errors import CacheError, DataError
 from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
@@ -81,7 +82,8 @@ class Filling:
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self.row_proof = RowProof(self.computer)
-        self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
+        passed = [t.name for t in part.frontier if t.is_input and not t.shared]
+        self.samples = Samples(len(dataset), passed, opened.folder)
         # no self: a ring would keep shards mapped
         known, keys, frontier, own = [self.before], self.samples.keys, part.frontier, self.storage
         self.known = known  # the last entry holds what others have published since
@@ -116,8 +118,8 @@ class Filling:
         if plan.recalled or plan.known is not None:
             advance(len(plan.recalled))
         if plan.num_missing and self.earlier is not None and (climb := self.earlier.climb(self.part)) is not None:
-            self._climb(climb, sorted(set(range(plan.num_samples)).difference(plan.known or ())), advance)
-        elif unread := plan.read:
+            self._climb(climb, replace(plan, recalled=plan.known or ()).read(self.opened.folder), advance)
+        elif unread := plan.read(self.opened.folder):
             self.builders.read(self, plan, unread, advance)
         self.builders.end(self)
         return self._result()
@@ -143,7 +145,7 @@ class Filling:
         self.own = [*self.own, *part.shards]
         self.storage.error = max(self.storage.error, part.error)
 
-    def read(self, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Read samples and compute what is missing; of a random dataset the error says what views of it would cost."""
         if isinstance(self.dataset, Views):
             check_room(self.opened.folder, self.dataset, plan.num_missing, self.storage.row_bytes)
@@ -162,7 +164,7 @@ class Filling:
     def _proven(self, plan: FillPlan, known: Sequence[int]) -> FillPlan:
         """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
         chosen = [known[at] for at in spread(len(known))]
-        recalled, is_right = plan.recalled if isinstance(plan.recalled, range) else set(plan.recalled), True
+        recalled, is_right = plan.recalled, True
         for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
             self.golden.offer(index, inputs)
             is_right &= index not in recalled or _is_same(self.samples.targets[index], target)
@@ -175,21 +177,25 @@ class Filling:
             self.opened.notes.append(f"{num_read} known samples were read for their {what}")
         return plan
 
-    def _climb(self, climb: Climb, missing: list[int], advance: Callable[[int], None]) -> None:
+    def _climb(self, climb: Climb, missing: Sequence[int], advance: Callable[[int], None]) -> None:
         """Compute missing rows from those of a lower line; some are computed from the items too, and compared."""
         chosen = [missing[at] for at in spread(len(missing))]
         items = [inputs for inputs, _ in self.reader.read(chosen)]
         expected = self.computer.compute(batches.collate(items, chosen), chosen)
         places = {index: at for at, index in enumerate(chosen)}
         writer, keys = self._writer(self._check_unchanged), self.samples.keys
-        new = list({keys[index].tobytes(): index for index in reversed(missing)}.values())[::-1]
+        kept, is_new = NewKeys(keys, self.opened.folder), disk_array((len(keys),), np.bool_, self.opened.folder)
+        for index in missing:
+            is_new[index] = kept.add(index)
+        new = positions(len(keys), lambda part: is_new[part], self.opened.folder)
         size = min(self.batch_size, len(new))
         for start in range(0, len(new), size):
             first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
             rows = {
-                name: tensor[start - first :].cpu() for name, tensor in climb.rows(new[first : first + size]).items()
+                name: tensor[start - first :].cpu()
+                for name, tensor in climb.rows(list(new[first : first + size])).items()
             }
-            indices = new[start : first + size]
+            indices = list(new[start : first + size])
             self.computer.check_finite(rows, indices)
             both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
             if both:
@@ -230,7 +236,8 @@ class Filling:
             check_weights()
         keys, passed = self.samples.keys, self.samples.passed()
         targets, sizes = check_targets(self.samples.targets, self.padding)
-        reused = int((self.before.find(keys) >= 0).sum()) + self.num_adopted
+        before = self.before.find(keys)
+        reused = len(positions(len(keys), lambda part: before[part] >= 0, self.opened.folder)) + self.num_adopted
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:
             self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
@@ -268,8 +275,8 @@ class Filling:
     # A fill ends without an error only if every row is found: another process may have purged, moved or damaged files
     # while this one computed.
     def _check_found(self, found: NDArray[np.int64]) -> None:
-        missing = np.nonzero(found < 0)[0]
-        if len(missing):
+        missing = positions(len(found), lambda part: found[part] < 0, self.opened.folder)
+        if missing:
             raise CacheError(
                 what="Rows of this fill are gone: another process deletes files of the cache.",
                 where=self.opened.text,

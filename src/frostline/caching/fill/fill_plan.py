@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,22 @@ import torch
 from torch import Tensor
 
 from frostline.caching.keys import KEY_BYTES, offered_keys
+from frostline.caching.samples.columns import Column
 from frostline.caching.store.mapped_shard import KEYS
+from frostline.caching.store.rows import Rows
 from frostline.core import inputs as batches
+from frostline.core.disk_array import disk_array, row_type
+from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from frostline.caching.store.opening import Opened
-    from frostline.caching.store.rows import Rows
+
+_AT_ONCE = 2**20  # samples that are looked at together
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,14 @@ class FillPlan:
     row_s: float = 0.0
     views: int = 1
 
-    @property
-    def read(self) -> list[int]:
-        """Positions of the samples that are read."""
-        recalled = self.recalled if isinstance(self.recalled, range) else set(self.recalled)
-        return [at for at in range(self.num_samples) if at not in recalled]
+    def read(self, folder: Path | None = None) -> Sequence[int]:
+        """Positions of the samples that are read; very many lie in this folder."""
+        if not self.recalled:
+            return range(self.num_samples)
+        is_read = disk_array((self.num_samples,), np.bool_, folder)
+        is_read[:] = True
+        is_read[as_index(self.recalled)] = False
+        return positions(self.num_samples, lambda part: is_read[part], folder)
 
     @property
     def num_missing(self) -> int:
@@ -66,44 +76,102 @@ class FillPlan:
         return f"{text}, {self.num_missing:,} rows to compute, {len(self.known):,} stored"
 
 
+class Positions(Sequence[int]):
+    """Positions in order, of some bytes each; they come out as Python's own numbers."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.array[at].tolist()
+
+    def __contains__(self, position: object) -> bool:
+        at = int(np.searchsorted(self.array, position))  # pyright: ignore[reportArgumentType,reportCallIssue]
+        return at < len(self.array) and self.array[at] == position
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, len(self.array), _AT_ONCE):
+            yield from self.array[start : start + _AT_ONCE].tolist()
+
+
+def positions(
+    count: int, is_chosen: Callable[[slice], NDArray[np.bool_]], folder: Path | None = None
+) -> Sequence[int]:  # fmt: skip
+    """The positions below `count` that are chosen: a range where they follow on each other, which takes no memory."""
+    parts = [slice(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE)]
+    counts = [int(np.count_nonzero(is_chosen(part))) for part in parts]
+    found, at = disk_array((sum(counts),), row_type(count), folder), 0
+    for part, own in zip(parts, counts, strict=True):
+        found[at : at + own] = np.nonzero(is_chosen(part))[0] + part.start
+        at += own
+    if len(found) and found[-1] - found[0] + 1 == len(found):
+        return range(int(found[0]), int(found[-1]) + 1)
+    return Positions(found) if len(found) else ()
+
+
+def as_index(positions: Sequence[int]) -> Any:
+    """What numpy selects these positions by."""
+    if isinstance(positions, range) and positions.step == 1:
+        return slice(positions.start, positions.stop)
+    return positions.array if isinstance(positions, Positions) else np.array(positions, np.int64)
+
+
 class Samples:
     """What a fill collects of the samples of a dataset: key, target, and inputs that go straight to the head.
 
     Args:
         count: How many there are.
         names: Frontier names of the inputs that go straight to the head.
+        folder: On the disk that takes what is large; None is memory.
 
     Attributes:
         keys: (count, 16).
         targets: By position.
     """
 
-    def __init__(self, count: int, names: Sequence[str]) -> None:
+    def __init__(self, count: int, names: Sequence[str], folder: Path | None = None) -> None:
         self.names = list(names)
-        self.keys: NDArray[np.uint8] = np.zeros((count, KEY_BYTES), np.uint8)
-        self.targets: list[Any] = [None] * count
-        self._passed: list[dict[str, Tensor]] = [{}] * (count if names else 0)
+        self.keys: NDArray[np.uint8] = disk_array((count, KEY_BYTES), np.uint8, folder)
+        self.targets = Column(count, folder)
+        self._passed = {name: Column(count, folder) for name in names}
 
     def take(self, index: int, target: Any, inputs: Any) -> None:
         """A sample whose item was read."""
-        self.targets[index] = target
+        passed: dict[str, Tensor] = {}
         if self.names:
             found = batches.leaves(batches.map_arrays(inputs))
-            self._passed[index] = {name: found[name.removeprefix("input.")].cpu() for name in self.names}
+            missing = next((own for name in self.names if (own := name.removeprefix("input.")) not in found), None)
+            if missing is not None:
+                raise _missing_input(missing, index, list(found))
+            passed = {name: found[name.removeprefix("input.")].cpu() for name in self.names}
+        self.recall(index, target, passed)
 
     def recall(self, index: int, target: Any, passed: dict[str, Tensor]) -> None:
         """A sample that is known without its item."""
         self.targets[index] = target
-        if self.names:
-            self._passed[index] = passed
+        for name in self.names:
+            self._passed[name][index] = passed[name]
 
     def own_inputs(self, index: int) -> dict[str, Tensor]:
         """Inputs of a sample that go straight to the head."""
-        return self._passed[index] if self.names else {}
+        return {name: own[index] for name, own in self._passed.items()}
 
     def passed(self) -> dict[str, Tensor]:
         """(count, ...) by name, once all samples are known."""
-        return {name: torch.stack([own[name] for own in self._passed]) for name in self.names}
+        found = {name: own.tensor() for name, own in self._passed.items()}
+        return {name: torch.stack(list(self._passed[name])) if own is None else own for name, own in found.items()}
+
+
+def _missing_input(name: str, index: int, found: Sequence[str]) -> DataError:
+    return DataError(
+        what=f"Sample {index} has no input {name!r}, which goes straight to the trainable part.",
+        where=f"the dataset, sample {index}", received=f"inputs {', '.join(map(repr, found))}",
+        do="give every sample, those of validation data too, the inputs that the example has (a weight of 1, a mask of "
+        "ones); or train with frostline.fit(..., cache=False).",
+    )  # fmt: skip
 
 
 def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> FillPlan:
@@ -118,34 +186,32 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     row_s = opened.manifest.row_s
     if not hasattr(dataset, "sample_key"):
         return FillPlan(len(samples.targets), len(rows), row_s=row_s)
-    samples.keys[:] = offered_keys(dataset)
-    known = _positions(np.nonzero(rows.find(samples.keys) >= 0)[0])
-    target_of = getattr(dataset, "target", None)
-    passed = _passed_before(samples, known, opened.snapshots()) if target_of is not None and samples.names else {}
-    recalled = () if target_of is None else tuple(passed) if samples.names else known
-    for index in recalled:
-        samples.recall(index, target_of(index), passed.get(index, {}))  # pyright: ignore[reportOptionalCall]
+    for first, keys in offered_keys(dataset):
+        samples.keys[first : first + len(keys)] = keys
+    folder, target_of = opened.folder, getattr(dataset, "target", None)
+    found = rows.find(samples.keys)
+    known = recalled = positions(len(found), lambda part: found[part] >= 0, folder)
+    if target_of is None:
+        recalled = ()
+    elif samples.names:
+        recalled = _recall_passed(samples, found, target_of, opened)
+    else:
+        for index in known:
+            samples.recall(index, target_of(index), {})
     return FillPlan(len(samples.targets), len(rows), known, recalled, row_s)
 
 
-def _positions(found: NDArray[np.int64]) -> Sequence[int]:
-    """The positions as a range where they follow on each other, which takes no memory, else one by one."""
-    if len(found) and found[-1] - found[0] + 1 == len(found):
-        return range(int(found[0]), int(found[-1]) + 1)
-    return tuple(found.tolist())
-
-
-def _passed_before(
-    samples: Samples, known: Sequence[int], snapshots: Sequence[Mapping[str, Tensor]]
-) -> dict[int, dict[str, Tensor]]:
+def _recall_passed(
+    samples: Samples, rows: NDArray[Any], target_of: Callable[[int], Any], opened: Opened
+) -> Sequence[int]:  # fmt: skip
     """Inputs for the head of known samples, from the last snapshot that holds them; they follow from the content."""
-    places: dict[bytes, tuple[Mapping[str, Tensor], int]] = {}
-    for snapshot in snapshots:
-        if {KEYS, *samples.names} <= set(snapshot):
-            places.update({key.tobytes(): (snapshot, at) for at, key in enumerate(snapshot[KEYS].numpy())})
-    found = {index: places.get(samples.keys[index].tobytes()) for index in known}
-    return {
-        index: {name: place[0][name][place[1]] for name in samples.names}
-        for index, place in found.items()
-        if place is not None
-    }
+    held = [name for name in reversed(opened.manifest.snapshots) if {KEYS, *samples.names} <= set(opened.held[name])]
+    snapshots = [opened.held[name] for name in held]
+    index = Rows(opened.shards, tuple(held), snapshots)
+    found = index.find(samples.keys)
+    recalled = positions(len(found), lambda part: (found[part] >= 0) & (rows[part] >= 0), opened.folder)
+    for at in recalled:
+        number = int(np.searchsorted(index.starts, found[at], side="right")) - 1
+        row = int(found[at] - index.starts[number])
+        samples.recall(at, target_of(at), {name: snapshots[number][name][row] for name in samples.names})
+    return recalled

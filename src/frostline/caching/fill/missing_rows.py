@@ -14,7 +14,7 @@ import torch
 
 from frostline.caching.fill.frozen_pass import spread
 from frostline.caching.fill.turns import Turns, claims_of, place_ids
-from frostline.caching.keys import as_words, item_key
+from frostline.caching.keys import NewKeys, as_words, item_key
 from frostline.caching.samples.dataset_reader import content_of
 from frostline.caching.store.ragged import packed
 
@@ -49,13 +49,14 @@ class MissingRows:
     """
 
     def __init__(
-        self, filling: Filling, writer: ShardWriter, unread: list[int], advance: Callable[[int], None], plan: FillPlan,
+        self, filling: Filling, writer: ShardWriter, unread: Sequence[int], advance: Callable[[int], None],
+        plan: FillPlan,
     ) -> None:  # fmt: skip
         self._filling, self._writer, self._unread, self._advance = filling, writer, unread, advance
         self._has_keys, self._content = plan.known is not None, b""
         # Where nothing seems to be missing, claims would only delay builders that read the same samples.
         self._is_shared = plan.num_missing > 0
-        self._seen: set[bytes] = set()
+        self._new = NewKeys(filling.samples.keys, filling.opened.folder)
         self._chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
         self._read_before: dict[int, tuple[bytes, bytes]] = {}
         self._varying = [tensor.name for tensor in filling.part.frontier if tensor.is_varying]
@@ -106,16 +107,14 @@ class MissingRows:
             own.samples.take(index, target, inputs)
             if index in self._chosen:
                 self._read_before[index] = content_of((inputs, target), index)
-            key = keys[index].tobytes()
             if own.known[-1].find(keys[index : index + 1])[0] >= 0:
                 if not self._has_keys or index in self._to_prove:  # else some were proven before the first was read
                     own.golden.offer(index, inputs)
                 own.num_adopted += int(own.before.find(keys[index : index + 1])[0] < 0)
                 turns.done(index)
-            elif key in self._seen:
+            elif not self._new.add(index):
                 turns.done(index)
             else:
-                self._seen.add(key)
                 for group in own.waiting.add(index, inputs):
                     self._compute(group, turns)
             self._advance(1)

@@ -83,12 +83,12 @@ class RayBuilders(Alone):
     def __init__(self, order: Order) -> None:
         self._ray, self._order = _ray(), order
 
-    def read(self, filling: Filling, plan: FillPlan, unread: list[int], advance: Callable[[int], None]) -> None:
+    def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
         """Give out ranges until all are done; what no actor gets on with is read here."""
         with self._cluster():
             order, size = self._put(self._order), self._range_size(len(unread), filling.storage.row_bytes)
-            starts = range(0, len(unread), size)
-            ranges = Ranges(self._ray, [unread[start : start + size] for start in starts], lambda: self._actor(order),
+            parts = [list(unread[start : start + size]) for start in range(0, len(unread), size)]
+            ranges = Ranges(self._ray, parts, lambda: self._actor(order),
                             self._num_actors, lambda indices: filling.read(plan, indices, advance))  # fmt: skip
 
             def take(part: SamplePart) -> None:

@@ -61,7 +61,7 @@ class Turns:
         self._is_first = self._is_patient = True
         self._most = batch_size  # doubled with every claim: the first batches of a pass say little of its speed
 
-    def rounds(self, positions: list[int]) -> Iterator[Iterator[int]]:
+    def rounds(self, positions: Sequence[int]) -> Iterator[Iterator[int]]:
         """Rounds of positions; the rows of a round are published before the next one begins.
 
         Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import re
 import time
 import uuid
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
-    from frostline.caching.store.mapped_shard import Tensors
+    from frostline.caching.store.mapped_shard import Mapped, Tensors
     from frostline.caching.store.sharing import RemoteFolder
     from frostline.core.shelf import Shelf
 
@@ -285,7 +284,7 @@ class RemoteRecipe:
         return "/".join((self._recipe, *names))
 
 
-def _end_of_keys(mapped: mmap.mmap, tensors: Tensors) -> int:
+def _end_of_keys(mapped: Mapped, tensors: Tensors) -> int:
     """Where the keys end in a mapped file."""
     keys = tensors.get(KEYS)
     if keys is None or not keys.numel():

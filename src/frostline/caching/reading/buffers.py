@@ -82,9 +82,3 @@ def _like(dtype: torch.dtype) -> np.dtype[Any]:
 def is_worth_lending(num_bytes: int) -> bool:
     """True if fresh memory of this size may come from the kernel, and takes longer than to lend."""
     return num_bytes >= _LEAST_BYTES
-
-
-def fresh(name: str, rows: Tensor, at: Tensor) -> Tensor:
-    """`rows.index_select(0, at)` in memory of its own."""
-    del name
-    return rows.index_select(0, at)

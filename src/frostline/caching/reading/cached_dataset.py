@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from frostline.caching.reading.exported_rows import Exported, add_targets, store
 from frostline.caching.reading.loader import CachedLoader
 from frostline.caching.reading.mix import needs_the_model
 from frostline.caching.reading.windows import Windows, must_read
+from frostline.caching.samples.columns import Column
 from frostline.caching.store.ragged import TargetSizes
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
@@ -139,7 +139,7 @@ class CachedDataset(Dataset[Sample]):
                 do=f"pass positions from 0 to {len(self) - 1}.",
             )  # fmt: skip
         rows = torch.cat([samples + view * len(self) for view in range(self.views)])
-        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, rows))
+        targets = batches.map_tensors(self._targets, lambda x: self._gatherer.chosen(x, rows))
         part = CachedDataset(
             self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights,
             self.views, self._mixable, None if self._sizes is None else self._sizes.part(rows),
@@ -336,26 +336,21 @@ class CachedDataset(Dataset[Sample]):
         return torch.tensor([index % count for index in positions], dtype=torch.int64, device="cpu")
 
 
-def check_targets(targets: list[Any], padding: Padding | None = None) -> tuple[Any, TargetSizes | None]:
+def check_targets(targets: Column, padding: Padding | None = None) -> tuple[Any, TargetSizes | None]:
     """The targets of a snapshot as tensors; where they differ in size, padded to the longest, with the size of each.
 
     Raises:
         DataError: If they do not fit together.
     """
     if padding is None or not padding.targets:
-        return _stacked(targets), None
-    sizes = {
-        name: torch.tensor(own, device="cpu") for name, own in sizes_of(targets).items() if name in padding.targets
-    }
-    return batches.move(padding.batch_of_targets(targets), "cpu"), TargetSizes(sizes, is_left=padding.is_left)
+        found = targets.tensor()
+        return (_stacked(list(targets)) if found is None else found), None
+    every = list(targets)
+    sizes = {name: torch.tensor(own, device="cpu") for name, own in sizes_of(every).items() if name in padding.targets}
+    return batches.move(padding.batch_of_targets(every), "cpu"), TargetSizes(sizes, is_left=padding.is_left)
 
 
 def _stacked(targets: list[Any]) -> Any:
-    kinds = set(map(type, targets))
-    if kinds in ({int}, {float}):  # a million of them one by one take seconds
-        with suppress(OverflowError, ValueError):
-            dtype = torch.int64 if kinds == {int} else torch.float32
-            return torch.tensor(targets, dtype=dtype, device="cpu")
     stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
     if stacked != batches.NO_TARGET and not batches.leaves(stacked):
         raise DataError(

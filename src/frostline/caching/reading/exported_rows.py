@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.keys import as_words
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.store.manifest import read_newest
 from frostline.caching.store.opening import open_folder
@@ -152,7 +151,7 @@ def recipe_table(shards: Shards) -> Table:
             what="There are no rows to export.", where=str(folder), received="; ".join(opened.notes) or "no shards",
             do="fill the cache first, or export another recipe: `frostline cache ls` lists them.",
         )  # fmt: skip
-    keys = rows.keys[np.sort(np.unique(as_words(rows.keys), axis=0, return_index=True)[1])]
+    keys = rows.keys_of(np.setdiff1d(np.arange(len(rows)), rows.doubles()[0])).view(np.uint8)
     notes = tuple(opened.notes)
     if len(stored) < len(frontier):
         names = ", ".join(own.name for own in frontier if own.is_input)

@@ -1,14 +1,11 @@
 """Gathers whole batches of rows from mapped shards, and compares every row's key with the requested one.
 
-Legend: N samples of a dataset, B batch, M places where a row may begin.
+Legend: N samples of a dataset, B batch.
 """
 
 from __future__ import annotations
 
 import copy
-import ctypes
-import math
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,27 +13,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.reading.buffers import fresh, is_worth_lending
+from frostline.caching.reading.buffers import is_worth_lending
 from frostline.caching.store.mapped_shard import KEYS, Shard, fetch_in_order
 from frostline.caching.store.ragged import RaggedSpan
+from frostline.caching.store.span import Span, fresh
 from frostline.core import inputs as batches
+from frostline.core.disk_array import FEW, disk_tensor
 from frostline.core.errors import CacheError, DataError
 from frostline.core.padding import Padding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from frostline.caching.store.rows import Rows
+    from frostline.caching.store.span import Places, Select
     from frostline.caching.store.storage_type import Storage
     from frostline.core.records import FrontierTensor
 
 
 _KEYS_AT_ONCE = 2**14  # half a megabyte: the processor's own cache holds what is compared
-Select = Callable[[str, Tensor, Tensor], Tensor]  # (name, rows, places): the rows at these places
-_WIDE = 2**15  # values: torch copies wider rows one by one through a slower path; as words of 8 bytes they are shorter
-_WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
 class Gatherer:
@@ -58,19 +55,25 @@ class Gatherer:
     ) -> None:  # fmt: skip
         self.padding, self.storage = padding, storage
         self.stored_frontier = frontier if storage is None else storage.frontier  # as it lies in shards
-        shard, self.row = rows.locate(rows.find(keys))
-        used, self.shard = shard.unique(return_inverse=True)
-        self.names = tuple(rows.names[at] for at in used.tolist())
+        used, self.shard, self.row = rows.locate(rows.find(keys))
+        self.names = tuple(rows.names[at] for at in used)
         self.shards, self.keys = rows.shards, torch.from_numpy(keys)
         self.frontier, self.shared, self.passed = frontier, shared, passed
         self._spans: dict[str, Span] = {}
+        self._starts_N: dict[str, Tensor] = {}
         self._ragged: dict[str, RaggedSpan] = {}
         # Held as long as the dataset lives: the collector leaves what is mapped.
-        self._mapped: list[Shard] = [rows.mapped[at] for at in used.tolist()]
+        self._mapped: list[Shard] = [rows.mapped[at] for at in used]
         self._are_checked = False
 
     def __getstate__(self) -> dict[str, Any]:
-        anew = {"_spans": {}, "_ragged": {}, "_mapped": [], "_are_checked": False}  # mapped anew in every process
+        anew = {
+            "_spans": {},
+            "_starts_N": {},
+            "_ragged": {},
+            "_mapped": [],
+            "_are_checked": False,
+        }  # mapped anew in every process
         for shard in [] if self.shards.sharing.remote is None else self._mapped:
             shard.check()  # other processes read what is on the disk
         return {**self.__dict__, **anew}
@@ -83,18 +86,29 @@ class Gatherer:
         away = [not shard.is_here for shard in self._mapped]
         if not any(away):
             return
-        found, first = np.unique(self.shard.index_select(0, samples).numpy(), return_index=True)
-        ordered = [int(at) for at in found[np.argsort(first)] if away[int(at)]]
+        seen = dict[int, None]()
+        for part in samples.split(_KEYS_AT_ONCE):
+            seen.update(dict.fromkeys(self.shard.index_select(0, part).tolist()))
+        ordered = [at for at in seen if away[at]]
         fetch_in_order([self._mapped[at] for at in ordered])
 
     def part(self, samples: Tensor) -> Gatherer:
         """The rows of these samples only, in this order, over the same mapped shards."""
         chosen = copy.copy(self)
-        chosen.shard, chosen.row, chosen.keys = self.shard[samples], self.row[samples], self.keys[samples]
+        chosen.shard, chosen.row, chosen.keys = (self.chosen(own, samples) for own in (self.shard, self.row, self.keys))
         is_shared = {tensor.name: tensor.shared for tensor in self.frontier}
-        chosen.passed = {name: x if is_shared[name] else x[samples] for name, x in self.passed.items()}
-        chosen._spans, chosen._ragged = {}, {}
+        chosen.passed = {name: x if is_shared[name] else self.chosen(x, samples) for name, x in self.passed.items()}
+        chosen._spans, chosen._starts_N, chosen._ragged = {}, {}, {}
         return chosen
+
+    def chosen(self, values: Tensor, samples: Tensor) -> Tensor:
+        """Values of these samples, on the disk where they are large."""
+        found = disk_tensor((len(samples), *values.shape[1:]), values.dtype, self.shards.folder)
+        return torch.index_select(values, 0, samples, out=found)
+
+    def places(self, samples: Tensor) -> Places:
+        """(shard, row there) of these samples."""
+        return self.shard.index_select(0, samples).long(), self.row.index_select(0, samples).long()
 
     def check_all_keys(self, first: int = 0, stop: int | None = None) -> None:
         """Compare the key of every row: before each pass, in the order of the snapshot, which is how memory is fast.
@@ -106,11 +120,11 @@ class Gatherer:
         Raises:
             CacheError: If a row belongs to another sample.
         """
-        span = self._span(KEYS)
-        for number, (starts, asked) in enumerate(
-            zip(span.starts_N[first:stop].split(_KEYS_AT_ONCE), self.keys[first:stop].split(_KEYS_AT_ONCE), strict=True)
-        ):
-            self._compare(span.gather(starts), asked, lambda at, start=first + number * _KEYS_AT_ONCE: start + at)
+        span, stop = self._span(KEYS), len(self.keys) if stop is None else stop
+        for start in range(first, stop, _KEYS_AT_ONCE):
+            part = slice(start, min(start + _KEYS_AT_ONCE, stop))
+            stored = span.gather(self._starts(KEYS, part))
+            self._compare(stored, self.keys[part], lambda at, start=start: start + at)
 
     def check_keys(self, samples: Tensor) -> None:
         """Compare the stored keys of these samples with the snapshot's.
@@ -118,8 +132,7 @@ class Gatherer:
         Raises:
             CacheError: If a row belongs to another sample.
         """
-        span = self._span(KEYS)
-        stored = span.gather(span.starts_N.index_select(0, samples))
+        stored = self._span(KEYS).gather(self._starts(KEYS, samples))
         self._compare(stored, self.keys.index_select(0, samples), lambda at: int(samples[at]))
 
     def _compare(self, stored: Tensor, asked: Tensor, sample_of: Callable[[int], int]) -> None:
@@ -145,12 +158,12 @@ class Gatherer:
         self._check_shards(samples)
         stored = [t for t in self.frontier if not t.is_input and not t.shared]
         spans = {t.name: self._span(t.name) for t in stored if not t.is_varying}
-        found = {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
+        found = {name: span.gather(self._starts(name, samples)) for name, span in spans.items()}
         found |= {t.name: self.ragged(t.name).gather(samples) for t in stored if t.is_varying}
         return {name: self._loaded(name, samples)(own) for name, own in found.items()}
 
     def _loaded(self, name: str, samples: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function from stored rows of these samples to what the model computed."""
+        """What makes of stored rows of these samples what the model computed."""
         storage = self.storage
         if storage is None or name not in storage.rounded:
             return lambda rows: rows
@@ -158,7 +171,7 @@ class Gatherer:
         if scales is None:
             return partial(storage.loaded, name)
         span = self._span(scales)
-        return lambda rows: storage.loaded(name, rows, span.gather(span.starts_N.index_select(0, samples)))
+        return lambda rows: storage.loaded(name, rows, span.gather(self._starts(scales, samples)))
 
     def batches(self, samples: Tensor, size: int, select: Select = fresh) -> Iterator[tuple[Tensor, ...]]:
         """The features of these samples in batches; what does not depend on the batch is looked up once.
@@ -175,8 +188,8 @@ class Gatherer:
 
     def rows_of(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
         """One tensor of these samples, as `features` gives it."""
-        get, places = self._getter(tensor, samples, len(samples), fresh)
-        return get(places)
+        get, at = self._getter(tensor, samples, len(samples), fresh)
+        return get(at)
 
     def _getter(
         self, tensor: FrontierTensor, samples: Tensor, size: int, select: Select
@@ -195,15 +208,14 @@ class Gatherer:
         if tensor.is_varying:
             return self.ragged(tensor.name).gather, samples
         span = self._span(tensor.name)
-        return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
+        return partial(span.gather, select=select), self._starts(tensor.name, samples)
 
     def _rounded(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
         """A batch of a tensor that lies in shards in another type."""
         if tensor.is_varying:
             rows = self.ragged(tensor.name).gather(samples)
         else:
-            span = self._span(tensor.name)
-            rows = span.gather(span.starts_N.index_select(0, samples))
+            rows = self._span(tensor.name).gather(self._starts(tensor.name, samples))
         return self._loaded(tensor.name, samples)(rows)
 
     def sizes_text(self) -> str:
@@ -225,14 +237,28 @@ class Gatherer:
             padding = self.padding or Padding({})
             value, is_left = padding.value_of(name), padding.is_left
             mapped = [shard.unchecked for shard in self._shards()]
-            self._ragged[name] = RaggedSpan(name, mapped, self.shard, self.row, value, is_left=is_left)
+            self._ragged[name] = RaggedSpan(
+                name, mapped, self.shard, self.row, value, is_left=is_left, folder=self.shards.folder
+            )
         return self._ragged[name]
 
     def _span(self, name: str) -> Span:
         if name not in self._spans:
             mapped = [shard.unchecked[name] for shard in self._shards()]
-            self._spans[name] = Span(name, mapped, self.shard, self.row)
+            self._spans[name] = Span(name, mapped)
         return self._spans[name]
+
+    def _starts(self, name: str, samples: Tensor | slice) -> Tensor:
+        """(B,) where the rows of these samples begin; kept for all of them where they are few."""
+        span = self._span(name)
+        if name not in self._starts_N and len(self.shard) <= FEW:
+            self._starts_N[name] = span.starts(self.shard.long(), self.row.long())
+        if name in self._starts_N:
+            kept_N = self._starts_N[name]
+            return kept_N[samples] if isinstance(samples, slice) else kept_N.index_select(0, samples)
+        if isinstance(samples, slice):
+            return span.starts(self.shard[samples].long(), self.row[samples].long())
+        return span.starts(*self.places(samples))
 
     def _check_shards(self, samples: Tensor) -> None:
         """Compare the shards of these samples with their digests, where that was not done before.
@@ -242,7 +268,7 @@ class Gatherer:
         """
         if not self._are_checked:
             shards = self._shards()
-            for at in self.shard.index_select(0, samples).unique().tolist():
+            for at in self.shard.index_select(0, samples).long().unique().tolist():
                 shards[at].check()
             self._are_checked = all(shard.is_checked for shard in shards)
 
@@ -252,57 +278,13 @@ class Gatherer:
         return self._mapped
 
 
-class Span:
-    """The rows of one name in all shards as one tensor, so that one call gathers a batch from any number of them.
-
-    The tensor spans the addresses from the first mapped shard to the last. Its row i begins i values behind the first:
-    most rows overlap others, or lie where nothing is mapped; only those that begin where a stored row does are
-    gathered. Rows that do not begin on a multiple of their values, and wide ones, are gathered as words.
-
-    Args:
-        name: Of the rows.
-        mapped: (rows, *shape) of each shard, all of one dtype and shape of a row.
-        shard: (N,) the shard of each sample.
-        row: (N,) its row there.
-
-    Attributes:
-        starts_N: Where the row of each sample begins, in values or words.
-    """
-
-    def __init__(self, name: str, mapped: list[Tensor], shard: Tensor, row: Tensor) -> None:
-        self._name, self._mapped = name, mapped  # the latter keeps the memory
-        self._dtype, self._shape = dtype, shape = mapped[0].dtype, mapped[0].shape[1:]
-        row_bytes, strides = math.prod(shape) * dtype.itemsize, mapped[0].stride()[1:]
-        lowest = min(tensor.data_ptr() for tensor in mapped)
-        distances = [tensor.data_ptr() - lowest for tensor in mapped]
-        size = max(own + tensor.nbytes for own, tensor in zip(distances, mapped, strict=True))
-        word = math.gcd(8, row_bytes, lowest, *distances)
-        self._is_whole = word % dtype.itemsize == 0 and math.prod(shape) < _WIDE
-        if not self._is_whole:
-            dtype, shape, strides = _WORDS[word], (row_bytes // word,), (1,)
-        step = row_bytes // dtype.itemsize
-        firsts = torch.tensor([own // dtype.itemsize for own in distances], device="cpu")
-        self.starts_N = firsts.index_select(0, shard).add_(row, alpha=step)
-        if not step:  # rows of no values
-            self._rows_M = mapped[0].new_empty((1, *shape))
-            return
-        memory = (ctypes.c_uint8 * size).from_address(lowest)
-        flat = torch.frombuffer(memory, dtype=dtype, count=size // dtype.itemsize)
-        self._rows_M = flat.as_strided((len(flat) - step + 1, *shape), (1, *strides))
-
-    def gather(self, starts: Tensor, select: Select = fresh) -> Tensor:
-        """The rows that begin there, (B, *shape)."""
-        found = select(self._name, self._rows_M, starts)
-        return found if self._is_whole else found.view(self._dtype).view(len(starts), *self._shape)
-
-
 def moved(values: Any, device: torch.device | None) -> Any:
     """The batch on the device of the head; where it is already there, as it is."""
     return values if device is None or device.type == "cpu" else batches.move(values, device)
 
 
 def _check_padding_known(name: str, shapes_N: Tensor, padding: Padding) -> None:
-    """Raise if a size varies that did not in the samples that were looked at: how it is padded is not known."""
+    """Of a dataset some samples are looked at: of what has one size in them nobody knows how it is padded."""
     own = name.removeprefix("input.")
     is_known = own in padding.inputs if name != own else padding.is_varying
     if not is_known and not bool((shapes_N == shapes_N[:1]).all()):

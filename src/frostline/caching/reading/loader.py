@@ -15,11 +15,13 @@ from frostline.caching.reading.mix import Mix, mixed
 from frostline.caching.reading.windows import Sizes, Windows, ahead, sizes_of
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed
+from frostline.core.disk_array import FEW
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order, grouped_by_length, own_part, windowed_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from frostline.caching.reading.gather import Gatherer
     from frostline.caching.store.ragged import TargetSizes
@@ -102,16 +104,17 @@ class CachedLoader:
         if self._check_weights is not None:
             self._check_weights()
         count, size, rows_of = len(self), self.batch_size, self._source(epoch % self.views)
-        order, size = own_part(self._order(epoch), size, *self.part), size // self.part[1]
+        order = own_part(self._order(epoch), size, *self.part, folder=self._folder)
+        size = size // self.part[1]
         self._gatherer.fetch_ahead(order[start * size :])
         order = moved(order, self._device) if self._resident else order
         place = None if self._resident else self._device
         at_once = _BATCHES_AHEAD if self._read is None else self._read.window // self.batch_size
         bounds = [start, *range(start // at_once * at_once + at_once, count, at_once), count] if start < count else []
-        chunks = [order[first * size : last * size] for first, last in pairwise(bounds)]
-        source = rows_of(chunks, size)
-        for (first, last), chunk in zip(pairwise(bounds), chunks, strict=True):
-            rows = next(source)
+        spans = [(first * size, last * size) for first, last in pairwise(bounds)]
+        source = rows_of((order[begin:end].long() for begin, end in spans), size)
+        for (first, last), (begin, end) in zip(pairwise(bounds), spans, strict=True):
+            rows, chunk = next(source), order[begin:end].long()
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             parts = iter(_parts(targets, len(chunk), size))
             if self._sizes is not None:
@@ -121,7 +124,7 @@ class CachedLoader:
                 if self.given is not None and self.is_free:
                     self.given.note_free()
                 elif self.given is not None:
-                    self.given.note(self._gatherer, order[number * size : (number + 1) * size])
+                    self.given.note(self._gatherer, chunk[(number - first) * size : (number - first + 1) * size])
                 if self._mix is not None:
                     features, target = moved((next(rows), next(parts)), place)
                     yield self._mixed(features, target, epoch, number)
@@ -132,7 +135,9 @@ class CachedLoader:
 
     def _order(self, epoch: int) -> Tensor:
         """The samples of an epoch in their order: over all of them, or within windows that fit in memory."""
-        same = {"seed": self._seed, "epoch": epoch, "views": self.views}
+        same: dict[str, Any] = {
+            "seed": self._seed, "epoch": epoch, "views": self.views, "folder": self._folder,
+        }  # fmt: skip
         if self._read is not None and self._shuffle:
             own = self._read
             return windowed_order(self._num_samples, block=own.block, window=own.window, **same)
@@ -140,8 +145,14 @@ class CachedLoader:
         if self._lengths is None:
             return order
         return grouped_by_length(
-            order, self._lengths, self.batch_size, shuffle=self._shuffle, seed=self._seed, epoch=epoch
-        )
+            order, self._lengths, self.batch_size, shuffle=self._shuffle, seed=self._seed, epoch=epoch,
+            folder=self._folder,
+        )  # fmt: skip
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where an order lies; few samples have theirs in memory."""
+        return self._gatherer.shards.folder if self._num_samples > FEW else None
 
     def _mixed(self, features: tuple[Tensor, ...], target: Any, epoch: int, number: int) -> tuple[Any, Any]:
         """The batch with its samples mixed; shared tensors stay."""
@@ -149,7 +160,7 @@ class CachedLoader:
         own, target = mixed(self._mix, features[at], target, self._seed, epoch, number) if self._mix else (None, None)
         return (*features[:at], own, *features[at + 1 :]), target
 
-    def _source(self, view: int) -> Callable[[Sequence[Tensor], int], Iterator[Iterator[tuple[Tensor, ...]]]]:
+    def _source(self, view: int) -> Callable[[Iterable[Tensor], int], Iterator[Iterator[tuple[Tensor, ...]]]]:
         """Gives the batches of each chunk: from the device where they fit, from mapped shards, or read into memory.
 
         Keys are compared first; those of rows that are read, with the rows.

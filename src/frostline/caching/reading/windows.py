@@ -108,7 +108,7 @@ class Windows:
             CacheError: If a row cannot be read, or belongs to another sample.
         """
         own = self._gatherer
-        shard_W, row_W = own.shard.index_select(0, samples), own.row.index_select(0, samples)
+        shard_W, row_W = own.places(samples)
         by_place = (shard_W * self._stride + row_W).argsort()
         shard_W, row_W = shard_W[by_place], row_W[by_place]
         widths = {KEYS: 16, **{tensor.name: _row_bytes(tensor) for tensor in self._stored}}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
@@ -83,7 +83,7 @@ class Views:
             return ([position] for position in positions)
         return (list(group) for _, group in groupby(positions, lambda position: self.place(position)[1]))
 
-    def in_reading_order(self, positions: list[int]) -> list[int]:
+    def in_reading_order(self, positions: Sequence[int]) -> Sequence[int]:
         """The positions in the order in which they are read: sample by sample where the views share a source."""
         is_shared = self._items is not self.dataset
         return sorted(positions, key=lambda at: self.place(at)[::-1]) if is_shared else positions

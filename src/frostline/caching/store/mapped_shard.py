@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -20,9 +20,11 @@ from frostline.core.errors import CacheError
 from frostline.core.io import Damaged, disk_errors, make_folder, open_regular, status
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Callable, Iterable
+    from mmap import mmap
     from pathlib import Path
+
+    Mapped = mmap | memoryview  # the bytes of a file
 
 KEYS = "sample_keys"
 ASIDE = "; the file was set aside"
@@ -54,7 +56,7 @@ class Shard(Mapping[str, Tensor]):
     """
 
     def __init__(
-        self, path: Path, identity: tuple[int, ...], mapped: mmap.mmap, tensors: Tensors,
+        self, path: Path, identity: tuple[int, ...], mapped: Mapped, tensors: Tensors,
         arrive: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.path, self.identity, self.unchecked = path, identity, tensors
@@ -98,7 +100,7 @@ class Shard(Mapping[str, Tensor]):
                     raise
                 # What an index was made of must be what has arrived.
                 self._has_other_keys = KEYS in self.unchecked and not torch.equal(keys, self.unchecked[KEYS])
-                is_whole = hashlib.sha256(self._content).hexdigest() == self.path.stem
+                is_whole = hashlib.sha256(cast("Any", self._content)).hexdigest() == self.path.stem
                 self.is_checked = is_whole and not self._has_other_keys
                 self.identity, self._arrive = identity(self.path), None
             elif not self.is_checked and not self._has_other_keys:
@@ -120,7 +122,7 @@ class Shard(Mapping[str, Tensor]):
                     return _digest(descriptor)
             finally:
                 os.close(descriptor)
-        return hashlib.sha256(self._content).hexdigest()
+        return hashlib.sha256(cast("Any", self._content)).hexdigest()
 
 
 def fetch_in_order(shards: Iterable[Shard]) -> None:

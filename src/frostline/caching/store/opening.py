@@ -25,7 +25,7 @@ from frostline.core.io import Damaged, check_folder, disk_errors, make_folder, s
 from frostline.core.new_files import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -90,10 +90,6 @@ class Opened:
     def shared(self) -> dict[str, Tensor]:
         """Shared tensors by name."""
         return dict(self.held[self.manifest.shared]) if self.manifest.shared else {}
-
-    def snapshots(self) -> list[Mapping[str, Tensor]]:
-        """Tensors of the snapshots that are kept, oldest first."""
-        return [self.held[name] for name in self.manifest.snapshots]
 
     def num_bytes(self) -> int:
         """Bytes of the rows on disk, those of other datasets of the same recipe included."""

@@ -8,18 +8,22 @@ Legend: N samples, B batch, R rows of a shard.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.core.disk_array import disk_tensor
 from frostline.core.padding import Number, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 _SUFFIX = " shapes"
+_AT_ONCE = 2**20  # rows that are looked up together
 
 
 def shapes_name(name: str) -> str:
@@ -76,34 +80,39 @@ class RaggedSpan:
         row: (N,) its row there.
         value: At padded places.
         is_left: Padding comes before a row.
+        folder: On the disk that takes what is large; None is memory.
 
     Attributes:
-        shapes_N: (N, axes) the shape of each sample's row.
+        shapes_N: (N, axes) the shape of each sample's row, int32.
     """
 
     def __init__(
-        self, name: str, mapped: list[dict[str, Tensor]], shard: Tensor, row: Tensor, value: Number, *, is_left: bool
-    ) -> None:
+        self, name: str, mapped: list[dict[str, Tensor]], shard: Tensor, row: Tensor, value: Number, *, is_left: bool,
+        folder: Path | None = None,
+    ) -> None:  # fmt: skip
         self._values = [tensors[name] for tensors in mapped]
         self._value, self._is_left = value, is_left
         shapes = [tensors[shapes_name(name)] for tensors in mapped]
-        starts = [_places(own)[0] for own in shapes]
-        first = torch.cumsum(torch.tensor([0, *(len(own) for own in shapes[:-1])], device="cpu"), 0)
-        at = first[shard] + row
-        self._shard = shard.tolist()
-        self.shapes_N = torch.cat(shapes).index_select(0, at).long()
-        self._starts = torch.cat(starts).index_select(0, at).tolist()
+        self._shard = shard
+        self.shapes_N = disk_tensor((len(shard), shapes[0].shape[1]), torch.int32, folder)
+        self._starts_N = disk_tensor((len(shard),), torch.int64, folder)
+        for own, own_shapes in enumerate(shapes):
+            starts = _places(own_shapes)[0]  # of one shard
+            for first in range(0, len(shard), _AT_ONCE):
+                part = slice(first, first + _AT_ONCE)
+                at = (shard[part] == own).nonzero().squeeze(1)
+                rows = row[part][at].long()
+                self.shapes_N[part][at], self._starts_N[part][at] = own_shapes[rows], starts[rows]
 
     def gather(self, samples: Tensor) -> Tensor:
         """The rows of these samples, (B, *largest shape), in fresh memory."""
-        shapes = self.shapes_N.index_select(0, samples)
-        largest, own_shapes = shapes.amax(0).tolist(), shapes.tolist()
-        batch = self._values[0].new_full((len(samples), *largest), self._value)
-        for at, (sample, shape) in enumerate(zip(samples.tolist(), own_shapes, strict=True)):
-            start, count = self._starts[sample], 1
-            for size in shape:
-                count *= size
-            row = self._values[self._shard[sample]][start : start + count].view(shape)
+        shapes, starts, shards = (
+            own.index_select(0, samples) for own in (self.shapes_N, self._starts_N, self._shard)
+        )  # fmt: skip
+        batch = self._values[0].new_full((len(samples), *shapes.amax(0).tolist()), self._value)
+        places = zip(starts.tolist(), shards.tolist(), shapes.tolist(), strict=True)
+        for at, (start, shard, shape) in enumerate(places):
+            row = self._values[shard][start : start + math.prod(shape)].view(shape)
             own_part(batch[at], shape, is_left=self._is_left).copy_(row)
         return batch
 

@@ -1,6 +1,6 @@
 """Publishes computed rows shard by shard, and leaves few shards behind.
 
-Legend: M rows of all shards, B batch.
+Legend: B batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.keys import as_words
 from frostline.caching.store.manifest import Manifest
 from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
@@ -23,8 +22,6 @@ from frostline.core.locks import held
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     from frostline.caching.store.opening import Opened
     from frostline.caching.store.rows import Rows
     from frostline.caching.store.storage_type import Storage
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 # The writer holds a shard in memory, and time bounds what a kill loses.
 SHARD_BYTES = 512 * 2**20
 _SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
-_MAX_SMALL = 32  # so many small shards of other fills may stay; each is an open file of everybody who reads
+_MAX_SMALL = 32  # so many small shards of other fills may stay; each is a map of everybody who reads
 MERGE_LOCK = "merge.lock"
 _WAIT_S = 60.0  # for another merge: after that this one is left out, and some rows may be stored twice for a while
 
@@ -113,14 +110,14 @@ def merge(opened: Opened, own: list[str]) -> bool:
             return False
         opened.refresh()
         rows = opened.rows()
-        owner_M, is_first_M = _first_of_each_key(rows)
-        chosen = _to_rewrite(rows, is_first_M, own)
+        doubles = _Doubles(rows)
+        chosen = _to_rewrite(rows, doubles, own)
         if not chosen:
             return False
-        new, counts, place = _rewritten(opened, rows, chosen, is_first_M, hold)
+        new, counts, place = _rewritten(opened, rows, chosen, doubles, hold)
         replaced: list[tuple[str, tuple[str, ...]]] = []
         for at in [at for at in chosen if rows.names[at] not in new]:
-            owners: list[int] = np.unique(owner_M[rows.starts[at] : rows.starts[at + 1]]).tolist()
+            owners = sorted(doubles.owners(at) | ({at} & place.keys()))
             by = dict.fromkeys(new[place[owner]] if owner in place else rows.names[owner] for owner in owners)
             replaced.append((rows.names[at], tuple(by)))  # where its own rows are, and no more: thousands may merge
         merged = Manifest(shards=tuple(new), rows=tuple(counts), replaced=tuple(replaced))
@@ -128,27 +125,30 @@ def merge(opened: Opened, own: list[str]) -> bool:
         return True
 
 
-def _first_of_each_key(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(number of the shard that keeps the key of each row, whether it is this row); large shards keep theirs."""
-    lengths = np.diff(rows.starts)
-    shard_M = np.repeat(np.arange(len(lengths)), lengths)
-    words = np.sort(as_words(rows.keys)[:, 0])
-    if not (words[1:] == words[:-1]).any():
-        return shard_M, np.ones(len(shard_M), np.bool_)
-    by_size = np.argsort(-lengths[shard_M], kind="stable")
-    _, first, inverse = np.unique(as_words(rows.keys[by_size]), axis=0, return_index=True, return_inverse=True)
-    kept = by_size[first]
-    owner_M = np.empty(len(shard_M), np.int64)
-    owner_M[by_size] = shard_M[kept][inverse.reshape(-1)]
-    is_first_M = np.zeros(len(shard_M), np.bool_)
-    is_first_M[kept] = True
-    return owner_M, is_first_M
+class _Doubles:
+    """The rows whose keys other rows keep."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._starts = rows.starts
+        self._rows, self._owners = rows.doubles()
+
+    def owners(self, shard: int) -> set[int]:
+        """The shards that keep keys of this one."""
+        return set(self._owners[self._part(shard)].tolist())
+
+    def kept(self, shard: int) -> Tensor:
+        """The rows of a shard that keep their key."""
+        first, stop = self._starts[shard], self._starts[shard + 1]
+        return torch.from_numpy(np.delete(np.arange(stop - first), self._rows[self._part(shard)] - first))
+
+    def _part(self, shard: int) -> slice:
+        return slice(*np.searchsorted(self._rows, self._starts[shard : shard + 2]))
 
 
-def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> list[int]:
+def _to_rewrite(rows: Rows, doubles: _Doubles, own: list[str]) -> list[int]:
     """Numbers of the shards with double rows, and of small ones: those of this fill, those of others where many."""
     sizes = [_num_bytes(shard.unchecked) for shard in rows.mapped]
-    double = [at for at in range(len(sizes)) if not is_first_M[rows.starts[at] : rows.starts[at + 1]].all()]
+    double = [at for at in range(len(sizes)) if doubles.owners(at)]
     is_small = [size <= SHARD_BYTES // 2 for size in sizes]
     are_many = sum(is_small) > _MAX_SMALL
     small = [at for at, name in enumerate(rows.names) if is_small[at] and (are_many or name in own)]
@@ -156,7 +156,7 @@ def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> li
 
 
 def _rewritten(
-    opened: Opened, rows: Rows, chosen: list[int], is_first_M: NDArray[np.bool_], hold: ExitStack
+    opened: Opened, rows: Rows, chosen: list[int], doubles: _Doubles, hold: ExitStack
 ) -> tuple[list[str], list[int], dict[int, int]]:
     """New shards with every first row of the chosen ones, each as large as a shard may be.
 
@@ -176,7 +176,7 @@ def _rewritten(
             counts.append(len(tensors[KEYS]))
 
     for at in chosen:
-        kept = torch.from_numpy(np.nonzero(is_first_M[rows.starts[at] : rows.starts[at + 1]])[0])
+        kept = doubles.kept(at)
         if not len(kept):
             continue
         part = chosen_rows(rows.mapped[at], kept)

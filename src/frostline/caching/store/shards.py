@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from frostline.caching.store.ragged import fits
 from frostline.caching.store.sharing import ALONE
 from frostline.core import io
 from frostline.core.errors import CacheError
+from frostline.core.file_map import private_map
+from frostline.core.file_systems import locks_follow_maps
 from frostline.core.io import Damaged, disk_errors, make_folder, open_regular, remove, status, unique_keys
 from frostline.core.locks import lock
 from frostline.core.new_files import write_atomic
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import ExitStack
 
+    from frostline.caching.store.mapped_shard import Mapped
     from frostline.caching.store.sharing import Sharing
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -95,7 +98,11 @@ class Shards:
     def _mapped(self, name: str) -> Shard:
         path = self.path(name)
         with disk_errors("read", path):
-            return _read(path, self.recipe)
+            return _read(path, self.recipe, keeps_descriptor=self._keeps_descriptors)
+
+    @cached_property
+    def _keeps_descriptors(self) -> bool:
+        return not locks_follow_maps(self.folder)
 
     def bring_all(self, names: Iterable[str]) -> None:
         """Fetch several shards at once; one that fails raises when it is opened."""
@@ -217,7 +224,7 @@ def _data(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _read(path: Path, recipe: str) -> Shard:
+def _read(path: Path, recipe: str, *, keeps_descriptor: bool) -> Shard:
     if not SHARD_NAME.fullmatch(path.name):
         raise damaged_shard(path, "a name that is no digest")
     try:
@@ -225,7 +232,7 @@ def _read(path: Path, recipe: str) -> Shard:
     except FileNotFoundError as error:
         raise damaged_shard(path, error.strerror or "no such file") from error
     try:
-        # Held as long as the shard is mapped: the map keeps a copy of the descriptor, and locks belong to both.
+        # Held as long as the shard is mapped.
         with suppress(OSError):  # a disk without locks: nothing is deleted there
             lock(descriptor, is_exclusive=False, is_waiting=True)
         found = io.call(os.fstat, descriptor)
@@ -233,24 +240,23 @@ def _read(path: Path, recipe: str) -> Shard:
             raise damaged_shard(path, "deleted while it was opened")
         if size < 8:
             raise damaged_shard(path, f"{size} bytes")
-        # private and never written: torch wants a writable buffer, and pages stay shared until somebody writes
-        mapped = io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
+        mapped = private_map(descriptor, size, keeps_descriptor=keeps_descriptor)
     finally:
         os.close(descriptor)
     return Shard(path, identity_of(found), mapped, tensors_of(path, mapped, size, recipe))
 
 
-def tensors_of(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors:
+def tensors_of(path: Path, mapped: Mapped, size: int, recipe: str) -> Tensors:
     """Views of the tensors in a mapped file, by name.
 
     Raises:
         Damaged: If its header is not one that Frostline writes, or belongs to another recipe.
     """
-    length = int.from_bytes(mapped[:8], "little")
+    length = int.from_bytes(bytes(mapped[:8]), "little")
     if length > min(_MAX_HEADER_BYTES, size - 8):
         raise damaged_shard(path, f"a header of {length} bytes in a file of {size}")
     try:
-        entries: dict[str, Any] = json.loads(mapped[8 : 8 + length], object_pairs_hook=unique_keys)
+        entries: dict[str, Any] = json.loads(bytes(mapped[8 : 8 + length]), object_pairs_hook=unique_keys)
         about = entries.pop(_ABOUT, {})
         if about.get("recipe") != recipe:
             raise damaged_shard(path, f"rows of another recipe: {about.get('recipe')}")
@@ -259,7 +265,7 @@ def tensors_of(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors
         raise damaged_shard(path, f"a header that Frostline does not write: {type(error).__name__}: {error}") from error
 
 
-def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> Tensor:
+def _tensor(mapped: Mapped, base: int, entry: dict[str, Any], size: int) -> Tensor:
     dtype, shape = _DTYPES[entry["dtype"]], [int(axis) for axis in entry["shape"]]
     start, end = (int(offset) for offset in entry["data_offsets"])
     count = math.prod(shape)

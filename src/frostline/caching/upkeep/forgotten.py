@@ -98,7 +98,7 @@ class Forgotten:
 
 def _keys_of(dataset: Any, keep: frozenset[str]) -> list[bytes]:
     if hasattr(dataset, "sample_key"):
-        return [key.tobytes() for key in offered_keys(dataset)]
+        return [key.tobytes() for _, keys in offered_keys(dataset) for key in keys]
     read = Reader(dataset, ItemForm(keep), 0).read(range(len(dataset)))
     return [item_key(inputs, at) for at, (inputs, _) in enumerate(read)]
 

@@ -28,6 +28,11 @@ _CUT_OFF = (
     "the loss depends on the values of these parts, and no gradient comes back: take away what stands between (detach, "
     ".data, torch.no_grad, a NumPy array)."
 )
+_IN_LOSS = (
+    "if they are part of the loss (centres, weights of tasks), give them to the optimizer: [*model.parameters(), "
+    "*loss.parameters()]. A critic or a network that compares features is no fault; requires_grad_(False) saves its "
+    "gradients."
+)
 _DROPPED = (
     "these layers run in forward, and what they give is not used: look for a variable that is overwritten or misspelt, "
     "such as self.second(inputs) where self.second(hidden) is meant."
@@ -84,6 +89,9 @@ def _outside(evidence: Evidence) -> tuple[Finding, ...]:
             "model.parameters(): no optimizer moves them, and no checkpoint holds them."
         )
         found.append(replace(ABOUT.issue(why, float(len(facts.lasting)), 0.0), advice=_REGISTER))
+    if facts is not None and facts.in_loss and not found:
+        why = f"the loss computes with {_tensors(facts.in_loss)} with gradients, which the optimizer does not hold."
+        found.append(replace(ABOUT.tip(why, float(len(facts.in_loss)), 0.0), advice=_IN_LOSS))
     return tuple(found)
 
 

@@ -33,8 +33,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("layers with new random weights are made in every forward pass (FL405)."),)
     if evidence.modes is not None and evidence.modes.remembers and redraws > _LIMIT:
         why = (
-            "two passes over the same rows in evaluation mode, with the same noise, differ: the model keeps a state"
-            " from one batch to the next, and batches of other rows start with it."
+            "two passes over the same rows with the same noise differ in evaluation mode: the model keeps a state from "
+            "one batch to the next, and batches of other rows start with it."
         )
         return (replace(ABOUT.tip(why, redraws, _LIMIT), advice=_REMEMBERS),)
     why = f"two passes over the same rows in evaluation mode differ by {redraws:.1%} of the largest output."

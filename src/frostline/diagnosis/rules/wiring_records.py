@@ -16,10 +16,12 @@ class OutsideFacts:
     Attributes:
         lasting: Shapes of those that are the same from one batch to the next.
         made_anew: Shapes of those that each forward pass makes, with other values.
+        in_loss: Shapes of those that are behind the loss alone.
     """
 
     lasting: tuple[tuple[int, ...], ...] = ()
     made_anew: tuple[tuple[int, ...], ...] = ()
+    in_loss: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

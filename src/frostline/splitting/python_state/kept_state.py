@@ -111,7 +111,7 @@ class Traces:
         self._parameters = dict(model.named_parameters())
         self._toggled: list[str] = []
 
-    def check(self, again: Callable[[], None]) -> None:
+    def check(self, again: Callable[[], object]) -> None:
         """Compare after the split.
 
         Args:
@@ -130,7 +130,7 @@ class Traces:
         if moved:
             raise leaves_traces_error(moved)
 
-    def _made_otherwise(self, gained: list[str], again: Callable[[], None]) -> list[str]:
+    def _made_otherwise(self, gained: list[str], again: Callable[[], object]) -> list[str]:
         """Those of these tensors that other samples do not make again: what the first batch has left."""
         places = {place.name: place for place in self._walk().places if place.name in gained}
         tensors = {name: place for name, place in places.items() if not name.startswith(_KEYS)}

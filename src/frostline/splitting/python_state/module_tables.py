@@ -19,6 +19,9 @@ from frostline.splitting.python_state.places import NUMBERS
 from frostline.splitting.python_state.sources import is_torch, stored
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Hooks that change nothing: those of the monitor, and those that models of transformers register themselves in their
+# first call; they hand outputs to whoever asks for hidden states.
+_LOOKING = ("frostline.", "transformers.utils.output_capturing")
 _OWN = ("train", "_compiled_call_impl")  # what freeze and compile put there
 
 
@@ -67,7 +70,7 @@ class ModuleTables:
         table["forward"] = vars(module).get("forward", inspect.getattr_static(type(module), "forward", None))
         for kind in _HOOKS:
             hooks: Mapping[int, Any] = getattr(module, kind)
-            own = [hook for hook in hooks.values() if not _is_ours(hook)]
+            own = [hook for hook in hooks.values() if not _only_looks(hook)]
             table |= {f"{kind[1:-1]} number {at}": hook for at, hook in enumerate(own)}
         table |= {key: own for key, own in vars(module).items() if key not in _OWN and callable(own)}
         for kind in type(module).__mro__:
@@ -76,9 +79,8 @@ class ModuleTables:
         return table | (_numbers_of(module) if name in self._frozen else {})
 
 
-def _is_ours(hook: Any) -> bool:
-    """True for hooks of the monitor."""
-    return str(getattr(hook, "__module__", None)).startswith("frostline.")
+def _only_looks(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", None)).startswith(_LOOKING)
 
 
 def _numbers_of(module: nn.Module) -> dict[str, Any]:
