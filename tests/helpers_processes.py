@@ -44,7 +44,9 @@ def run_script(
     variables = {"PYTHONPATH": _PATHS, "OMP_NUM_THREADS": "1", **(environment or {})}
     with tempfile.TemporaryDirectory() as place:
         texts = [Path(place) / name for name in ("out", "err")]
-        process = _processes().Process(target=_child, args=(script, str(folder), list(arguments), variables, texts))
+        process = fresh_processes().Process(
+            target=_child, args=(script, str(folder), list(arguments), variables, texts)
+        )
         process.start()
         process.join()
         return Done(process.exitcode, *(text.read_text() if text.exists() else "" for text in texts))
@@ -61,8 +63,11 @@ def _child(script: str, folder: str, arguments: list[str], variables: dict[str, 
 
 
 @functools.cache
-def _processes() -> Any:
-    """The context of the fork server, which is started; where there is none (Windows), every process starts anew."""
+def fresh_processes() -> Any:
+    """The context of the fork server, also for a `DataLoader`: what its workers get is pickled, as with spawn.
+
+    Where there is no fork server (Windows), every process starts anew.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import frostline as fl
 from frostline.caching import Views
 from helpers_caching import Part, fill, shards
+from helpers_processes import run_script
 from helpers_views import DRAWS, Keyed, N, Random
 from helpers_vision import import_torchvision
 
@@ -140,7 +141,7 @@ fill({root!r}, data={kind}(), views=3, batch_size=4)
 @pytest.mark.parametrize("at", [2, 5])
 def test_a_killed_fill_of_views_goes_on(tmp_path, kind, at):
     script = KILLED.format(tests=str(ROOT), root=str(tmp_path), at=at, kind=kind)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script, tmp_path)
     assert done.returncode == -9, done.stderr
     make = {"Random": Random, "Keyed": Keyed}[kind]
     data = fill(tmp_path, data=make(), views=3, batch_size=4)

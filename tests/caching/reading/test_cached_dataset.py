@@ -9,6 +9,7 @@ import frostline as fl
 from frostline.caching.reading.cached_dataset import check_targets
 from frostline.caching.samples.columns import Column
 from helpers_caching import N, Part, dataset, fill
+from helpers_processes import fresh_processes
 
 
 def test_stored_rows_are_what_the_part_computes(tmp_path):
@@ -114,10 +115,10 @@ def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):
 
     part = Changed()
     data = fill(tmp_path, part)
-    assert len(list(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))) == 2
+    assert len(list(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context=fresh_processes()))) == 2
     part.is_changed = True
     with pytest.raises(fl.CacheError, match="Changed"):
-        iter(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))
+        iter(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context=fresh_processes()))
 
 
 def test_a_part_is_the_rows_at_its_positions(tmp_path):

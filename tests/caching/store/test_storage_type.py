@@ -9,12 +9,13 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching.store.manifest import Manifest, _digest, read_newest
+from frostline.caching.store.manifest import Manifest, digest_of, read_newest
 from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shards import Shards
 from frostline.caching.store.storage_type import BOUNDS, Storage
 from frostline.core.tolerances import relative_difference
+from helpers_processes import fresh_processes
 
 N, D = 40, 6
 KINDS = ("float16", "bfloat16", "int8")
@@ -159,7 +160,7 @@ def test_a_manifest_without_a_storage_type_is_one_of_exact_rows(tmp_path):
         whole = json.loads(path.read_text())
         for name in ("storage", "error"):
             del whole["content"][name]
-        whole["digest"] = _digest(json.dumps(whole["content"], sort_keys=True))
+        whole["digest"] = digest_of(json.dumps(whole["content"], sort_keys=True))
         path.unlink()
         (folder / f"{path.name.split('-')[0]}-{whole['digest'][:16]}.json").write_text(json.dumps(whole))
     assert read_newest(folder)[1].storage == "exact"
@@ -259,6 +260,8 @@ def test_files_of_other_programs_are_no_rows(tmp_path):
 
 def test_worker_processes_load_rounded_rows(tmp_path):
     cached = filled(tmp_path, "int8")
-    loader = torch.utils.data.DataLoader(cached, batch_size=10, num_workers=1, multiprocessing_context="spawn")
+    loader = torch.utils.data.DataLoader(
+        cached, batch_size=10, num_workers=1, multiprocessing_context=fresh_processes()
+    )
     found = torch.cat([rows[0] for rows, _ in loader])
     assert torch.equal(found, features(cached))
