@@ -200,7 +200,7 @@ class Filling:
             self.samples.take(index, target, inputs)
             if index in chosen:
                 read_before[index] = content_of((inputs, target), index)
-            if self.before.find(keys[index : index + 1])[0] >= 0:
+            if self.before.has(keys[index]):
                 if not has_keys:  # else the golden rows were chosen and proven before the first item was read
                     self.golden.offer(index, inputs)
             elif new.add(index):
