@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shards import Shards

@@ -12,7 +12,8 @@ import torch
 
 import frostline as fl
 from frostline.caching.keys import offered_keys, recipe_key
-from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shards import Shards
 

@@ -26,7 +26,8 @@ from frostline.caching.fill.fill_plan import Samples, plan_fill
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.keys import KEY_BYTES, NewKeys, item_key
 from frostline.caching.reading.loader import CachedLoader
-from frostline.caching.store.manifest import Manifest, read_newest, write_manifest
+from frostline.caching.store.manifest import Manifest, read_newest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shard_writer import SHARD_BYTES
 from frostline.caching.store.shards import KEYS, Shards

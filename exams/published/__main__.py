@@ -1,6 +1,7 @@
 """Ask the checkup about published bugs: `python -m exams.published [--part PART] [name ...]`.
 
-`--heal` lets `heal` treat them, `--rivals` asks the rules of other tools, `--networks` takes networks of usual size.
+`--heal` lets `heal` treat them, `--rivals` asks the rules of other tools, `--networks` takes networks of usual size,
+`--healthy` healthy ones of all kinds.
 
 Prints a row for each: whether something is said of the sick network, as an issue, the right cause first, advice with
 the words of the fix, and the issues of the fixed twin. A bug in the loop is asked of the monitor as well.
@@ -19,7 +20,10 @@ import torch
 
 import frostline
 
+from . import graphs as graphs
+from . import healthy_networks as healthy_networks
 from . import images as images
+from . import loops as loops
 from . import losses as losses
 from . import pairs as pairs
 from . import rates as rates
@@ -27,9 +31,11 @@ from . import real_networks
 from . import sequences as sequences
 from . import settings as settings
 from . import steps as steps
+from . import targets as targets
 from . import wiring as wiring
 from .case import CASES, Published, Training
-from .tables import of_networks, of_repairs, of_rivals, write
+from .healthy import WELL
+from .tables import of_healthy, of_networks, of_repairs, of_rivals, write
 
 # `make exam` writes the first with the second in it.
 _PAGES = (Path("docs/exam.md"), Path("exams/health/published.md"))
@@ -103,24 +109,29 @@ def main(arguments: Sequence[str]) -> None:
     """Ask about all cases, or about those of these names or of one part."""
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
-    parser.add_argument("--part", default="open", choices=("open", "set aside", "all"), help="of the bugs, if unnamed")
+    parser.add_argument(
+        "--part", default="open", choices=("open", "set aside", "later", "all"), help="of the bugs, if unnamed"
+    )
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
     parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")
     parser.add_argument(
         "--networks", action="store_true", help="ask about networks of usual size instead; minutes each"
     )
     parser.add_argument("--write", action="store_true", help="write the table between its marks into the pages as well")
+    parser.add_argument("--healthy", action="store_true", help="ask about healthy networks of all kinds instead")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     cases = [case for case in CASES.values() if options.part in (case.part, "all")]
-    cases = [CASES[name] for name in options.names] if options.names and not options.networks else cases
-    kinds = options.names or list(real_networks.KINDS)
-    asked = [name for name in ("heal", "rivals", "networks") if getattr(options, name)]
+    cases = (
+        [CASES[name] for name in options.names] if options.names and not options.networks | options.healthy else cases
+    )
+    asked = [name for name in ("heal", "rivals", "networks", "healthy") if getattr(options, name)]
     name = asked[0] if asked else "checkup"
     rows = {
         "heal": lambda: of_repairs(cases),
         "rivals": lambda: of_rivals(cases),
-        "networks": lambda: of_networks(kinds),
+        "networks": lambda: of_networks(options.names or list(real_networks.KINDS)),
+        "healthy": lambda: of_healthy(options.names or list(WELL)),
     }
     lines = []
     for row in rows.get(name, lambda: _of_checkups(cases))():

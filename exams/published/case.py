@@ -48,9 +48,11 @@ class Published:
         right: Families and codes that name the cause.
         words: One of these is in advice that leads to the fix.
         build: callable(is_sick) -> training; False gives the fixed twin.
-        part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers.
+        part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers; `later`: the same,
+            of bugs that were collected once the others had shaped the rules.
         treatment: What of the model or the optimizer can be changed in place against it; "" where the bug is a line of
             the loop, the loss, the data or the code of the model, which no treatment changes.
+        line: What the published fix changes; written down before the case was asked.
     """
 
     name: str
@@ -61,13 +63,14 @@ class Published:
     build: Callable[[bool], Training]
     part: str = "open"
     treatment: str = ""
+    line: str = ""
 
 
 CASES: dict[str, Published] = {}
 
 
 def published(
-    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False, treatment: str = ""
+    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False, treatment: str = "", line: str = ""
 ) -> Callable[[Callable[[bool], Training]], Callable[[bool], Training]]:
     """Enter a bug under the name of the function that builds it; its docstring is the mechanism.
 
@@ -77,12 +80,14 @@ def published(
         words: One of these is in advice that leads to the fix.
         is_drawn: True draws whether the case is set aside, by a digest of its name: about every second one is.
         treatment: What can be changed in place against it, or "".
+        line: What the published fix changes, of bugs that were collected later: all of them are set aside.
     """
 
     def enter(build: Callable[[bool], Training]) -> Callable[[bool], Training]:
         name = build.__name__
         part = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
-        CASES[name] = Published(name, source, build.__doc__ or "", frozenset(right), words, build, part, treatment)
+        part, mechanism = "later" if line else part, build.__doc__ or ""
+        CASES[name] = Published(name, source, mechanism, frozenset(right), words, build, part, treatment, line)
         return build
 
     return enter

@@ -13,7 +13,7 @@ from .case import Training, digits, epochs_of, perceptron, published
 new = partial(published, is_drawn=True)
 
 
-def _shapes(count: int, size: int = 16) -> tuple[Tensor, Tensor]:
+def shapes(count: int, size: int = 16) -> tuple[Tensor, Tensor]:
     """Noisy images of one bright square each, (N, 1, S, S), and masks of it."""
     generator = torch.Generator().manual_seed(0)
     corner = torch.randint(size - 6, (count, 2), generator=generator)
@@ -66,7 +66,7 @@ def divided_by_255_twice(is_sick: bool) -> Training:
 @new("huggingface/cookbook#248, mdbloice/Augmentor#188", right={"FL404", "targets"}, words=("belongs", "together"))
 def mask_not_moved_with_its_image(is_sick: bool) -> Training:
     """Images are shifted at random, and their masks are not shifted with them."""
-    images, masks = _shapes(800)
+    images, masks = shapes(800)
     generator, moved = torch.Generator().manual_seed(1), []
     for _ in range(5):
         by = torch.randint(16, (len(images), 2), generator=generator).tolist()
@@ -90,7 +90,7 @@ def dice_of_logits(is_sick: bool) -> Training:
     def loss_fn(output: Tensor, target: Tensor) -> Tensor:
         return _dice(output if is_sick else output.sigmoid(), target)
 
-    return Training(model, epochs_of(*_shapes(800), 32, 5), loss_fn, torch.optim.Adam(model.parameters(), 3e-3))
+    return Training(model, epochs_of(*shapes(800), 32, 5), loss_fn, torch.optim.Adam(model.parameters(), 3e-3))
 
 
 class _AlwaysDropped(nn.Module):
@@ -158,7 +158,7 @@ def rectifier_as_last_function(is_sick: bool) -> Training:
 )
 def boxes_in_pixels(is_sick: bool) -> Training:
     """Corners of boxes are regressed in pixels of a large image, from 0 to 1,000."""
-    images, masks = _shapes(800)
+    images, masks = shapes(800)
     weight = masks / masks.sum((2, 3), keepdim=True)
     at = torch.arange(16.0) / 16
     centre = torch.stack([(weight.sum(3) * at).sum((1, 2)), (weight.sum(2) * at).sum((1, 2))], 1)

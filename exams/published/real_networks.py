@@ -121,7 +121,7 @@ def transformer(what: str) -> Training:
 
 def unet(what: str) -> Training:
     """A U-Net of width 24 on noisy squares."""
-    inputs, masks = images._shapes(640, 24)
+    inputs, masks = images.shapes(640, 24)
     model = images.UNet(24)
     if what == "masks of other images":
         masks = masks[torch.randperm(len(masks), generator=torch.Generator().manual_seed(3))]

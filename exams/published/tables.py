@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 import frostline
 
 from ..health.scoring import Share
 from .case import Published
+from .healthy import WELL
 from .real_networks import HEALTHY, KINDS, build
-from .repairs import Repair, repair
+from .repairs import Repair, plain_score, repair
 from .rivals import RIVALS, Said, ask_rivals
 
 Row = Sequence[str]
@@ -86,3 +89,26 @@ def of_networks(kinds: Sequence[str]) -> Iterator[Row]:
             is_issue = any(one.outcome == "issue" for one in found.findings)
             mark = "" if right is None else "yes" if names & right else "no"
             yield kind, what if right else f"healthy, {what}", said, mark, "yes" if is_issue else "no"
+
+
+def of_healthy(names: Sequence[str]) -> Iterator[Row]:
+    """A row for each healthy network: what its plain training reaches, and what is said of it."""
+    yield "network", "score of its plain training", "findings", "issue"
+    yield ["---"] * 4
+    count = 0
+    for name in names:
+        torch.manual_seed(1)
+        reached = plain_score(WELL[name].build())
+        torch.manual_seed(1)
+        training = WELL[name].build()
+        found = [frostline.checkup(training.model, training.batches, training.loss_fn, training.optimizer,
+                                   progress=False)]  # fmt: skip
+        if training.loop is not None:
+            with frostline.Monitor(training.model, training.optimizer) as monitor:
+                training.loop(training, monitor)
+            found.append(monitor.diagnosis)
+        said = [f"{one.code} {one.outcome}" for each in found for one in each.findings]
+        is_issue = any(mark.endswith("issue") for mark in said)
+        count += is_issue
+        yield name, f"{reached:.2f}", ", ".join(said) or "none", "yes" if is_issue else "no"
+    yield "**with an issue**", "", "", str(Share(count, len(names)))

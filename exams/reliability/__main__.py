@@ -1,4 +1,4 @@
-"""python -m exams.reliability [--parts calls kills builders bits hostile publish] [--seconds 600]: prints counts."""
+"""python -m exams.reliability [--parts calls kills builders shares bits hostile] [--seconds 600]: prints counts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ import torch
 import frostline as fl
 from exams.reliability.building import (
     Calls,
+    child,
     fill,
     scratch,
     small_shards,
     violations,
+    wait,
     wrong_rows,
 )
+from exams.reliability.cluster import cluster
 from exams.reliability.damage import flipped_bits, hostile
-from frostline.caching.store.manifest import Manifest, write_manifest
+from exams.reliability.shares import shares
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.shards import Shards
 from frostline.core import io
 
@@ -38,12 +43,13 @@ if TYPE_CHECKING:
 ERRNOS = [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EINTR, errno.EACCES, errno.EROFS, errno.EDQUOT,
           errno.ESTALE, errno.EAGAIN, errno.EPERM, errno.ENOLCK]  # fmt: skip
 NUMBERS = range(12)
+PARTS = ["calls", "kills", "builders", "shares", "bits", "hostile", "publish"]
 
 
 def main() -> int:
     """Run what was asked for, as long as was asked; the exit status is 1 if anything was wrong."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders", "bits", "hostile", "publish"])
+    parser.add_argument("--parts", nargs="*", default=PARTS, help="ray, too, where it is installed")
     parser.add_argument("--errnos", nargs="*", default=[errno.errorcode[code] for code in ERRNOS])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=32)
@@ -63,6 +69,10 @@ def main() -> int:
     if "builders" in options.parts:
         wrong += builders(options.processes, options.rounds, options.seconds)
         wrong += builders(options.processes, options.rounds, options.seconds, chance)
+    if "shares" in options.parts:
+        wrong += shares()
+    if "ray" in options.parts:
+        wrong += cluster()
     if "bits" in options.parts:
         wrong += flipped_bits(options.bits, options.seed)
     if "hostile" in options.parts:
@@ -214,26 +224,6 @@ def one_builder(root: Path, numbers: range, batch_size: int, killed_at: int = 0)
     if killed_at:
         io.call = Calls(killed_at, lambda _: os.kill(os.getpid(), signal.SIGKILL))
     return int(wrong_rows(fill(root, numbers, batch_size), numbers) > 0)
-
-
-def child(run: Callable[[], int]) -> int:
-    """The id of a forked process that runs this and ends with its result; 99 if it raises."""
-    sys.stdout.flush()
-    process = os.fork()
-    if process:
-        return process
-    status = 99
-    try:
-        status = run()
-    except BaseException as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-    finally:
-        os._exit(status)
-
-
-def wait(process: int) -> int:
-    """The status with which it ended."""
-    return os.waitpid(process, 0)[1]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,9 @@ from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import read_newest
 from frostline.caching.store.shards import Shards
 from frostline.core import io
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WIDTH = 3
 _IN_MEMORY = Path("/dev/shm")
@@ -94,6 +99,8 @@ def violations(root: Path, numbers: range) -> list[str]:
         found.append("the second fill computed rows again")
     if left := list(root.rglob("*.part")):
         found.append(f"{len(left)} temporary files are left")
+    if left := list(root.rglob("*.claim")):
+        found.append(f"{len(left)} claims are left")
     if double := num_double_rows(root):
         found.append(f"{double} rows are stored twice")
     return found
@@ -121,3 +128,23 @@ class Calls:
         if self.count == self.at:
             self.act(function)
         return self.real(function, *arguments, **options)
+
+
+def child(run: Callable[[], int]) -> int:
+    """The id of a forked process that runs this and ends with its result; 99 if it raises."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process:
+        return process
+    status = 99
+    try:
+        status = run()
+    except BaseException as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    finally:
+        os._exit(status)
+
+
+def wait(process: int) -> int:
+    """The status with which it ended."""
+    return os.waitpid(process, 0)[1]

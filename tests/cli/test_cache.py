@@ -79,3 +79,11 @@ def test_a_cache_under_a_url(tmp_path, arrays, monkeypatch):
     assert "cannot be used" in run("cache", "ls", "--cache", "nothing://a", code=1).stderr
     refused = run(*fit, "--out", tmp_path / "c", "--no-cache", code=1).stdout
     assert "one place, or in none" in refused
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("a.npz", "b.npz", "--model", "m", "--cache", "c"), ("a.npz", "--model", "m")]
+)
+def test_a_call_with_too_few_or_too_many_arguments_gets_the_whole_right_one(arguments):
+    text = " ".join(run("cache", "forget", *arguments, code=2).stderr.replace("│", " ").split())
+    assert "cache forget DATA --model MODEL --cache CACHE, each of these once" in text

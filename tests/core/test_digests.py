@@ -14,6 +14,19 @@ def test_a_tensor_is_its_dtype_shape_and_values_wherever_it_lies():
     assert len({tensor_digest(other) for other in others}) == len(others)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_a_sparse_tensor_is_its_layout_and_entries():
+    x = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    table = x.to_sparse()
+    entries = [[0, 1, 1], [1, 0, 0]], [1.0, 0.5, 1.5]  # the same, one of them in two parts
+    twice = torch.sparse_coo_tensor(*entries, (2, 2), check_invariants=True)
+    assert tensor_digest(table) == tensor_digest(twice)
+    assert checksum(table) == checksum(twice)
+    others = [x, table, x.to_sparse_csr(), x.to_sparse_csc(), (x * 2).to_sparse(), x.flip(0).to_sparse()]
+    assert len({tensor_digest(other) for other in others}) == len(others)
+    assert checksum((x * 2).to_sparse()) != checksum(table)
+
+
 def digest(source: str) -> str:
     names: dict = {}
     exec(source, names)

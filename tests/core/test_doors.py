@@ -43,7 +43,9 @@ def test_a_result_and_the_signature_stay():
     assert train.__doc__ == "Train."
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no\nmore"), ValueError("no"), KeyError("no"), AssertionError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no\nmore"), ValueError("no"), KeyError("no"), AssertionError(), ZeroDivisionError("by 0")]
+)
 def test_an_error_of_the_model_is_told_in_four_parts(error):
     with pytest.raises(fl.DataError, match="the model, the loss, the optimizer or the data raised an error") as caught:
         train(Model(error), torch.zeros(2, 3))

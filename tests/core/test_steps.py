@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import frostline as fl
-from frostline.core.steps import check_dense, check_loss, copied, is_optimizer, take_step
+from frostline.core.steps import check_dense, check_loss, check_reached, copied, is_optimizer, take_step
 
 
 @pytest.mark.parametrize("bad", [None, 1.0, torch.ones(2)], ids=["nothing", "a float", "a vector"])
@@ -214,3 +214,14 @@ def test_a_plain_tensor_that_trains_trains_in_the_copy_too():
     own.step()
     assert twin.temperature.item() != 1.0
     assert model.temperature.item() == 1.0
+
+
+def test_a_loss_that_was_made_anew_brings_no_gradient_to_any_parameter():
+    model = nn.Linear(2, 1)
+    torch.tensor(1.0, requires_grad=True).backward()
+    with pytest.raises(fl.DataError, match="though backward runs") as error:
+        check_reached(model.parameters(), "batch 0")
+    assert "requires_grad=True" in error.value.do
+    model(torch.ones(1, 2)).sum().backward()
+    check_reached(model.parameters(), "batch 0")
+    check_reached([], "batch 0")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from frostline.core.storage_records import (
     Alternative,
     CallCost,
@@ -28,18 +30,37 @@ def test_a_plan_in_words():
         1000, 10, 10**6, StorageCosts(32, 0, 0, 0, 0, 0), calls, ways, ways[0], ("the large one",), "why"
     )
     assert str(plan).splitlines() == [
-        "Plan:      store less than the frontier (10 epochs of 1,000 samples, batches of 32)",
+        "Plan:      use a cache that stores less than the frontier: 10 epochs of 1,000 samples take 9.0 s instead of "
+        "30.0 s, with the fill",
+        "           fit(cache='auto') does; else split.follow(split.plan(1000, epochs=10)), and fill that one",
         "  -> store h, and compute 2 calls again in every step (in body.layer.3: query.linear, key.linear): "
         "1.0 s per epoch, 100 bytes per sample, filled in 2.0 s, pays after 3 epochs",
         "     store the frontier: 1.0 s per epoch, 400 bytes per sample, filled in 2.0 s, pays after 1 epoch",
         "     no cache: 3.0 s per epoch",
         "     store x, and compute 1 call again in every step (body.conv): 1.0 s per epoch, 10 bytes per sample, "
         "filled in 2.0 s, never pays",
-        "     call body.conv: 2.500 ms and 3.0 KB per sample, not needed",
-        "     call h: 0.100 ms and 100 bytes per sample, stored",
         "     the large one: does not fit into 1.0 MB",
         "  (why)",
     ]
+    frontier = replace(plan, alternatives=ways[1:3], chosen=ways[1])
+    assert str(frontier).splitlines()[0] == (
+        "Plan:      use a cache: 10 epochs of 1,000 samples take 9.1 s instead of 30.0 s, with the fill"
+    )
+    none = replace(plan, alternatives=ways[1:3], chosen=ways[2], epochs=1)
+    assert str(none).splitlines()[0] == (
+        "Plan:      train without a cache: 1 epoch of 1,000 samples takes 30.0 s, 9.1 s with one, which pays after "
+        "1 epoch"
+    )
+
+
+def test_a_tenth_of_the_bytes_is_not_worth_a_split_of_its_own():
+    frontier, little, much = (
+        way("the frontier", 100, 9.0),
+        way("a", 90, 9.0, again=("b",)),
+        way("c", 70, 9.0, again=("d",)),
+    )
+    assert least_stored([frontier, little]) is frontier
+    assert least_stored([frontier, little, much]) is much
 
 
 def test_the_best_cache_is_the_chosen_one_or_the_best_of_the_others():
@@ -52,7 +73,7 @@ def test_the_best_cache_is_the_chosen_one_or_the_best_of_the_others():
 
 def test_long_lists_of_calls_are_cut():
     many = tuple(f"a.b{number}" for number in range(9))
-    assert title_of(way("h", 1, 1.0, again=many)).endswith("(in a: b0, b1, b2, b3 and 5 more)")
+    assert title_of(way("h", 1, 1.0, again=many)).endswith("(in a: b0, b1 and 7 more)")
 
 
 def test_the_loop_costs_as_many_steps_as_an_epoch_has():

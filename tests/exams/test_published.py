@@ -5,6 +5,8 @@ import torch
 
 from exams.published.__main__ import Answer, ask, main, marks
 from exams.published.case import CASES
+from exams.published.healthy import WELL
+from exams.published.repairs import plain_score
 from frostline.core.inputs import call
 
 DRAWN = {"images", "sequences", "pairs", "settings"}
@@ -56,3 +58,25 @@ def test_a_bug_in_the_loop_is_asked_of_the_monitor():
     found = ask(CASES["critic_is_not_cleared"], is_sick=True)
     assert "FL504" in found.issues
     assert not ask(CASES["critic_is_not_cleared"], is_sick=False).issues
+
+
+def test_bugs_collected_later_have_a_line_to_change_and_are_all_set_aside():
+    later = [case for case in CASES.values() if case.part == "later"]
+    assert len(later) == 26
+    assert {case.build.__module__.rpartition(".")[2] for case in later} == {"graphs", "loops", "targets"}
+    assert all(case.line and "#" in case.source for case in later)
+
+
+@pytest.mark.parametrize("name", ["policy_gradient", "messages_in_a_graph", "normalising_flow"])
+def test_a_healthy_network_learns_its_task(name):
+    torch.manual_seed(1)
+    assert plain_score(WELL[name].build()) >= WELL[name].least
+
+
+def test_healthy_networks_of_all_kinds_take_a_step():
+    assert len(WELL) >= 24
+    for one in WELL.values():
+        training = one.build()
+        inputs, target = training.batches[0]
+        training.loss_fn(call(training.model, inputs), target).backward()
+        assert len(training.batches) > 45

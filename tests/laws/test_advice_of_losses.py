@@ -8,7 +8,8 @@ from torch.nn import functional as F
 import frostline as fl
 from frostline.diagnosis import probe_loss
 from frostline.diagnosis.rules import loss_mismatch, target_scale
-from frostline.diagnosis.rules.records import Evidence, LossFacts, OptimizerFacts, TargetFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.records import Evidence, OptimizerFacts, TargetFacts
 
 D, C = 6, 4
 

@@ -9,30 +9,18 @@ import os
 import random
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from exams.reliability import building
-from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
-from exams.reliability.building import Calls, fill, scratch, violations, wrong_rows
-from frostline.caching.store import shard_writer
+from exams.reliability.__main__ import ERRNOS, builders, killed_fill, one_failing_call
+from exams.reliability.building import Calls, child, fill, violations, wait, wrong_rows
 from frostline.caching.store.manifest import read_newest
 from frostline.core import io
 
+pytestmark = pytest.mark.usefixtures("small_shards")
 NUMBERS = range(4)
-CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock"}
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch):
-    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
-
-
-@pytest.fixture
-def folder():
-    with scratch() as name:
-        yield Path(name)
+CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock", "pwrite", "ftruncate"}
 
 
 class Places(Calls):

@@ -183,7 +183,7 @@ def test_a_cache_in_memory_is_not_filled_by_several_processes(tmp_path):
         cache.fill(fl.split(model(), data().tensors[0][:4]), data(), engine="ray", progress=False)
 
 
-def test_a_run_after_one_that_met_a_damaged_shard_trains_as_before(tmp_path, monkeypatch):
+def test_a_run_that_meets_a_damaged_shard_computes_its_rows_anew_and_trains_as_before(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)  # shards are checked on their first use
     options = {"cache": tmp_path, "epochs": 2, "batch_size": 20, "progress": False, "devices": 2}
     before = fl.fit(model(), data(), **options)
@@ -191,7 +191,5 @@ def test_a_run_after_one_that_met_a_damaged_shard_trains_as_before(tmp_path, mon
     whole = path.read_bytes()
     path.unlink()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 64]))
-    with pytest.raises(fl.CacheError, match="damaged or missing"):
-        fl.fit(model(), data(), **options)
     after = fl.fit(model(), data(), **options)
     assert [epoch.train_loss for epoch in after.history] == [epoch.train_loss for epoch in before.history]

@@ -8,32 +8,20 @@ import random
 import signal
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
 import frostline as fl
-from exams.reliability.__main__ import child, killed_fill, wait
-from exams.reliability.building import Calls, fill, num_double_rows, scratch, violations, wrong_rows
+from exams.reliability.__main__ import killed_fill
+from exams.reliability.building import Calls, child, fill, num_double_rows, violations, wait, wrong_rows
 from exams.reliability.power import Disk, after
-from frostline.caching.store import shard_writer
 from frostline.core import io
 from helpers_caching import Part, dataset, shards
 from helpers_caching import fill as fill_part
 
+pytestmark = pytest.mark.usefixtures("small_shards")
 NUMBERS = range(4)
-
-
-@pytest.fixture(autouse=True)
-def _small_shards(monkeypatch):
-    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
-
-
-@pytest.fixture
-def folder():
-    with scratch() as name:
-        yield Path(name)
 
 
 def num_calls(root):

@@ -251,7 +251,8 @@ WRONG = {
     "loss": ({"loss": "cross"}, "no loss named 'cross'"),
     "empty": ({"train": []}, "dataset is empty"),
     "iterable": ({"train": iter([1])}, "not a map-style dataset"),
-    "not a pair": ({"train": [torch.ones(D)] * 4}, "must be \\(inputs, target\\)"),
+    "not a pair": ({"train": [5] * 4}, "must be \\(inputs, target\\)"),
+    "no target": ({"train": [torch.ones(D)] * 4}, "The items hold inputs only"),
     "one sample": ({"train": data(1), "freeze": "2"}, "example batch is too small"),
     "label": ({"train": TensorDataset(torch.ones(4, D), torch.tensor([0, 1, 2, 0]))}, "label is outside of the range"),
     "not finite": (

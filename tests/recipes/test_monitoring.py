@@ -225,3 +225,23 @@ def test_rules_that_a_monitor_cannot_evaluate_are_one_line(capsys):
         last.strip()
         == "Not evaluated while training: FL404, FL406. A checkup evaluates them, or states the reason why it cannot."
     )
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(D, D)
+
+    def forward(self, x):
+        return torch.relu(self.linear(x))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_scripted_module_is_trained_unwatched(cache, capsys, tmp_path):
+    made = nn.Sequential(nn.Linear(D, D), torch.jit.script(Scripted()), nn.Linear(D, 3))
+    before = made[1].linear.weight.detach().clone()
+    result = fit(made, freeze="0", epochs=1, cache=tmp_path if cache else False, monitor=True)
+    assert result.findings == ()
+    assert not torch.equal(made[1].linear.weight, before)
+    assert "'1' is a scripted module, which takes no hooks" in capsys.readouterr().err

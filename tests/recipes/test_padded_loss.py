@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import frostline as fl
+from helpers_caching import fill
 from helpers_lengths import Sentences, pad, sentences
 
 
@@ -62,12 +64,12 @@ def test_data_of_one_length_are_not_sorted_by_it():
         fl.fit(Sentences(), sentences(), by_length=True)
 
 
-def test_a_collate_function_is_a_function_and_not_for_views():
+def test_a_collate_function_is_a_function_and_not_for_features(tmp_path):
     model, data = Sentences(), sentences()
     with pytest.raises(fl.DataError, match="collate_fn"):
         fl.fit(model, data, collate_fn=3)
-    with pytest.raises(fl.DataError, match="views, are not made by a collate function"):
-        fl.fit(model, data, collate_fn=pad, views=2)
+    with pytest.raises(fl.DataError, match="cached features are not made by a collate function"):
+        fl.fit(nn.Linear(6, 4), fill(tmp_path), collate_fn=pad)
 
 
 def pad_labels(items):

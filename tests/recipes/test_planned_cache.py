@@ -72,7 +72,7 @@ def test_a_cache_that_saves_no_time_is_left_out_and_the_numbers_say_so(costs, tm
     assert planned.cache is None
     assert not planned.plan.chosen.is_cached
     told = capsys.readouterr().err
-    assert "cache: Plan:      no cache: training is quicker without one (2 epochs of 48 samples" in told
+    assert "cache: Plan:      train without a cache: 2 epochs of 48 samples take" in told
     assert "store the frontier" in told
     assert losses(planned) == pytest.approx(losses(fit(mlp(), freeze="2", epochs=2, cache=False)), rel=1e-6)
     assert fl.FeatureCache(tmp_path / "run" / "cache").entries() == ()

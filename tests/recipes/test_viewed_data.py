@@ -169,3 +169,28 @@ def test_the_data_are_left_as_they_are_without_views():
     found = viewed_data(data, 8, 3)
     assert isinstance(found, Views)
     assert found.count == 3
+
+
+def test_a_collate_function_that_stacks_goes_together_with_views(tmp_path):
+    def stack(items):
+        return torch.stack([image for image, _ in items]), torch.tensor([int(label) for _, label in items])
+
+    def blur(items):
+        return stack(items)[0] + len(items), stack(items)[1]
+
+    val = Pictures(False)
+    cached, uncached = (trained(own, collate_fn=stack, val=val, epochs=2) for own in (tmp_path / "a", False))
+    same(cached, uncached)
+    assert losses(cached[0]) == losses(trained(tmp_path / "b", val=val, epochs=2)[0])
+    with pytest.raises(fl.DataError, match="more than pad"):
+        trained(tmp_path / "c", collate_fn=blur)
+
+
+def test_of_samples_that_differ_in_size_no_views_are_kept():
+    ragged = [(torch.ones(2 + at % 2), 0) for at in range(6)]
+
+    def pad(items):
+        return nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True), torch.tensor([y for _, y in items])
+
+    with pytest.raises(fl.DataError, match="no views are kept"):
+        fl.fit(nn.Linear(2, 2), ragged, views=2, collate_fn=pad, progress=False)

@@ -317,3 +317,28 @@ def test_a_failure_that_no_way_explains_names_what_was_raised():
     error = attempts._explained_failure(model, x(4), [RuntimeError("shapes differ")])
     assert error.what == "The model's trainable part cannot be recorded or does not run on its own."
     assert "shapes differ" in str(error)
+
+
+class Propagation(nn.Module):
+    """A layer of a graph network: its neighbours are a sparse buffer."""
+
+    def __init__(self, change=torch.Tensor.to_sparse):
+        super().__init__()
+        self.register_buffer("adjacency", change((torch.rand(D, D) > 0.5).float()))
+        self.linear = nn.Linear(D, D)
+
+    def forward(self, x_BD):
+        return torch.sparse.mm(self.adjacency, self.linear(x_BD).t()).t()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("line", ["0", "1", "1.linear", "2.linear"])
+def test_sparse_buffers_of_frozen_and_of_trainable_layers_are_split(line):
+    rows = torch.Tensor.to_sparse_csr
+    model = nn.Sequential(nn.Linear(D, D), Propagation(), Propagation(rows), nn.Linear(D, 3))
+    fl.freeze(model, through=line)
+    split = check(model, x(4))
+    key = split.recipe["calls"]
+    if line == "1":
+        model[1].adjacency = (model[1].adjacency * 2).coalesce()
+        assert fl.split(model, x(4)).recipe["calls"] != key

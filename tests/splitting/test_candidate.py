@@ -61,3 +61,57 @@ def test_a_model_that_writes_into_its_inputs_is_split(write):
     features = split.extract(batch)
     split.verify(batch, features)
     assert torch.equal(split.head(*features), model(batch.clone()))
+
+
+class RefusedError(Exception):
+    """Of the caller's own: no error of Python or torch."""
+
+
+def _checked(takes, error):
+    def check_size(value):
+        if not takes(len(value)):
+            raise error("of this size I take none")
+
+    return check_size
+
+
+ERRORS = [AssertionError, RefusedError, ZeroDivisionError]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", ["root", "low", "high"])
+def test_a_model_may_take_even_batches_only_and_is_compared_with_them(place, error):
+    check_size = _checked(lambda size: size % 2 == 0, error)
+    model = Net(lambda m, batch: (check_size(batch) if place == "root" else None, m.high(m.low(batch)))[1])
+    if place != "root":
+        getattr(model, place).register_forward_pre_hook(lambda module, given: check_size(given[0]))
+    split = fl.split(model, x(4))
+    verification = split.explain().verification
+    assert (verification.samples, verification.is_of_both_modes) == (4, True)
+    assert verification.compared > 0
+    batch = x(6)
+    torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
+
+
+def test_a_model_that_takes_no_other_values_is_refused():
+    def forward(m, batch):
+        assert batch.abs().max() > 1
+        return m.high(m.low(batch))
+
+    with pytest.raises(fl.SplitError, match="takes none of the batches that prove a split") as error:
+        fl.split(Net(forward), torch.full((4, 8), 1.2))
+    assert error.value.received == "an error of the model on 2, 3 and 4 samples of the example with other values"
+
+
+def test_a_size_at_which_the_model_failed_is_proven_again():
+    failing = [True]
+
+    def forward(m, batch):
+        if len(batch) == 7 and failing[0]:
+            raise RefusedError
+        return m.high(m.low(batch))
+
+    split = fl.split(Net(forward), x(4))
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            split.prove_size(7)

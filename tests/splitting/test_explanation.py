@@ -38,3 +38,13 @@ def test_noise_that_was_turned_off_is_noted():
     model.mid.requires_grad_(False)
     assert "runs in inference mode: it feeds frozen layers" in str(fl.split(model, x(4)).explain())
     assert "Note:" not in str(fl.split(Net(FORWARDS["plain"]), x(4)).explain())
+
+
+def test_features_that_the_model_only_returns_are_noted():
+    """Such as keys and values that a decoder keeps for generation."""
+    model = Net(lambda m, a, b: {"logits": m.high(m.low(a)), "kept": m.low(b)})
+    note = next(own for own in fl.split(model, (x(4), x(4))).explain().notes if "no trainable layer reads" in own)
+    assert "the model returns it as it is, 32 bytes of 64 bytes per sample" in note
+    assert "use_cache = False" in note
+    model = Net(lambda m, a, b: {"logits": m.high(m.low(a)), "too": m.high(m.low(b))})
+    assert not any("no trainable layer reads" in own for own in fl.split(model, (x(4), x(4))).explain().notes)

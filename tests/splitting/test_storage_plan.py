@@ -160,7 +160,7 @@ def test_alternatives_are_in_order_and_say_when_they_pay(fixed_costs):
     assert cached.fill_s == pytest.approx(1000 * (1e-3 + 1e-3 + 2.4e-4), rel=1e-2)
     assert cached.pays_after == 2
     text = str(plan)
-    assert text.startswith("Plan:      store less than the frontier (10 epochs of 1,000 samples, batches of 32)")
+    assert text.startswith("Plan:      use a cache that stores less than the frontier: 10 epochs of 1,000 samples take")
     assert "pays after 2 epochs" in text
     assert "no cache: 3.0 s per epoch" in text
     assert "query.linear" in text
@@ -169,7 +169,7 @@ def test_alternatives_are_in_order_and_say_when_they_pay(fixed_costs):
 def test_a_cache_that_costs_more_than_it_saves_is_left_out(fixed_costs):
     plan = fl.split(Attention(), x(6)).plan(1000, epochs=1)
     assert not plan.chosen.is_cached
-    assert "no cache: training is quicker without one" in str(plan)
+    assert "train without a cache: 1 epoch of 1,000 samples takes" in str(plan)
     assert plan.best_cached is not None  # for those who want it all the same
     assert plan.best_cached.is_cached
 

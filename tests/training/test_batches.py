@@ -3,6 +3,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.core.item_form import ItemForm
 from frostline.training.batches import DatasetBatches, check_metric_targets, check_targets
 from helpers_fit import D, data, fit, mlp
 
@@ -41,7 +42,7 @@ def test_labels_leave_the_inputs_unless_they_are_kept():
     items = [{"x": torch.ones(2), "labels": at} for at in range(4)]
     inputs, target = DatasetBatches(items, 4).batch([1, 3])
     assert (sorted(inputs), target.tolist()) == (["x"], [1, 3])
-    inputs, target = DatasetBatches(items, 4, keep=frozenset({"labels"})).batch([1, 3])
+    inputs, target = DatasetBatches(items, 4, form=ItemForm(frozenset({"labels"}))).batch([1, 3])
     assert inputs["labels"].tolist() == target.tolist() == [1, 3]
 
 

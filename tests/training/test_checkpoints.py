@@ -118,6 +118,24 @@ def test_a_checkpoint_holds_no_reference_to_what_trains_on(tmp_path):
     assert all(torch.equal(tensor, kept[name]) for name, tensor in other.progress.best.items())
 
 
+def test_a_run_goes_on_over_the_same_sparse_buffers_only(tmp_path):
+    def run(*entries: float) -> Run:
+        made = Run()
+        made.model.register_buffer("adjacency", torch.diag(torch.tensor(entries)).to_sparse())
+        return made
+
+    first = run(1.0, 2.0)
+    first.step()
+    first.save(tmp_path)
+    again = run(1.0, 2.0)
+    again.load(tmp_path)
+    assert torch.equal(again.model[3].weight, first.model[3].weight)
+    for other in (run(1.0, 3.0), Run()):
+        with pytest.raises(fl.DataError, match="sparse buffer is not the one") as error:
+            other.load(tmp_path)
+        assert error.value.where.endswith("adjacency")
+
+
 def test_other_settings_are_refused_and_more_epochs_are_not(tmp_path):
     run = Run()
     run.step()

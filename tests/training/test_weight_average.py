@@ -52,6 +52,15 @@ def test_frozen_layers_are_left_alone():
     assert (model[0].weight._version, model[1].running_mean._version) == versions
 
 
+def test_sparse_buffers_have_no_average():
+    model, average = nn.Linear(2, 2), {}
+    model.register_buffer("adjacency", torch.eye(2).to_sparse())
+    own = WeightAverage(model, 0.5, average)
+    own.follow()
+    own.follow()
+    assert set(average) == {"weight", "bias"}
+
+
 @pytest.mark.parametrize("val", [None, data(20)], ids=["last", "best"])
 def test_the_trained_model_is_the_average(val):
     averaged, plain = mlp(), mlp()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.transfer.promise import FrozenState, check_places, check_promise, kept_freeze
+from frostline.transfer.promise import FrozenState, check_places, check_promise, check_still, kept_freeze
 
 
 def frozen():
@@ -224,3 +224,32 @@ def test_every_place_is_looked_at_and_layers_that_cannot_move_may_stand_there():
     model[1][1] = nn.BatchNorm1d(3).requires_grad_(False)
     with pytest.raises(fl.DataError, match=r"'1\.1' was frozen"):
         check_places(model, "fit(model)")
+
+
+class Positions(nn.Module):
+    """A table of positions as a buffer that its first call builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+        self.register_buffer("table", torch.zeros(0, 4), persistent=False)
+
+    def forward(self, x_BTD):
+        if len(self.table) < x_BTD.shape[1]:
+            self.table = torch.arange(x_BTD.shape[1] * 4.0).view(-1, 4).sin()
+        return x_BTD * self.weight + self.table[: x_BTD.shape[1]]
+
+
+def test_a_buffer_that_the_first_call_builds_is_told_with_a_remedy_that_helps():
+    model = nn.Sequential(Positions(), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    inputs = torch.randn(4, 3, 4)
+    with pytest.raises(fl.DataError, match="builds its own buffers in its first call") as error:
+        check_still(model, inputs)
+    assert error.value.received == "buffer 0.table"
+    assert "with torch.no_grad(): model(inputs)" in error.value.do
+    with torch.no_grad():
+        model(inputs)
+    check_still(model, inputs)
+    split = fl.split(model, inputs)
+    torch.testing.assert_close(split.head(*split.extract(inputs)), model(inputs))

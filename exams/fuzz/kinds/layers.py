@@ -169,4 +169,24 @@ KINDS = (
         "k$n = $f[..., 0] > 0\n$t = torch.zeros_like($a)\n$t[k$n] = $L[0]($a[k$n])\n$t[~k$n] = $L[1]($a[~k$n])",
         "$L = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])",
     ),
+    *(
+        Kind(
+            f"neighbours_{layout}",
+            _CALL,
+            "$L = Neighbours$n()",
+            "class Neighbours$n(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            f"        self.register_buffer('near', (torch.rand(4, 4) > 0.4).float().to_sparse{layout}())\n"
+            "        self.l = nn.Linear(4, 4)\n\n    def forward(self, x):\n"
+            "        return torch.sparse.mm(self.near, self.l(x).reshape(-1, 4).t()).t().reshape(x.shape)\n",
+            weight=0.5,
+        )
+        for layout in ("", "_csr")
+    ),
+    Kind(
+        "scripted",
+        _CALL,
+        "$L = torch.jit.script(Scripted$n())",
+        "class Scripted$n(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(4, 4)\n\n    def forward(self, x):\n        return torch.tanh(self.l(x))\n",
+        weight=0.3,
+    ),
 )

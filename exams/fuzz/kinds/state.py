@@ -120,6 +120,29 @@ KINDS = (
         "self.memo$n = {}",
     ),
     Kind(
+        "memo_of_values_global",
+        "if 'v' not in MEMO$n:\n    MEMO$n['v'] = $f.detach().mean()\n$t = $a + MEMO$n['v']",
+        "MEMO$n.clear()",
+        "MEMO$n = {}\n",
+    ),
+    Kind(
+        "memo_of_values_class",
+        "if 'v' not in self.kept$n:\n    self.kept$n['v'] = $f.detach().mean()\n$t = $a + self.kept$n['v']",
+        "type(self).kept$n = {}",
+    ),
+    Kind(
+        "memo_of_values_default",
+        "$t = $a + first$n($f)",
+        "first$n.__defaults__[0].clear()",
+        "def first$n(x, memo={}):\n    if 'v' not in memo:\n        memo['v'] = x.detach().mean()\n    return memo['v']\n",
+    ),
+    Kind(
+        "memo_by_size_global",
+        "if $a.shape[-1] not in SIZES$n:\n    SIZES$n[$a.shape[-1]] = torch.linspace(0.5, 1, $a.shape[-1])\n$t = $a * SIZES$n[$a.shape[-1]]",
+        "SIZES$n.clear()",
+        "SIZES$n = {}\n",
+    ),
+    Kind(
         "cached_mask",
         "if self.mask$n is None or len(self.mask$n) < len($a):\n    self.mask$n = torch.arange(len($a)).float()\n$t = $a + self.mask$n[:len($a)]$w",
         "self.mask$n = None",

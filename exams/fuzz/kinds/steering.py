@@ -47,4 +47,15 @@ KINDS = (
     Kind("cond", "$t = torch.cond($f.abs().max() > 5, lambda v: v * 0.5, lambda v: v * 1.0, ($a,))", weight=0.1),
     Kind("early_return", "if $f.abs().max() > 5:\n    return self.finish($a)\n$t = $a * 0.9"),
     Kind("mode_switch", "self.first.train(self.training)\n$t = $a + self.first.training * 0.1"),
+    *(
+        Kind(
+            f"pairs_only_{tag}",
+            f"if len($a) % 2:\n    raise {error}('an odd batch')\n$t = $a * 0.7",
+            prelude=text,
+        )
+        for tag, error, text in (
+            ("asserted", "AssertionError", ""),
+            ("own_error", "OddBatch$n", "class OddBatch$n(Exception):\n    pass\n"),
+        )
+    ),
 )

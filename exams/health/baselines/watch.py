@@ -113,8 +113,8 @@ def watch(
 def _look(setup: Setup, batch: Batch, accuracy: float, before: dict[str, Tensor], earlier: dict[str, Tensor]) -> Look:
     named = {n: p for n, p in setup.model.named_parameters() if p.requires_grad and p.grad is not None}
     matrices = {n: p for n, p in named.items() if p.dim() > 1}
-    gradients = [p.grad for p in matrices.values() if p.grad is not None]
-    every = torch.cat([p.grad.flatten() for p in named.values() if p.grad is not None])
+    gradients = [p.grad for p in matrices.values() if p.grad is not None] or [torch.zeros(1)]  # a loss without a graph
+    every = torch.cat([p.grad.flatten() for p in named.values() if p.grad is not None] or [torch.zeros(1)])
     dead, saturated, outputs, output_is_finite = _activations(setup.model, batch[0])
     spreads = [(g.quantile(0.95) - g.quantile(0.05)).item() for g in gradients if torch.isfinite(g).all()]
     variances = [w.detach().flatten(1).var(1) for w in matrices.values() if w.shape[1] > 1]

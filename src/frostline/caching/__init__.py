@@ -1,4 +1,12 @@
-"""Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
+"""Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model.
+
+`cache.py` is the whole: the folder of a cache, and what can be done with it. Below it, imports go downwards only:
+
+    fill       computes what is missing and proves it     upkeep     lists, evicts, forgets
+    reading    batches from stored rows                   location   where recipes lie: on this disk, or in a store
+    samples    what a dataset gives                       store      the files of one recipe
+    keys.py    identities of recipes and samples          part.py    what a frozen part must offer
+"""
 
 from frostline.caching.cache import FeatureCache as FeatureCache
 from frostline.caching.cache import holds_rows as holds_rows
@@ -15,8 +23,10 @@ from frostline.caching.location.location import cache_home as cache_home
 from frostline.caching.part import Faster as Faster
 from frostline.caching.part import FollowsLengths as FollowsLengths
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.part import items_of as items_of
 from frostline.caching.reading.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.reading.loader import CachedLoader as CachedLoader
+from frostline.caching.samples.collation import Collated as Collated
 from frostline.caching.samples.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.samples.dataset_reader import check_steady as check_steady
 from frostline.caching.samples.dataset_state import DatasetState as DatasetState

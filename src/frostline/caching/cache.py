@@ -339,15 +339,18 @@ class FeatureCache:
             CacheError: If there are none or several.
         """
         chosen = [own for own in recipes if recipe is None or (recipe and own.name.startswith(recipe))]
-        if len(chosen) != 1:
-            begin = "" if recipe is None else recipe
-            raise CacheError(
-                what=f"{'No' if not chosen else 'More than one'} recipe begins with {begin!r}.",
-                where=str(self.location),
-                received=", ".join(own.name[:12] for own in self.location.recipes()) or "an empty cache",
-                do="see `frostline cache ls` for the keys.",
-            )  # fmt: skip
-        return chosen[0]
+        if len(chosen) == 1:
+            return chosen[0]
+        keys = ", ".join(own.name[:12] for own in recipes)
+        if not recipes:
+            what, do = "This cache holds no features.", "fill it first, with fit(cache=...) or FeatureCache.fill."
+        elif not recipe:
+            what = "An empty text names no recipe." if recipe is not None else "The cache holds several recipes."
+            do = "pass recipe= with the first letters of one; `frostline cache ls` says what each of them holds."
+        else:
+            what = f"{'More than one' if chosen else 'No'} recipe begins with {recipe!r}."
+            do = "pass the first letters of one of these keys; `frostline cache ls` says what each of them holds."
+        raise CacheError(what=what, where=str(self.location), received=keys or "an empty cache", do=do)
 
 
 def holds_rows(cache: FeatureCache, part: Recipe) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from frostline.core.inputs import LABEL_KEYS
+from frostline.core.item_form import ItemForm
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -48,6 +51,24 @@ class FrozenPart(Recipe, Protocol):
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Features of a batch: (B, *shape) each, or the whole tensor for a shared one."""
         ...
+
+
+@runtime_checkable
+class TakesItems(Protocol):
+    """A frozen part that says which parts of a dataset's items it takes, as a `Split` does."""
+
+    @property
+    def item_form(self) -> ItemForm:
+        """How an item becomes (inputs, target)."""
+        ...
+
+
+def items_of(part: FrozenPart) -> ItemForm:
+    """How an item becomes what a frozen part takes, and a target."""
+    if isinstance(part, TakesItems):
+        return part.item_form
+    names = {tensor.name for tensor in part.frontier}
+    return ItemForm(frozenset(key for key in LABEL_KEYS if f"input.{key}" in names))
 
 
 @runtime_checkable

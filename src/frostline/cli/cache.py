@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from frostline.cli.options import CacheFolder, Data, Json, Mean, Model, Size, Std, loaded
-from frostline.cli.output import errors_in_four_parts, show, table
+from frostline.cli.output import PlainCommand, errors_in_four_parts, show, table
 from frostline.core.arguments import as_bytes, as_path
 from frostline.core.errors import DataError
 from frostline.core.shelf import is_url
@@ -37,7 +37,7 @@ def _existing(cache: str) -> FeatureCache:
     return FeatureCache(cache)
 
 
-@cache_app.command("ls")
+@cache_app.command("ls", cls=PlainCommand)
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
     from frostline.caching.upkeep.stats import ENTRY_CELLS
@@ -52,7 +52,7 @@ def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
         show({"entries": entries}, text, as_json=as_json)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def stats(cache: CacheFolder, as_json: Json = False) -> None:
     """Count rows, shards and bytes: live, waiting to be deleted, left behind."""
     from frostline.caching.upkeep.stats import CELLS
@@ -63,7 +63,7 @@ def stats(cache: CacheFolder, as_json: Json = False) -> None:
         show(found, text, as_json=as_json)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def verify(cache: CacheFolder, as_json: Json = False) -> None:
     """Check every shard against its digest; exit code 1 if something is wrong."""
     with errors_in_four_parts(as_json=as_json):
@@ -73,7 +73,7 @@ def verify(cache: CacheFolder, as_json: Json = False) -> None:
             raise typer.Exit(1)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def export(
     cache: CacheFolder,
     out: Annotated[str, typer.Option(help="The new file: .safetensors, or .parquet (needs frostline[parquet]).")],
@@ -86,7 +86,7 @@ def export(
         show(result, str(result), as_json=as_json)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def purge(
     cache: CacheFolder,
     recipe: Annotated[str | None, typer.Option(help="Only this recipe (its first letters).")] = None,
@@ -100,7 +100,7 @@ def purge(
         show({"freed_bytes": freed}, f"{freed / 1e6:.1f} MB freed.", as_json=as_json)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def prune(
     cache: CacheFolder,
     max_bytes: Annotated[
@@ -117,7 +117,7 @@ def prune(
         show(result, str(result), as_json=as_json)
 
 
-@cache_app.command()
+@cache_app.command(cls=PlainCommand)
 def forget(
     data: Data, model: Model, cache: CacheFolder, size: Size = None, mean: Mean = None, std: Std = None,
     views: Annotated[int | None, typer.Option(help="As fit was given them.")] = None,

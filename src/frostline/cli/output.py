@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from frostline.core.errors import FrostlineError
 from frostline.core.summaries import plain
@@ -25,6 +26,28 @@ _NAMES = ("epochs", "batch_size", "lr", "seed", "optimizer", "scheduler", "patie
 _OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _NAMES} | {
     "num_workers": "--workers", "frozen_pass": "--frozen-pass", "path": "--out", "share": "--val-share",
 }  # fmt: skip
+
+
+_WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # of click, which newer versions of typer hold themselves
+
+
+class PlainCommand(TyperCommand):
+    """A command that says what it takes where it is called with too few or too many arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click does it; a wrong call gets the whole right one."""
+        try:
+            return super().parse_args(ctx, args)
+        except _WRONG_USAGE as error:
+            needed = [own for own in self.params if own.required]
+            call = [own.name.upper() for own in needed if own.param_type_name == "argument"]
+            call += [f"{own.opts[0]} {own.name.upper()}" for own in needed if own.param_type_name != "argument"]
+            said = f"{error.message.rstrip('.')}. " if error.message else ""
+            error.message = (
+                f"{said}Write {ctx.command_path} {' '.join(call)}, each of these once; "
+                "a path with spaces stands in quotes."
+            )
+            raise
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:

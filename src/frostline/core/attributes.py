@@ -26,6 +26,9 @@ class _Slots(Mapping[str, Any]):
             raise KeyError(key)
         return getattr(self._value, key)
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        object.__setattr__(self._value, key, value)
+
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._names if hasattr(self._value, name))
 

@@ -30,6 +30,9 @@ class Cells(Mapping[str, Any]):
         except ValueError:  # not yet assigned
             raise KeyError(key) from None
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._cells[key].cell_contents = value
+
     def __iter__(self) -> Iterator[str]:
         return (key for key in self._cells if key in self)
 

@@ -17,8 +17,31 @@ if TYPE_CHECKING:
 _WORDS = ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.uint8))
 
 
+def stored_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensors that hold its values: itself, or indices and values of a sparse one, which may be too large if dense.
+
+    Example:
+        >>> [part.tolist() for part in stored_parts(torch.eye(2).to_sparse())]
+        [[[0, 1], [0, 1]], [1.0, 1.0]]
+    """
+    plain = tensor.detach()
+    if plain.layout is torch.strided:
+        return (plain,)
+    if plain.layout is torch.sparse_coo:
+        plain = plain.coalesce()
+        return plain.indices(), plain.values()
+    if plain.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return plain.crow_indices(), plain.col_indices(), plain.values()
+    if plain.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return plain.ccol_indices(), plain.row_indices(), plain.values()
+    return (plain.to_dense(),)
+
+
 def tensor_digest(tensor: Tensor) -> str:
     """SHA-256 of dtype, shape and values, whatever the memory format and the device."""
+    if tensor.layout is not torch.strided:
+        texts = [f"{tensor.layout}{tuple(tensor.shape)}", *map(tensor_digest, stored_parts(tensor))]
+        return hashlib.sha256(" ".join(texts).encode()).hexdigest()
     plain = tensor.detach().cpu().contiguous()
     head = f"{plain.dtype}{tuple(plain.shape)}".encode()
     if plain.numel() == 0:
@@ -29,6 +52,8 @@ def tensor_digest(tensor: Tensor) -> str:
 
 def checksum(tensor: Tensor) -> tuple[int, ...]:
     """The sum over the bits of a tensor, and its size: quicker than a digest, and blind to swapped values."""
+    if tensor.layout is not torch.strided:
+        return sum(map(checksum, stored_parts(tensor)), ())
     plain = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     kind = next(kind for size, kind in _WORDS if plain.numel() % size == 0)
     return (tensor.numel(), int(plain.view(kind).sum(dtype=torch.int64)))

@@ -97,4 +97,4 @@ def _rebuild_ambiguous(parts: dict[str, str], alternatives: tuple[dict[str, str]
 
 
 # What models, losses and hooks of others raise where they cannot take what they are given.
-FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)

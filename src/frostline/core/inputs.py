@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_KEYS = ("label", "labels")
+NO_TARGET = ()  # what an item without a target has in its place
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch can neither compare nor choose rows of these
 _PADDED = "pad it to one tensor, and pass the lengths or a mask beside it."
 
@@ -312,6 +313,8 @@ def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
     Raises:
         DataError: If one is a text, bytes or None, or they do not fit together.
     """
+    if all(isinstance(target, tuple) and not target for target in targets):
+        return NO_TARGET
     odd = next((at for at, target in enumerate(targets) if target is None or isinstance(target, (str, bytes))), None)
     if odd is not None:
         raise DataError(

@@ -64,7 +64,7 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int =
     with disk_errors("read", path):
         data = read_bytes(path, max_bytes=max_bytes)
     try:
-        if len(data) > 2**20 and sum(map(data.count, (b"[", b"{", b","))) * bytes_per_value > len(data):
+        if has_too_many_values(data, bytes_per_value):
             raise ValueError("more values than a file of this size may have")
         return json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
@@ -72,6 +72,11 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20, bytes_per_value: int =
             what="A file is not the JSON that Frostline wrote.", where=str(path), received=str(error),
             do="delete the file; it is written anew on the next run.",
         ) from error  # fmt: skip
+
+
+def has_too_many_values(data: bytes, bytes_per_value: int) -> bool:
+    """Whether JSON beyond a megabyte holds more values than one per so many bytes: they would fill much memory."""
+    return len(data) > 2**20 and sum(map(data.count, (b"[", b"{", b","))) * bytes_per_value > len(data)
 
 
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:

@@ -241,6 +241,33 @@ class Shelf:
 
         self._ask("write", name, created)
 
+    def create_first(self, name: str, data: bytes) -> bool:
+        """Write a small object unless there is one of this name; True if what is there now is this.
+
+        Where a store has no conditional create, two that write at once may both be told that theirs is there.
+        """
+        path = self._path(name)
+
+        def created() -> bool:
+            refused: Exception | None = None
+            try:
+                self._make_folder(path)
+                self._files.pipe_file(path, data, mode="create")
+            except (TypeError, NotImplementedError):
+                if self._files.exists(path):
+                    return False
+                self._files.pipe_file(path, data)
+            except FileExistsError as error:  # perhaps it is ours: an answer may have been lost
+                refused = error
+            self._files.invalidate_cache()
+            with suppress(FileNotFoundError):
+                return bytes(self._files.cat_file(path)) == data
+            if refused is not None:  # and was deleted meanwhile
+                return False
+            raise ConnectionError("what was written is not there")
+
+        return self._ask("write", name, created)
+
     def put(self, name: str, source: Path) -> None:
         """Write a large object from a file; whole, or an error."""
         path = self._path(name)

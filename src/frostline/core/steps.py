@@ -41,6 +41,22 @@ def check_loss(loss: Any, where: str) -> None:
         )  # fmt: skip
 
 
+def check_reached(parameters: Iterable[nn.Parameter], where: str) -> None:
+    """Raise if the backward pass that was just run has brought no gradient to any of these.
+
+    Raises:
+        DataError: If the loss is a new tensor that asks for a gradient itself.
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if trainable and all(parameter.grad is None for parameter in trainable):
+        raise DataError(
+            what="The loss does not depend on any trainable parameter, though backward runs.", where=where,
+            received=f"no gradient for any of {len(trainable)} parameters",
+            do="return the loss as it was computed: torch.tensor(loss), loss.item() and requires_grad=True make a new "
+            "tensor without the graph behind it.",
+        )  # fmt: skip
+
+
 def is_optimizer(given: Any) -> bool:
     """True for an optimizer, or what stands for one; False for its class."""
     return not isinstance(given, type) and isinstance(getattr(given, "param_groups", None), list)

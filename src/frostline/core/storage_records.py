@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 NO_CACHE, FRONTIER = "no cache", "the frontier"
 # Of alternatives that take nearly the same time, the one that stores least: times of a busy machine differ by more.
 _AS_QUICK = 1.03
-_SHOWN = 4  # names
+# To store less than the frontier, the model is recorded and proven once more, and a loop of one's own must ask for it:
+# a tenth of the bytes is not worth that.
+_LEAST_SAVED = 0.2
+_SHOWN = 2  # names
 
 
 @dataclass(frozen=True)
@@ -129,18 +132,29 @@ class StoragePlan:
             return self.chosen
         return least_stored([own for own in self.alternatives if own.is_cached])
 
+    def _verdict(self) -> list[str]:
+        """What to do, and what it brings over the whole run."""
+        chosen, cached = self.chosen, self.best_cached
+        plain = next((own for own in self.alternatives if not own.is_cached), None)
+        run = f"{self.epochs} epoch{'s'[self.epochs == 1 :]} of {self.samples:,} samples take{'s'[self.epochs > 1 :]}"
+        if not chosen.is_cached:
+            with_one = f", {seconds_text(cached.total_s)} with one, which {_pays(cached)}" if cached else ""
+            return [f"Plan:      train without a cache: {run} {seconds_text(chosen.total_s)}{with_one}"]
+        less = " that stores less than the frontier" if chosen.again else ""
+        instead = f" instead of {seconds_text(plain.total_s)}" if plain else ""
+        lines = [f"Plan:      use a cache{less}: {run} {seconds_text(chosen.total_s)}{instead}, with the fill"]
+        if chosen.again:
+            lines.append(f"           fit(cache='auto') does; else split.follow(split.plan({self.samples}, "
+                         f"epochs={self.epochs})), and fill that one")  # fmt: skip
+        return lines
+
     def __str__(self) -> str:
-        verdict = "store less than the frontier" if self.chosen.again else "store the frontier"
-        lines = [
-            f"Plan:      {verdict if self.chosen.is_cached else 'no cache: training is quicker without one'} "
-            f"({self.epochs} epochs of {self.samples:,} samples, batches of {self.costs.batch_size})"
-        ]
+        lines = self._verdict()
+        others = [own for own in self.alternatives if own.again and own is not self.chosen]
         for own in self.alternatives:
-            mark = "->" if own is self.chosen else "  "
-            lines.append(f"  {mark} {title_of(own)}: {_figures(own)}")
-        slowest = sorted(self.calls, key=lambda call: -call.ms)[:_SHOWN]
-        lines += [f"     call {call.name}: {call.ms:.3f} ms and {size_text(call.bytes)} per sample, {call.use}"
-                  for call in slowest]  # fmt: skip
+            if own not in others[1:]:  # what else there is to choose from differs in detail: it is in `alternatives`
+                mark = "->" if own is self.chosen else "  "
+                lines.append(f"  {mark} {title_of(own)}: {_figures(own)}")
         lines += [f"     {name}: does not fit into {size_text(self.budget_bytes or 0)}" for name in self.over_budget]
         return "\n".join([*lines, *([f"  ({self.note})"] if self.note else [])])
 
@@ -149,8 +163,11 @@ def _figures(own: Alternative) -> str:
     text = f"{seconds_text(own.epoch_s)} per epoch"
     if not own.is_cached:
         return text
-    pays = "never pays" if own.pays_after is None else f"pays after {own.pays_after} epoch{'s'[own.pays_after == 1 :]}"
-    return f"{text}, {size_text(own.bytes_per_sample)} per sample, filled in {seconds_text(own.fill_s)}, {pays}"
+    return f"{text}, {size_text(own.bytes_per_sample)} per sample, filled in {seconds_text(own.fill_s)}, {_pays(own)}"
+
+
+def _pays(own: Alternative) -> str:
+    return "never pays" if own.pays_after is None else f"pays after {own.pays_after} epoch{'s'[own.pays_after == 1 :]}"
 
 
 def title_of(own: Alternative) -> str:
@@ -160,7 +177,8 @@ def title_of(own: Alternative) -> str:
     if not own.again:
         return f"store {own.name}"
     count = len(own.again)
-    return f"store {own.name}, and compute {count} call{'s'[count == 1 :]} again in every step ({_few(own.again)})"
+    again = f"compute {count} call{'s'[count == 1 :]} again in every step ({_few(own.again)})"
+    return f"store {_few(own.stored)}, and {again}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -179,5 +197,8 @@ def least_stored(alternatives: list[Alternative]) -> Alternative | None:
     if not alternatives:
         return None
     quickest = min(own.total_s for own in alternatives)
-    return min((own for own in alternatives if own.total_s <= _AS_QUICK * quickest), key=lambda own: (
-        own.bytes_per_sample, own.total_s))  # fmt: skip
+    good = [own for own in alternatives if own.total_s <= _AS_QUICK * quickest]
+    least = min(good, key=lambda own: (own.bytes_per_sample, own.total_s))
+    plain = [own for own in good if own.is_cached and not own.again]
+    is_enough = least.is_cached and plain and least.bytes_per_sample > (1 - _LEAST_SAVED) * plain[0].bytes_per_sample
+    return plain[0] if is_enough else least

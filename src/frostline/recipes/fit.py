@@ -45,8 +45,8 @@ from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
-from frostline.recipes.training_setup import TrainingSetup, checked_validation
-from frostline.recipes.viewed_data import viewed_data, without_views
+from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
+from frostline.recipes.viewed_data import collated_samples, viewed_data, without_views
 from frostline.training import (
     Callbacks,
     Progress,
@@ -231,8 +231,10 @@ def fit(
         called, loggers = Callbacks(callbacks), as_loggers(logger)
         loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
         chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+        form = form_of_run(model, example)
+        val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
+        train, val, collate_fn = collated_samples(train, val, views, collate_fn, form)
         shown = viewed_data(train, views, epochs, collate_fn, by_length=by_length)
-        val = checked_validation(train, val, loss, metrics, has_collate=collate_fn is not None)
         _tell_data(shown, val, again, is_told=progress)
         import_fabric()
         started = time.perf_counter()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching import CachedDataset
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.item_form import form_by_signature
 from frostline.core.mismatch import told_mismatch
 from frostline.core.order import epoch_order
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
@@ -118,7 +119,7 @@ def _trial_batches(model: nn.Module, train: Any, batch_size: int, seed: int) -> 
             do="pass the model and the dataset itself, which fit caches; a treatment changes modules of the model, "
             "which a head would not follow.",
         )  # fmt: skip
-    plain = DatasetBatches(train, batch_size, keep=batches.required_labels(model.forward))
+    plain = DatasetBatches(train, batch_size, form=form_by_signature(model.forward))
     order = epoch_order(len(train), shuffle=True, seed=seed, epoch=0).tolist()
     if len(order) < 2:
         raise DataError(

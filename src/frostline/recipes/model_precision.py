@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import Faster, FollowsLengths, sent
+from frostline.caching import Faster, FollowsLengths, items_of, sent
 from frostline.training import in_dtype
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from frostline.core.item_form import ItemForm
     from frostline.core.padding import PaddedBatch
     from frostline.core.records import FrontierTensor
     from frostline.selection import Taps
@@ -48,6 +49,11 @@ class InPrecision:
     def frontier(self) -> tuple[FrontierTensor, ...]:
         """As of the part itself."""
         return self._part.frontier
+
+    @property
+    def item_form(self) -> ItemForm:
+        """As of the part itself."""
+        return items_of(self._part)
 
     @property
     def is_steered(self) -> bool:

@@ -60,8 +60,12 @@ class Watching:
         return value
 
     @contextmanager
-    def around(self, module: nn.Module, optimizer: Optimizer, first_step: int) -> Generator[Monitor]:
+    def around(self, module: nn.Module, optimizer: Optimizer, first_step: int) -> Generator[Monitor | None]:
         """The context in which the epochs run; loggers count steps from the beginning of the run, resumed or not."""
+        if (scripted := _scripted(module)) is not None:  # watching is the default of `fit`, and no reason to refuse
+            sys.stderr.write(f"monitor: {scripted!r} is a scripted module, which takes no hooks: nothing is watched.\n")
+            yield None
+            return
 
         def log(numbers: dict[str, float], step: int) -> None:
             if numbers:
@@ -90,6 +94,11 @@ class Watching:
         others = [f for f in all_of(found) if f.family != "input_scale"]
         is_through = any(f.family == "input_scale" for f in found.findings)
         return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs() if is_through else None)], cause=None)
+
+
+def _scripted(model: nn.Module) -> str | None:
+    named = model.named_modules()
+    return next((name for name, part in named if isinstance(part, torch.jit.ScriptModule)), None)
 
 
 class _RunMonitor(Monitor):

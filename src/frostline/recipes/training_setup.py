@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import CachedDataset, FeatureCache, Views
-from frostline.core import inputs as batches
+from frostline.core.item_form import ItemForm, form_by_signature, form_of
 from frostline.data import labels_of, with_classes_of
 from frostline.diagnosis import InputFacts
 from frostline.recipes.first_samples import FEW, FirstSamples
@@ -80,6 +80,11 @@ class TrainingSetup:
         return FirstSamples(self.loss, self.metrics, self.fabric)
 
     @cached_property
+    def form(self) -> ItemForm:
+        """Which parts of an item are inputs of the model."""
+        return form_of_run(self.model, self.example)
+
+    @cached_property
     def plain(self) -> DatasetBatches:
         """Training batches of the items themselves."""
         views = self.train.count if isinstance(self.train, Views) else 1
@@ -95,7 +100,7 @@ class TrainingSetup:
         return self.first.inputs(self._batches(self.train), FEW)
 
     def _batches(self, dataset: Any, **order: Any) -> DatasetBatches:
-        return DatasetBatches(dataset, self.batch_size, keep=batches.required_labels(self.model.forward),
+        return DatasetBatches(dataset, self.batch_size, form=self.form,
                               dtype=precision_of(self.model), num_workers=self.num_workers,
                               collate_fn=self.collate_fn, **order)  # fmt: skip
 
@@ -138,14 +143,21 @@ class Ready:
         return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
 
 
-def checked_validation(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], *, has_collate: bool) -> Any:
+def form_of_run(model: nn.Module, example: Any) -> ItemForm:
+    """Which parts of an item are inputs: as the example has them, or as `forward` cannot do without."""
+    return form_by_signature(model.forward) if example is None else form_of(example, model.forward)
+
+
+def checked_validation(
+    train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], form: ItemForm, *, has_collate: bool
+) -> Any:  # fmt: skip
     """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
     val = with_classes_of(train, val)
     for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
         if (
             data is not None and not has_collate and not isinstance(data, CachedDataset)
         ):  # its samples are filled already
-            check_targets(data, loss, where)
+            check_targets(data, loss, where, form)
     if val is not None and not isinstance(val, CachedDataset):
         check_metric_targets(metrics, val, labels_of(val))
     return val

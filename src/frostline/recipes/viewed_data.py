@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import IS_RANDOM, CachedDataset, Views, viewed
+from frostline.caching import IS_RANDOM, CachedDataset, Collated, Views, viewed
 from frostline.core.arguments import as_count, check_callable, check_flag
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from frostline.core.item_form import ItemForm
 
 
 def viewed_data(
@@ -28,7 +30,7 @@ def viewed_data(
     Raises:
         DataError: If the number is no number of views, or the data are features already.
     """
-    check_collate(collate_fn, train, views)
+    check_collate(collate_fn, train)
     check_by_length(by_length, train, collate_fn)
     if views is None:
         return train
@@ -42,21 +44,50 @@ def viewed_data(
     return viewed(train, "fit", min(views, epochs))
 
 
-def check_collate(collate_fn: Any, train: Any, views: int | None) -> None:
-    """Check what `fit` takes for samples that differ in size.
+def collated_samples(
+    train: Any, val: Any, views: int | None, collate_fn: Any, form: ItemForm
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """(training data, validation data, collate function) of a run with views: samples as the function makes them alone.
+
+    Where it only stacks samples of one size, batches of these samples are its batches.
+
+    Args:
+        train: A dataset, or cached features.
+        val: Validation data, or None.
+        views: As `fit` takes them; without, everything stays as it is.
+        collate_fn: As `fit` takes it.
+        form: Which parts of its batches are inputs.
 
     Raises:
-        DataError: If it is no function, or the data are features or views, whose batches are made elsewhere.
+        DataError: If the function does more than stack, or the samples differ in size.
+    """
+    if views is None or collate_fn is None or isinstance(train, CachedDataset):
+        return train, val, collate_fn
+    check_callable("fit", "collate_fn", collate_fn, takes="(list of items), as torch.utils.data.DataLoader takes it")
+    samples = Collated(train, collate_fn, form)
+    if varying := ", ".join(samples.padding().inputs):
+        raise DataError(
+            what="Of samples that differ in length no views are kept.", where="fit(views=..., collate_fn=...)",
+            received=f"views={views}; the size of the input {varying} follows the sample",
+            do="pad or crop all samples to one size in the dataset; FeatureCache.fill takes both, for your own loop.",
+        )  # fmt: skip
+    return samples, Collated(val, collate_fn, form) if val is not None else None, None
+
+
+def check_collate(collate_fn: Any, train: Any) -> None:
+    """Check what `fit` takes to make batches of samples.
+
+    Raises:
+        DataError: If it is no function, or the data are features, whose batches are made elsewhere.
     """
     if collate_fn is None:
         return
     check_callable("fit", "collate_fn", collate_fn, takes="(list of items), as torch.utils.data.DataLoader takes it")
-    if isinstance(train, CachedDataset) or views is not None:
+    if isinstance(train, CachedDataset):
         raise DataError(
-            what="Batches of cached features, and of views, are not made by a collate function.",
-            where="fit(collate_fn=...)", received="a CachedDataset" if views is None else f"views={views}",
-            do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it; of samples that differ in "
-            "length no views are kept.",
+            what="Batches of cached features are not made by a collate function.",
+            where="fit(collate_fn=...)", received="a CachedDataset",
+            do="leave collate_fn out: FeatureCache.fill(..., collate_fn=...) has taken it.",
         )  # fmt: skip
 
 

@@ -17,5 +17,6 @@ from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of
 from frostline.splitting.parts.head import runs_own_forward as runs_own_forward
 from frostline.splitting.proof.verification import Verification as Verification
+from frostline.splitting.python_state.kept_places import kept_places as kept_places
 from frostline.splitting.split import Split as Split
 from frostline.splitting.uncached import frozen_side_in_inference_mode as frozen_side_in_inference_mode

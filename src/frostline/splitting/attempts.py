@@ -8,6 +8,7 @@ from __future__ import annotations
 import linecache
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from frostline.splitting.python_state.sources import sources_of
 from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.recording.run_record import RecorderSettings
 from frostline.splitting.split import Split
-from frostline.splitting.uncached import kept_model
+from frostline.splitting.uncached import kept_model, run_on_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,7 +102,7 @@ def remembered_split(
     _check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
         made = _first_that_holds(model, example, memory, more)
-    traces.check()
+    traces.check(partial(run_on_others, model, example))
     return made
 
 
@@ -180,7 +181,7 @@ def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None
         model = candidate.model
         with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
             made = _recorded_again(candidate, settings, memory)
-        traces.check()
+        traces.check(partial(run_on_others, model, example))
         return made
 
     if memory is None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
+from frostline.core.errors import FrostlineError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.calls.addresses import Frame, Point
 from frostline.splitting.calls.containers import outline
-from frostline.splitting.explanation import explain, seconds_of
+from frostline.splitting.explanation import explain, only_returned, seconds_of
 from frostline.splitting.parts.extraction import extract_features
 from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.proof.features import Company, check_repeatable
@@ -166,17 +166,46 @@ class Candidate:
             plan, sample = self.plan, batch_of(example, SMALL)
             names = [tensor.name for tensor in self.frontier]
             _, frozen_s = check_repeatable(self.model, lambda: self.extract(sample), names)
-            other = other_values(batch_of(example, PROOF, start=1))
-            sequence = SequenceProof(self.model, self.head, self.extract, self.reference, plan)
-            sequence.prove([sample, other, sample])
-            verification = self.verify(other, self.extract(other))
+            verification = self._compared(example, sample)
             if plan.decides_by_size or plan.has_batch_numbers:
-                self.prove_size(FAR)
+                self._prove_far()
             company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
             company.prove(sample, is_steered=plan.is_steered)
             features = self.extract(sample)  # extreme samples may have left values elsewhere
             head_s = seconds_of(self.head, features, self.model)
             return {**asdict(verification), "frozen_s": frozen_s, "head_s": head_s}
+
+    def _compared(self, example: Any, sample: Any) -> Verification:
+        """The head against the model behind other batches; a batch that the model does not take compares nothing."""
+        sequence = SequenceProof(self.model, self.head, self.extract, self.reference, self.plan)
+        for size in (PROOF, LARGE, SMALL):
+            other = other_values(batch_of(example, size, start=1))
+            try:
+                features = self.extract(other)
+            except FrostlineError:
+                raise
+            except Exception:  # code around the frozen layers does not take it
+                continue
+            sequence.prove([sample, other, sample])
+            verification = self.verify(other, features)
+            if verification.is_of_both_modes:
+                return verification
+        raise SplitError(
+            what="The head cannot be compared with the model: it takes none of the batches that prove a split.",
+            where=type(self.model).__name__,
+            received=f"an error of the model on {SMALL}, {PROOF} and {LARGE} samples of the example with other values",
+            do="let forward take batches of these sizes in train() and in eval(); or train with "
+            "frostline.fit(..., cache=False).",
+        )  # fmt: skip
+
+    def _prove_far(self) -> None:
+        """The proof at a size far outside of the recorded ones, odd or even: a model may take one of them only."""
+        try:
+            self.prove_size(FAR)
+        except FrostlineError:
+            raise
+        except Exception:
+            self.prove_size(FAR + 1)
 
     def explained(self, figures: Mapping[str, float]) -> Explanation:
         """The description of the candidate, from the figures of its proof."""
@@ -184,7 +213,7 @@ class Candidate:
             int(figures["samples"]), int(figures["compared"]), figures["largest_difference"], bool(figures["is_exact"])
         )
         seconds = (figures["frozen_s"], figures["head_s"])
-        notes = self.plan.settings.notes()
+        notes = (*self.plan.settings.notes(), *only_returned(self.head, self.frontier))
         return explain(self.plan.frost_line, self.frontier, seconds, SMALL, verification, notes)
 
     def verify(
@@ -216,9 +245,11 @@ class Candidate:
                 features = self.extract(inputs)
                 self.verify(inputs, features, has_backward=False)
             self._check_rows(features, batch_size)
-        except SplitError as error:
+        except Exception as error:
             self._proven_sizes.discard(batch_size)
-            raise _other_size_error(batch_size, error) from error
+            if isinstance(error, SplitError):
+                raise _other_size_error(batch_size, error) from error
+            raise
 
     def _check_rows(self, features: tuple[Tensor, ...], batch_size: int) -> None:
         """Features of a sample are stored once: they must not be others at this size."""

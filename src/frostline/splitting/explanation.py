@@ -13,6 +13,7 @@ import torch
 from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.core.restore import kept_buffers, kept_modes
 from frostline.core.units import size_text
+from frostline.splitting.parts.head import runs_own_forward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import FrontierTensor
     from frostline.core.storage_records import StoragePlan
+    from frostline.splitting.parts.head import Head
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.frost_line import FrostLine
 
@@ -79,15 +81,39 @@ class Explanation:
             kept = "once" if tensor.shared else "with the targets" if tensor.is_input else "per sample"
             shape = str(tensor.shape).replace("-1", "length")
             lines.append(f"  {tensor.name}: {shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}")
-        share = self.frozen_s / (self.frozen_s + self.head_s) if self.frozen_s + self.head_s else 0.0
-        lines.append(
-            f"Cost:      frozen part {1e3 * self.frozen_s / self.samples:.2f} ms per sample, "
-            f"head {1e3 * self.head_s / self.samples:.2f} ms ({share:.0%} of the forward pass is frozen; "
-            f"measured on {self.samples} samples)"
-        )
-        lines += [str(self.storage)] if self.storage is not None else []
+        lines += self._costs()
         lines.append(f"Proof:     {self.verification}")
         return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
+
+    def _costs(self) -> list[str]:
+        """Times per sample, of whole batches where these were measured, and the plan that follows from them."""
+        plan = self.storage
+        if plan is None:
+            return [f"Cost:      frozen part {1e3 * self.frozen_s / self.samples:.2f} ms per sample, head "
+                    f"{1e3 * self.head_s / self.samples:.2f} ms (forward only, a batch of {self.samples})"]  # fmt: skip
+        own = plan.costs
+        return [f"Cost:      a training step takes {1e3 * own.uncached_s:.2f} ms per sample, of the head alone "
+                f"{1e3 * own.head_s:.2f} ms (batches of {own.batch_size})", str(plan)]  # fmt: skip
+
+
+def only_returned(head: Head, frontier: tuple[FrontierTensor, ...]) -> tuple[str, ...]:
+    """A note on features that the head only hands out, as keys and values that a decoder keeps for generation."""
+    if runs_own_forward(head):
+        return ()
+    idle = set(range(len(frontier)))
+    for mode in head.modes:
+        places = [node for node in mode.graph.nodes if node.op == "placeholder"]
+        idle &= {at for at, node in enumerate(places) if all(user.op == "output" for user in node.users)}
+    own = [frontier[at] for at in sorted(idle) if not frontier[at].shared and not frontier[at].is_input]
+    if not own:
+        return ()
+    size, whole = (sum(tensor.bytes_per_sample for tensor in found) for found in (own, frontier))
+    names, as_is = _some(tuple(tensor.name for tensor in own), 2), "as they are" if len(own) > 1 else "as it is"
+    return (
+        f"no trainable layer reads {names}: the model returns {'them' if len(own) > 1 else 'it'} {as_is}, "
+        f"{size_text(size)} of {size_text(whole)} per sample. If your loss does not read this either, turn it off "
+        "(transformers: model.config.use_cache = False) and split again",
+    )
 
 
 def seconds_of(head: nn.Module, features: tuple[Tensor, ...], model: nn.Module) -> float:

@@ -25,6 +25,7 @@ from frostline.splitting.plan.samples import batch_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from frostline.core.item_form import ItemForm
     from frostline.core.records import FrontierTensor
     from frostline.splitting.candidate import Candidate
     from frostline.splitting.proof.proof_key import ProofMemory
@@ -81,6 +82,11 @@ class FasterPart:
     def frontier(self) -> tuple[FrontierTensor, ...]:
         """That of the split: rows are stored in its dtypes."""
         return self._split.frontier
+
+    @property
+    def item_form(self) -> ItemForm:
+        """That of the split."""
+        return self._split.item_form
 
     @property
     def example_features(self) -> tuple[Tensor, ...]:

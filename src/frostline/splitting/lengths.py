@@ -18,7 +18,7 @@ from frostline.splitting.candidate import Candidate
 from frostline.splitting.plan.length_plan import record_lengths
 from frostline.splitting.proof.verification import verify_head
 from frostline.splitting.python_state.kept_state import Traces
-from frostline.splitting.uncached import kept_model
+from frostline.splitting.uncached import kept_model, run_on_others
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,7 @@ def length_candidate(
         figures = candidate.prove(shorter)
         candidate.verify(longer, candidate.extract(longer))
         candidate.following = _following(candidate, shorter, longer)
-    traces.check()
+    traces.check(lambda: [run_on_others(model, batch) for batch in (shorter, longer)])
     return candidate, candidate.explained(figures)
 
 

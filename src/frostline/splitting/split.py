@@ -15,6 +15,7 @@ from frostline.core.arguments import as_count, as_names, check_callable, check_f
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
+from frostline.core.item_form import form_of
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.units import size_text
 from frostline.splitting.faster_pass import FasterPart
@@ -67,6 +68,7 @@ class Split:
         self._lengths: LengthCandidate | None = None
         self._remake, self._again = remake, again
         self._model, self._plan = proven.model, proven.plan
+        self.item_form = form_of(self._plan.recorded, self._model.forward)  # of a dataset's items
         self._sums = {name: checksum(tensor) for name, tensor in proven.plan.weights.items()}
         self.head.prove_sizes_with(self._prove_size_when_met)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.plan.recordings import noise_of_frozen_side
+from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.proof.verification import kernels_for
 from frostline.splitting.recording.omitted_noise import quieted
 
@@ -40,3 +44,13 @@ def kept_model(model: nn.Module) -> Generator[None]:
         kept_parameters(model), kernels_for(model),
     ):  # fmt: skip
         yield
+
+
+def run_on_others(model: nn.Module, example: Any) -> None:
+    """Run the model as a split runs it, in both modes and at its sizes, on other samples with other values."""
+    with kept_model(model), torch.no_grad():
+        for is_training in (True, False):
+            model.train(is_training)
+            for size in (SMALL, LARGE, PROOF, FAR):
+                with suppress(Exception):  # it may take no such batch
+                    batches.call(model, other_values(batch_of(example, size, start=1)))

@@ -10,6 +10,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.order import epoch_order, grouped_by_length, own_part
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
@@ -24,7 +25,7 @@ class DatasetBatches:
     Args:
         dataset: Items are `(inputs, target)`, or mappings with a label.
         batch_size: Samples per batch.
-        keep: Label keys that stay among the inputs.
+        form: Which parts of an item, or of a batch of `collate_fn`, are inputs.
         shuffle: Another order every epoch.
         seed: Of the order.
         dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
@@ -42,7 +43,7 @@ class DatasetBatches:
         dataset: Any,
         batch_size: int,
         *,
-        keep: frozenset[str] = frozenset(),
+        form: ItemForm = PAIRS,
         shuffle: bool = False,
         seed: int = 0,
         dtype: torch.dtype | None = None,
@@ -52,7 +53,7 @@ class DatasetBatches:
         by_length: bool = False,
     ) -> None:
         batches.check_map_style(dataset)
-        self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
+        self.dataset, self.batch_size, self.form = dataset, batch_size, form
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
         self.num_workers, self.views, self.collate_fn, self.by_length = num_workers, views, collate_fn, by_length
         self.part = (0, 1)
@@ -88,18 +89,34 @@ class DatasetBatches:
         """The samples at these positions as one batch."""
         if self.collate_fn is not None:
             read = [batches.read(self.dataset, index) for index in indices]
-            inputs, target = batches.unpack(self.collate_fn(read), indices[0], self.keep)
+            inputs, target = self.form.unpack(self.collate_fn(read), indices[0])
             inputs = batches.map_arrays(dict(inputs) if isinstance(inputs, Mapping) else inputs)  # type: ignore[arg-type]
-            return in_dtype(inputs, self.dtype), batches.map_arrays(target)
-        items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
+            return in_dtype(inputs, self.dtype), _checked(batches.map_arrays(target), inputs)
+        items = [self.form.unpack(batches.read(self.dataset, index), index) for index in indices]
         inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
-        return inputs, batches.collate_targets([target for _, target in items], indices)
+        return inputs, _checked(batches.collate_targets([target for _, target in items], indices), inputs)
 
     def first_targets(self, count: int) -> Any:
         """Targets of the first samples as one batch."""
         if self.collate_fn is not None:
             return self.batch([*range(min(count, self.num_samples))])[1]
-        return first_targets(self.dataset, count)
+        return first_targets(self.dataset, count, self.form)
+
+
+def _checked(target: Any, inputs: Any) -> Any:
+    """The target of a batch.
+
+    Raises:
+        DataError: If the items have none.
+    """
+    if not isinstance(target, tuple) or target:
+        return target
+    raise DataError(
+        what="The items hold inputs only, and a training with fit compares outputs with a target.", where="dataset[0]",
+        received=batches.describe(inputs),
+        do="return a target behind the inputs, such as 0 where the loss is a function of yours that reads none; a "
+        "loop of your own over FeatureCache.fill takes inputs only.",
+    )  # fmt: skip
 
 
 def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
@@ -109,7 +126,7 @@ def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
     return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
-def check_targets(dataset: Any, loss: Any, where: str) -> None:
+def check_targets(dataset: Any, loss: Any, where: str, form: ItemForm = PAIRS) -> None:
     """Raise if the targets cannot be used, before anything is computed.
 
     Those of the first items are looked at, and all of a dataset that holds them in one tensor.
@@ -118,15 +135,16 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
         dataset: Items are `(inputs, target)`, or mappings with a label.
         loss: Its name, or a callable: then targets may be anything.
         where: The argument, for the error.
+        form: Which parts of an item are inputs.
 
     Raises:
-        DataError: If they are texts, not what cross entropy takes, or none of them counts.
+        DataError: If there are none, if they are texts, not what cross entropy takes, or none of them counts.
     """
     if not isinstance(loss, (str, CrossEntropy)):
         return
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
-    targets = [_target(dataset, index) for index in indices]
+    targets = [_target(dataset, index, form) for index in indices]
     try:
         shown = batches.collate_targets(targets, indices)
     except DataError as error:
@@ -148,18 +166,18 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
         )  # fmt: skip
 
 
-def first_targets(dataset: Any, count: int) -> Any:
+def first_targets(dataset: Any, count: int, form: ItemForm = PAIRS) -> Any:
     """Targets of the first samples as one batch; inputs are not read where the dataset offers targets alone."""
     indices = [*range(min(count, len(dataset)))]
-    return batches.collate_targets([_target(dataset, index) for index in indices], indices)
+    return batches.collate_targets([_target(dataset, index, form) for index in indices], indices)
 
 
-def _target(dataset: Any, index: int) -> Any:
+def _target(dataset: Any, index: int, form: ItemForm) -> Any:
     """The target of an item, without the item where the dataset offers it so, as `ImageFolder` does."""
     offered = getattr(dataset, "target", None) if hasattr(dataset, "sample_key") else None
     if callable(offered):
         return offered(index)
-    return batches.unpack(batches.read(dataset, index), index)[1]
+    return form.unpack(batches.read(dataset, index), index)[1]
 
 
 def check_metric_targets(

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from frostline.core.digests import tensor_digest
 from frostline.core.errors import CacheError, DataError
 from frostline.core.io import disk_errors, make_folder, read_json, remove
 from frostline.core.new_files import write_atomic, write_json
@@ -113,6 +114,7 @@ def save_checkpoint(
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
     python, numpy, cpu, cuda = generator_states()
     tensors |= {"generator.cpu": cpu} | {f"generator.cuda.{at}": state for at, state in enumerate(cuda)}
+    tensors = {key: tensor for key, tensor in tensors.items() if tensor.layout is torch.strided}
     name = f"state-{len(progress.history):05d}.safetensors"
     write_atomic(folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})])
     index = {
@@ -123,7 +125,7 @@ def save_checkpoint(
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
         "stateful": {key: _as_json(one.state_dict()) for key, one in (stateful or {}).items()
                      if hasattr(one, "state_dict")},
-        "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
+        "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy), "sparse": _sparse(model),
     }  # fmt: skip
     write_json(folder / INDEX, index)
     progress.folder = folder
@@ -159,6 +161,7 @@ def load_checkpoint(
             received=f"{made_with.get(key)!r} in the checkpoint, {settings.get(key)!r} now",
             do=f"resume with the same {key}{_REMEDIES.get(key, '')}; or start anew without resume.",
         )
+    _check_sparse(model, index.get("sparse", {}), folder / INDEX)
     try:
         tensors = load_file(folder / index["state"])
     except (OSError, SafetensorError) as error:
@@ -184,6 +187,24 @@ def load_checkpoint(
     measured = index.get("measured", {})
     return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder,
                     _part(tensors, "average."))  # fmt: skip
+
+
+# safetensors holds no sparse tensors. No usual training moves one (they are the neighbours in a graph): the checkpoint
+# keeps their digests, so that a run is not resumed over other ones.
+def _sparse(model: nn.Module) -> dict[str, str]:
+    return {name: tensor_digest(own) for name, own in model.named_buffers() if own.layout is not torch.strided}
+
+
+def _check_sparse(model: nn.Module, kept: dict[str, str], where: Path) -> None:
+    now = _sparse(model)
+    for name in kept.keys() | now.keys():
+        if kept.get(name) != now.get(name):
+            raise DataError(
+                what="A sparse buffer is not the one that the checkpoint was made with.", where=f"{where}, {name}",
+                received="other entries: a checkpoint holds digests of sparse buffers, and not their values",
+                do="build the model as it was for that run; a sparse tensor that training moves cannot be resumed: "
+                "start anew without resume.",
+            )  # fmt: skip
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:

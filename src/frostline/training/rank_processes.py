@@ -7,20 +7,12 @@ script that Fabric has started once for each GPU), there is nothing to do here.
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import gc
-import io
-import json
 import operator
 import os
-import signal
 import sys
 import tempfile
-import threading
-import time
-import traceback
-import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,9 +21,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
-from frostline.core import errors
 from frostline.core.errors import DataError, FrostlineError
 from frostline.training.fabric import import_fabric
+from frostline.training.forked_process import ForkedProcess, forked, raise_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -42,9 +34,7 @@ _R = TypeVar("_R")
 # A process that has ended closes its connections, which the others notice at once. The limit is for one that is alive
 # and does not answer: longer than the shares of a fill may differ.
 _TIMEOUT = timedelta(hours=12)
-_REPORT_S = 10.0  # until a process whose connections are closed has said why
 _MOST, _MOST_PER_CORE = 8, 2  # processes: more are a mistake
-_LOOK_S = 0.5  # how often a process looks whether the first one is still there
 
 
 def in_ranks(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -81,19 +71,19 @@ def in_processes(function: Callable[[], _R], count: int) -> _R:
     threads = max(1, torch.get_num_threads() // count)
     with tempfile.TemporaryDirectory(prefix="frostline-ranks-") as folder:
         place = _Place(Path(folder) / "store", count, threads)
-        others: list[_Process] = []
+        others: list[ForkedProcess] = []
         try:
             for rank in range(1, count):
-                others.append(_forked(function, place, rank))
+                others.append(forked(functools.partial(_joined, function, place, rank), rank, count))
             with _own_threads(threads), place.joined(0):
                 result = function()
             for other in others:
                 other.wait()
-            _raise_first(others)
+            raise_first(others)
             return result
         except BaseException as error:
             if not isinstance(error, FrostlineError) and isinstance(error, Exception):
-                _raise_first(others, error)
+                raise_first(others, error)
             raise
         finally:
             for other in others:
@@ -140,149 +130,11 @@ class _Place:
                     os.environ[name] = value
 
 
-class _Process:
-    """Another process of the group, as the first one sees it.
-
-    Args:
-        rank: Its number.
-        count: How many there are.
-        pid: Of the process.
-        reader: A pipe that holds its report once it has failed.
-    """
-
-    def __init__(self, rank: int, count: int, pid: int, reader: int) -> None:
-        self.rank, self._name, self._pid = rank, f"process {rank} of {count} (numbered from 0)", pid
-        self._reader, self._count = reader, count
-        self._status: int | None = None
-
-    def has_ended(self) -> bool:
-        """True if the process is not running any more."""
-        if self._status is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            self._status = status if pid else None
-        return self._status is not None
-
-    def wait(self) -> None:
-        """Wait until it has ended by itself."""
-        if self._status is None:
-            self._status = os.waitpid(self._pid, 0)[1]
-
-    def end(self) -> None:
-        """End it, if it is still running."""
-        if not self.has_ended():
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self.wait()
-        with suppress(OSError):
-            os.close(self._reader)
-
-    def error(self) -> FrostlineError | None:
-        """Why it has failed; None if it has not, or still runs."""
-        if not self.has_ended() or not self._status:
-            return None
-        with suppress(OSError, ValueError):
-            told = json.loads(os.read(self._reader, 1 << 16))
-            kind = getattr(errors, told["kind"], None)
-            if kind is not None:
-                parts = {**told["parts"], "where": f"{told['parts']['where']}, {self._name}"}
-                return kind(**parts)
-            return DataError(
-                what="A process of this training stopped: the model, the loss or the data raised an error.",
-                where=self._name, received=told["parts"]["received"],
-                do="correct what the error names; it may come with the samples of that process alone: devices=1 meets "
-                "it too.",
-            )  # fmt: skip
-        code = os.waitstatus_to_exitcode(self._status)
-        ended = f"ended by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-        return DataError(
-            what="A process of this training has died.", where=self._name, received=ended,
-            do="look for what ended it: often too little memory, of which every process needs its own; lower devices= "
-            "or batch_size=. A run with out= goes on from its last epoch: resume=.",
-        )  # fmt: skip
-
-
-def _raise_first(others: list[_Process], error: Exception | None = None) -> None:
-    """Raise what the first process that failed has reported.
-
-    Args:
-        others: The processes.
-        error: What this process has met, since another one has closed its connections perhaps: reports are waited for.
-    """
-    until = time.monotonic() + (_REPORT_S if error is not None and _is_of_connection(error) else 0.0)
-    while True:
-        for other in others:
-            if (found := other.error()) is not None:
-                raise found from error
-        if time.monotonic() >= until:
-            return
-        time.sleep(0.02)
-
-
-def _is_of_connection(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "peer", "connection"))
-
-
-def _forked(function: Callable[[], Any], place: _Place, rank: int) -> _Process:
-    reader, writer = os.pipe()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # threads of this process: none of them is needed in the other
-        try:
-            pid = os.fork()
-        except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            raise DataError(
-                what="A process of this training cannot be started.", where=f"fit(devices={place.count})",
-                received=str(error), do="free some memory or end other processes, then run again; or use devices=1.",
-            ) from error  # fmt: skip
-    if pid:
-        os.close(writer)
-        return _Process(rank, place.count, pid, reader)
-    gc.freeze()  # nothing of the calling process is deleted in this one
-    code = 1
-    try:
-        code = _run(function, place, rank, writer, parent)
-    finally:
-        os._exit(code)
-
-
-# The pool of threads that OpenMP has in the calling process does not exist in a fork, whose first parallel loop would
-# wait for it for ever; a new thread gets a pool of its own.
-def _run(function: Callable[[], Any], place: _Place, rank: int, writer: int, parent: int) -> int:
-    """Call the function in another process of the group, in a thread of its own; its exit code."""
-    done: list[bool] = []
-    sys.stderr = io.StringIO()  # notes and bars are the first process's
-
-    def body() -> None:
-        try:
-            torch.set_num_threads(place.threads)
-            with place.joined(rank):
-                function()
-            done.append(True)
-        except BaseException as error:  # the first process raises it
-            os.write(writer, json.dumps(_report(error)).encode()[: 1 << 16])
-
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(body,), daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_LOOK_S)
-        if os.getppid() != parent:
-            return 1
-    return 0 if done else 1
-
-
-def _report(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, FrostlineError):
-        public = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
-        return {"kind": public, "parts": error.parts()}
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = str(error).splitlines()[0][:500] if str(error) else ""
-    return {"kind": "", "parts": {"received": f"{type(error).__name__}: {text} ({frame.filename}:{frame.lineno})"}}
+def _joined(function: Callable[[], Any], place: _Place, rank: int) -> None:
+    """Call the function as one process of the group."""
+    torch.set_num_threads(place.threads)
+    with place.joined(rank):
+        function()
 
 
 @contextmanager

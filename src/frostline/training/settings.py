@@ -124,7 +124,7 @@ class Observer(Protocol):
         ...
 
 
-Watch: TypeAlias = Callable[[nn.Module, Optimizer, int], AbstractContextManager[Observer]]
+Watch: TypeAlias = Callable[[nn.Module, Optimizer, int], AbstractContextManager[Observer | None]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class WeightAverage:
         self._places = [
             (f"{path}.{leaf}" if path else leaf, module, leaf)
             for path, module in model.named_modules() if not is_pinned(module)
-            for leaf, buffer in module._buffers.items() if buffer is not None and buffer.is_floating_point()
+            for leaf, buffer in module._buffers.items()
+            if buffer is not None and buffer.is_floating_point() and buffer.layout is torch.strided
         ]  # fmt: skip
         for name, value in self._current().items():
             if name in average:  # a checkpoint was read to the CPU

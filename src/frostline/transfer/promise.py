@@ -101,20 +101,32 @@ def check_still(model: nn.Module, inputs: Any) -> None:
     kept = kept_buffers(model), kept_parameters(model), kept_attributes(model, numbers=True)
     with torch.no_grad(), kept_modes(model), kept_generators(), kept[0], kept[1], kept[2]:
         model.train()
+        runs: list[dict[str, dict[str, str]]] = []
         for size in (1, _LARGER):
             batches.call(
                 model, batches.map_tensors(inputs, lambda x, size=size: x * size if x.is_floating_point() else x)
             )
-        after = {name: _own_buffers(held[name], name) for name in owners}
-    moved = {name: [key for key, own in before[name].items() if after[name].get(key) != own] for name in owners}
+            runs.append({name: _own_buffers(held[name], name) for name in owners})
+    moved = {name: [key for key, own in before[name].items() if runs[-1][name].get(key) != own] for name in owners}
     layer = next((name for name in owners if moved[name]), None)
     if layer is not None:
-        raise DataError(
-            what=f"The frozen layer {layer!r} changes its own buffers whenever it runs, in inference mode too.",
-            where=f"fit(model), {layer} ({type(held[layer]).__name__})", received=", ".join(moved[layer][:3]),
-            do="stop it: model.apply(torch.ao.quantization.disable_observer) for observers of quantization, "
-            "or remove the line of its forward that writes them; or leave that layer trainable.",
+        raise _moves_buffers(layer, type(held[layer]).__name__, moved[layer], only_once=runs[0] == runs[1])
+
+
+def _moves_buffers(layer: str, kind: str, moved: list[str], *, only_once: bool) -> DataError:
+    where, received = f"fit(model), {layer} ({kind})", ", ".join(moved[:3])
+    if only_once:  # a table of positions, built in the first call
+        return DataError(
+            what=f"The frozen layer {layer!r} builds its own buffers in its first call, which has not been made.",
+            where=where, received=received,
+            do="run the model once on a batch before it is trained: with torch.no_grad(): model(inputs).",
         )  # fmt: skip
+    return DataError(
+        what=f"The frozen layer {layer!r} changes its own buffers whenever it runs, in inference mode too.",
+        where=where, received=received,
+        do="stop it: model.apply(torch.ao.quantization.disable_observer) for observers of quantization, "
+        "or remove the line of its forward that writes them; or leave that layer trainable.",
+    )  # fmt: skip
 
 
 def check_places(model: nn.Module, where: str) -> None:

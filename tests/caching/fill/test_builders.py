@@ -2,11 +2,13 @@ import threading
 
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 import frostline as fl
 from frostline.caching import Together
 from frostline.caching.fill.planned_fill import fill_as_planned
+from frostline.caching.store import opening
+from frostline.caching.store.manifest import read_newest
 
 
 class Threads:
@@ -101,3 +103,28 @@ class Plain:
     def extract(self, inputs):
         with torch.no_grad():
             return (nn.functional.linear(inputs, self._weight, self._bias).tanh(),)
+
+
+def test_damage_that_one_of_them_meets_makes_all_of_them_begin_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)  # shards are checked on their first use
+    dataset = TensorDataset(torch.arange(80.0).reshape(20, 4), torch.arange(20))
+    threads, found = Threads(3), {}
+
+    def fill(rank: int, data=dataset) -> None:
+        found[rank] = fill_as_planned(
+            fl.FeatureCache(tmp_path), Sharing(), data, 8, progress=False, builders=Together(threads.group(rank))
+        )
+
+    fill_as_planned(fl.FeatureCache(tmp_path), Sharing(), Subset(dataset, range(6)), 8, progress=False)
+    (folder,) = tmp_path.iterdir()
+    path = folder / "shards" / read_newest(folder / "manifests")[1].shards[0]
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 64]))
+    in_threads(fill)  # the first has them all
+    for rank in range(3):
+        features, _ = next(iter(found[rank].loader(20)))
+        assert torch.equal(features[0], dataset.tensors[0] * 2)
+        figures = found[rank].figures
+        assert figures.computed + figures.reused == 20
+        assert figures.computed >= 6  # the others published theirs before they began again

@@ -1,3 +1,5 @@
+import pytest
+
 import frostline as fl
 from frostline.caching.fill.fill_plan import FillPlan
 from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill
@@ -54,3 +56,14 @@ def test_the_seconds_of_a_row_are_those_that_the_last_fill_has_measured(tmp_path
 
 def test_more_stored_rows_than_samples_leave_nothing_to_compute():
     assert FillPlan(10, 30).num_missing == 0
+
+
+def test_a_sample_that_lacks_an_input_is_named(tmp_path):
+    class Lacking(Masked):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return {name: own for name, own in item.items() if (name, index) != ("mask", 7)}
+
+    with pytest.raises(fl.DataError, match="Sample 7 has no input 'mask'") as error:
+        fill(tmp_path, MaskedPart(), Lacking(0, 20))
+    assert error.value.received == "inputs 'x'"

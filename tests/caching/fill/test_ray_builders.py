@@ -14,9 +14,10 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 import helpers_ray
 from frostline.caching import builders_of, viewed
+from frostline.caching.fill import ray_ranges
 from frostline.caching.fill.builders import Alone
 from frostline.caching.fill.planned_fill import fill_as_planned
-from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, died, told
+from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, told
 
 TESTS = str(Path(helpers_ray.__file__).parent)
 
@@ -44,7 +45,8 @@ def split_of(inputs: torch.Tensor):
 
 
 @pytest.mark.filterwarnings("default")  # of Ray's own
-def test_two_workers_fill_a_cache_and_one_that_is_killed_loses_nothing(cluster, tmp_path):
+def test_two_workers_fill_a_cache_and_one_that_is_killed_loses_nothing(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_ranges, "_START_S", 600.0)  # a busy machine starts actors slowly
     dataset = helpers_ray.Items(tmp_path, 320, deadly=100)
     split, cache = split_of(dataset.inputs), fl.FeatureCache(tmp_path / "features", engine="ray")
     data = cache.fill(split, dataset, progress=False)
@@ -114,10 +116,6 @@ def test_errors_of_builders_keep_their_parts():
     other = told(SimpleNamespace(cause=ZeroDivisionError("by nothing")))
     assert isinstance(other, fl.DataError)
     assert other.received == "ZeroDivisionError: by nothing"
-
-
-def test_samples_over_which_builders_die_again_and_again_are_named():
-    assert died([40, 41, 42], RuntimeError("killed")).where == "samples 40 to 42"
 
 
 @pytest.mark.parametrize(("count", "row_bytes", "expected"), [(10**9, 1024, 2**19), (10**7, 2**20, 512), (80, 8, 32)])

@@ -192,3 +192,27 @@ def test_the_most_unusual_rows_are_kept_whenever_they_come():
         proof.offer(list(x), x, range(start, start + 10), {"low": x})
     assert odd - {3} <= {row.index for row in proof._unusual}  # the first batch says little of what is usual
     assert [row.index for row in proof._ends] == [0, 199]
+
+
+class Choosy(Part):
+    """A frozen part that takes batches of some sizes only."""
+
+    def __init__(self, takes):
+        super().__init__()
+        self.takes = takes
+
+    def extract(self, inputs):
+        if not self.takes(len(inputs)):
+            raise AssertionError("of this size I take none")
+        return super().extract(inputs)
+
+
+def test_a_part_that_takes_pairs_only_is_proven_with_pairs(tmp_path):
+    data = fill(tmp_path, Choosy(lambda size: size % 2 == 0), samples(), batch_size=8)
+    assert data.figures.proven > 0
+
+
+def test_a_part_that_takes_one_size_only_is_refused(tmp_path):
+    with pytest.raises(fl.NotCacheable, match="takes no batch of 2") as error:
+        fill(tmp_path, Choosy(lambda size: size == 8), samples(), batch_size=8)
+    assert error.value.received == "AssertionError: of this size I take none"

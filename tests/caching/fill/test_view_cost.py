@@ -8,6 +8,7 @@ import frostline as fl
 from frostline.caching.fill import view_cost
 from frostline.caching.fill.view_cost import ViewCost, check_room, measured_cost
 from frostline.caching.samples.views import Views
+from frostline.core.item_form import PAIRS
 from frostline.core.units import size_text
 from helpers_caching import Part, dataset, fill
 from helpers_views import D, Keyed, N, Random
@@ -40,9 +41,9 @@ def test_what_cannot_be_measured_has_no_cost():
         def extract(self, inputs):
             raise RuntimeError("out of memory")
 
-    assert measured_cost(Part(), Ragged(), frozenset(), 4) is None
-    assert measured_cost(Failing(), Random(), frozenset(), 4) is None
-    found = measured_cost(Part(), Random(), frozenset(), 4)
+    assert measured_cost(Part(), Ragged(), PAIRS, 4) is None
+    assert measured_cost(Failing(), Random(), PAIRS, 4) is None
+    found = measured_cost(Part(), Random(), PAIRS, 4)
     assert (found.num_samples, found.views, found.row_bytes) == (N, 4, 4 * D)
     assert found.row_s > 0
 

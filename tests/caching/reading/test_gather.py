@@ -171,6 +171,9 @@ def test_many_samples_are_gathered_as_few_are(tmp_path, monkeypatch):
     monkeypatch.setattr(disk_array, "_LEAST_BYTES", 16)
     many = fill(tmp_path, batch_size=8)
     found = [[own[0] for own, _ in many.loader(9, shuffle=True, seed=2)] for _ in range(2)]
+    assert all(
+        torch.equal(one, other) for a, b in zip(expected, found, strict=True) for one, other in zip(a, b, strict=True)
+    )
     assert all(torch.equal(*own) for both in zip(expected, found, strict=True) for own in zip(*both, strict=True))
     assert (few._gatherer._starts_N != {}, many._gatherer._starts_N) == (True, {})
     assert torch.equal(many.part(range(5, 20)).targets, few.targets[5:20])

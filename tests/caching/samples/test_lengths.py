@@ -337,3 +337,24 @@ def test_collate_pads_as_the_loader_does(tmp_path):
     for (features, target), (expected, labels) in zip(own, cached.loader(8), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
         assert torch.equal(target, labels)
+
+
+class FailsOnShortSamples(Sentences):
+    """Raises an error of its own on short samples, as SpecAugment of wav2vec2 does in training."""
+
+    def forward(self, ids, mask):
+        if ids.shape[1] < 11:
+            raise ValueError("mask_length has to be smaller than sequence_length")
+        return super().forward(ids, mask)
+
+
+def test_a_model_that_fails_on_short_samples_is_recorded_at_longer_ones(tmp_path):
+    data = [(ids.repeat(8)[: 11 + at % 3], label) for at, (ids, label) in enumerate(sentences(12))]
+    model = FailsOnShortSamples("first")
+    fl.freeze(model, through="low")
+    split = split_of(model, data)
+    filled = fl.FeatureCache(tmp_path).fill(split, data, collate_fn=pad, progress=False)
+    features, _ = next(iter(filled.loader(12)))
+    model.eval()
+    expected = model(**{key: value for key, value in pad(data).items() if key != "labels"})
+    assert torch.allclose(split.head(*features), expected, atol=1e-5)

@@ -259,7 +259,7 @@ def test_what_is_not_random_is_done_once_for_all_views(tmp_path):
     assert data.figures.computed == 8 * N
     assert len(own.reads) < 4 * N  # N for the rows; the others show that views can be read again
     plain = [Views(Subset(TensorDataset(own.inputs), range(N)), 1)]
-    assert plain[0].groups([0, 1]) == [[0], [1]]
+    assert list(plain[0].groups([0, 1])) == [[0], [1]]
     unstaged = fill(tmp_path / "whole", data=Inheriting(), views=8)
     for view in range(8):
         assert torch.allclose(rows(unstaged, view), rows(data, view) + 200)

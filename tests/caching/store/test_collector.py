@@ -9,7 +9,8 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline.caching.store import collector, opening, shard_writer
 from frostline.caching.store.collector import collect
-from frostline.caching.store.manifest import Manifest, manifest_names, read_newest, write_manifest
+from frostline.caching.store.manifest import Manifest, manifest_names, read_newest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.shards import Shards
 from frostline.core import io
 from helpers_caching import Masked, MaskedPart, Part, dataset, fill, shards

@@ -13,7 +13,8 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline.caching.location.use import USE_LOCK
 from frostline.caching.store import shard_writer
-from frostline.caching.store.manifest import Manifest, read_newest, write_manifest
+from frostline.caching.store.manifest import Manifest, read_newest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shards import Shards
 from frostline.core import io

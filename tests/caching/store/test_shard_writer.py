@@ -1,9 +1,13 @@
+import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.caching.fill import missing_rows
 from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import read_contents, read_newest
+from frostline.caching.store.opening import Opened
 from frostline.core import locks
 from helpers_caching import D, N, Part, dataset, fill, shards
 
@@ -50,6 +54,13 @@ class Meanwhile(Part):
         return super().extract(inputs)
 
 
+@pytest.fixture
+def _no_claims(monkeypatch):
+    """As on a disk where nothing can be claimed."""
+    monkeypatch.setattr(missing_rows, "claims_of", lambda opened: None)
+
+
+@pytest.mark.usefixtures("_no_claims")
 def test_rows_that_two_fills_computed_are_stored_once_after_the_merge(tmp_path):
     data = fill(tmp_path, Meanwhile(tmp_path, part_of(10, 60)), part_of(0, 40), batch_size=8)
     assert data.figures.computed == 40
@@ -57,6 +68,7 @@ def test_rows_that_two_fills_computed_are_stored_once_after_the_merge(tmp_path):
     assert fill(tmp_path, data=dataset(60)).figures.computed == 0
 
 
+@pytest.mark.usefixtures("_no_claims")
 def test_a_shard_whose_rows_are_all_elsewhere_goes_without_a_new_one(tmp_path):
     fill(tmp_path, Meanwhile(tmp_path, part_of(0, 60)), part_of(10, 20), batch_size=8)
     assert live(tmp_path).rows == (60,)
@@ -81,6 +93,21 @@ def test_many_small_shards_of_other_fills_become_few(tmp_path, monkeypatch):
         fill(tmp_path, data=part_of(5 * at, 5 * at + 5))
     assert len(live(tmp_path).shards) <= 5
     assert fill(tmp_path, data=dataset(60)).figures.computed == 0
+
+
+def test_a_merge_names_for_each_old_shard_the_new_ones_that_hold_its_rows_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 3 * 8 * 4 * D)
+    monkeypatch.setattr(Opened, "collect", lambda _: None)  # the records are there while the old shards are
+    data = fill(tmp_path, batch_size=8)
+    manifest = live(tmp_path)
+    assert len(manifest.replaced) == N // 8
+    held = {name: set(map(bytes, load_file(path)["sample_keys"].numpy())) for path in shards(tmp_path)
+            for name in [path.name]}  # fmt: skip
+    for old, by in manifest.replaced:
+        assert len(by) == 1  # all of them together would be as many names as old shards times new ones
+        assert held[old] <= held[by[0]]
+    assert len(data._gatherer.names) == 2
 
 
 def test_a_merge_that_another_one_holds_up_is_left_out(tmp_path, monkeypatch):

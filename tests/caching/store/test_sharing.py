@@ -117,8 +117,12 @@ def test_keys_that_protect_nothing_are_refused(tmp_path, keys):
         fl.FeatureCache(tmp_path / "cache", key_file=tmp_path / "short")
     with pytest.raises(fl.DataError, match="lies in the cache"):
         fl.FeatureCache(tmp_path, key_file=keys[0])
-    with pytest.raises(fl.CacheError, match="Cannot read the key"):
+    with pytest.raises(fl.DataError, match="There is no key at this path") as error:
         fl.FeatureCache(tmp_path / "cache", key_file=tmp_path / "none")
+    assert "openssl rand" in error.value.do
+    (tmp_path / "file").touch()
+    with pytest.raises(fl.CacheError, match="Cannot read the key"):
+        fl.FeatureCache(tmp_path / "cache", key_file=tmp_path / "file" / "none")
     with pytest.raises(fl.CacheError, match="not a regular file"):
         fl.FeatureCache(tmp_path / "cache", key_file=tmp_path)
 

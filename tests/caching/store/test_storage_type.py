@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching.store.manifest import Manifest, _digest, read_newest, write_manifest
+from frostline.caching.store.manifest import Manifest, _digest, read_newest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shards import Shards
 from frostline.caching.store.storage_type import BOUNDS, Storage

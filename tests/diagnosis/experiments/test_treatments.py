@@ -7,7 +7,8 @@ from torch import nn
 from frostline.diagnosis import Evidence, Patient, diagnosis_of
 from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_clear, remedies_for
 from frostline.diagnosis.rules import RULES
-from frostline.diagnosis.rules.records import InputFacts, LossFacts, OptimizerFacts, OutlierFacts, TargetFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.records import InputFacts, OptimizerFacts, OutlierFacts, TargetFacts
 from helpers_health import SumOfInputs, activations, chain, mlp, record, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}

@@ -365,3 +365,19 @@ def test_who_is_steady_after_spikes_is_calm():
     calm, spiky, short = (99.0,) * 5 + (1.0,) * 9 + (7.9,), (1.0,) * 14 + (8.1,), (1.0,) * 5
     for norms, is_calm in ((calm, True), (spiky, False), (short, False), ((1.0,) * 8 + (math.nan,), True)):
         assert replace(trial(), course=Course(norms, 0)).is_calm is is_calm
+
+
+@pytest.mark.parametrize(
+    ("skill", "is_of_loss", "is_issue", "is_proven"),
+    [(0.83, True, False, False), (0.5, True, False, True), (0.83, False, False, True), (0.83, True, True, True),
+     (None, True, False, True)],
+)  # fmt: skip
+def test_a_lower_loss_alone_is_no_cause_in_a_network_that_learns_well(
+    monkeypatch, skill, is_of_loss, is_issue, is_proven
+):
+    monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
+    one = trial("learning_rate", gain=0.5)
+    one = replace(one, suspicion=replace(one.suspicion, is_issue=is_issue))
+    around = seen()
+    around.seen.score = Score(0.6, 0.57, skill=skill, is_of_loss=is_of_loss)
+    assert (verdict.prove(around, [one], []) is one) is is_proven

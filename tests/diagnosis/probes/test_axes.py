@@ -64,3 +64,29 @@ def test_steps_before_samples_are_no_fault_and_the_model_is_left_as_it_is():
     assert facts_of_axes(model, INPUTS_BTC).over_samples == ()
     assert model.training
     assert not model.recurrent._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ("reads", "is_found"),
+    [(lambda o: o.reshape(-1, 3), True), (lambda o: o.view(-1, 3), True),
+     (lambda o: o.permute(0, 2, 3, 1).reshape(-1, 3), False), (lambda o: o.flatten(2).transpose(1, 2), False)],
+)  # fmt: skip
+def test_a_loss_that_reads_places_as_classes_is_found(reads, is_found):
+    def loss_fn(output, target):
+        rows = reads(output)
+        return nn.functional.cross_entropy(rows.reshape(-1, rows.shape[-1]), target.reshape(-1))
+
+    images, classes = torch.randn(4, 3, 6, 7), torch.randint(3, (4, 6, 7))
+    facts = facts_of_axes(Runs(lambda x: x * 2), images, classes, loss_fn)
+    assert facts.scattered == ((((4, 3, 6, 7), (168, 3)),) if is_found else ())
+
+
+def test_rows_that_output_and_target_share_are_no_fault():
+    def loss_fn(output, target):
+        return nn.functional.mse_loss(output.reshape(-1, 3), target.reshape(-1, 3))
+
+    images = torch.randn(4, 3, 6, 7)
+    assert facts_of_axes(Runs(lambda x: x * 2), images, images, loss_fn).scattered == ()
+    pooled = facts_of_axes(Runs(lambda x: x[:, :, :1, :1]), images, torch.zeros(4).long(),
+                           lambda o, t: nn.functional.cross_entropy(o.reshape(-1, 3), t))  # fmt: skip
+    assert pooled.scattered == ()

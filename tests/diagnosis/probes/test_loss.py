@@ -512,3 +512,15 @@ LINE = torch.linspace(-2, 2, 32, requires_grad=True).view(16, 2)
 def test_outputs_that_are_never_negative_may_be_distances(output, kind):
     """A label of 1 asks for a small one: what is below 0, and a probability, asks for no distance."""
     assert probe_loss(lambda out, y: (y * out - (1 - y) * out).mean(), output, LABELS).kind == kind
+
+
+def test_a_loss_that_takes_no_notice_of_its_target_is_not_probed_by_it():
+    critic = nn.Linear(2, 1)
+
+    def of_a_generator(output, _):
+        score = critic(output)
+        return F.binary_cross_entropy_with_logits(score, torch.ones_like(score))
+
+    assert probe_loss(of_a_generator, LOGITS[:, :2], LABELS).kind == "unknown"
+    assert probe_loss(F.mse_loss, LOGITS[:, :2], LABELS).kind == "values"
+    assert probe_loss(F.mse_loss, LOGITS[:, :2], TARGETS).kind == "values"

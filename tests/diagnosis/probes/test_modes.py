@@ -143,3 +143,41 @@ def test_how_far_outputs_follow_the_inputs_is_measured_at_the_same_noise():
 class AlwaysNoisy(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x), x
+
+
+def test_a_frozen_norm_says_how_far_inputs_spread_over_its_statistics():
+    norm = nn.BatchNorm1d(4)
+    for _ in range(200):
+        norm(255 * torch.randn(64, 4))
+    model = nn.Sequential(norm, nn.Linear(4, 3))
+    batch = torch.randn(64, 4), torch.zeros(64).long()
+    assert facts_of_modes(model, batch, nn.functional.cross_entropy).frozen_unit is None  # it trains
+    norm.eval()
+    name, times = facts_of_modes(model, batch, nn.functional.cross_entropy).frozen_unit
+    assert name == "0"
+    assert times == pytest.approx(1 / 255, rel=0.3)
+
+
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.state = nn.GRU(4, 3, batch_first=True), None
+
+    def forward(self, inputs):
+        hidden, self.state = self.layer(inputs, self.state)
+        return hidden[:, -1]
+
+
+def test_a_state_that_goes_on_is_told_from_noise():
+    batch = torch.randn(12, 5, 4), torch.zeros(12).long()
+    kept = facts_of_modes(Remembering(), batch, nn.functional.cross_entropy)
+    assert kept.remembers
+    assert kept.redraws > 1e-3
+
+    class Noisy(nn.Module):
+        def forward(self, inputs):
+            return inputs.mean(1)[:, :3] + torch.randn(12, 3)
+
+    noisy = facts_of_modes(Noisy(), batch, nn.functional.cross_entropy)
+    assert not noisy.remembers
+    assert noisy.redraws > 1e-3

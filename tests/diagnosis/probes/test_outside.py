@@ -69,8 +69,8 @@ def test_what_the_optimizer_holds_trains():
         return F.cross_entropy(output + centres, target)
 
     model = mlp()
-    assert facts(model, loss_fn).lasting == ((CLASSES,),)
-    assert facts(model, loss_fn, held=[*model.parameters(), centres]).lasting == ()
+    assert (facts(model, loss_fn).lasting, facts(model, loss_fn).in_loss) == ((), ((CLASSES,),))
+    assert facts(model, loss_fn, held=[*model.parameters(), centres]).in_loss == ()
 
 
 def test_the_model_is_left_as_it_was():

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, train
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, zero_walls
+from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, past_all_others, zero_walls
 from helpers_health import mlp, sgd, task
 
 
@@ -188,7 +188,7 @@ def test_of_parts_without_a_gradient_those_whose_values_count_are_cut_off():
     model = Detached()
     idle = (("lower", "without a gradient"), ("unused", "without a gradient"), ("head", "not in the optimizer"))
     weights = [value.clone() for value in model.parameters()]
-    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == ("lower",)
+    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == (("lower",), ())
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
 
 
@@ -224,3 +224,52 @@ def test_frozen_zeros_beside_another_way_for_gradients_are_no_wall():
             return self.head(hidden + self.side(hidden))
 
     assert walls_of(Branches()) == ()
+
+
+class Pooled(nn.Module):
+    """A backbone that gives a pooled output as well, which nobody uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.lower, self.pooler = nn.Linear(12, 12), nn.Linear(12, 12)
+
+    def forward(self, inputs):
+        hidden = self.lower(inputs)
+        return hidden, self.pooler(hidden)
+
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.first, self.idle, self.head = Pooled(), nn.Linear(12, 12), nn.Linear(3, 3), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        hidden, _ = self.backbone(inputs)
+        self.first(hidden)  # its output is dropped
+        return self.head(hidden)
+
+
+def test_a_part_that_runs_for_nothing_is_dropped_and_one_that_others_may_use_is_not():
+    idle = tuple((name, "without a gradient") for name in ("backbone.pooler", "first", "idle"))
+    assert cut_off(Dropping(), idle, task(1)[0], F.cross_entropy) == ((), ("first",))
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lower, self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 3), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        hidden = self.lower(inputs)
+        return self.first(hidden) + self.second(hidden)
+
+
+@pytest.mark.parametrize(
+    ("held", "past"), [(("lower", "first"), ("second",)), (("first", "second"), ()), (("first",), ())],
+    ids=["a head is left out", "the backbone is left out", "most is left out"],
+)  # fmt: skip
+def test_a_head_that_is_left_out_reaches_the_loss_past_all_others(held, past):
+    model = TwoHeads()
+    optimizer = torch.optim.SGD([p for name in held for p in model.get_submodule(name).parameters()], lr=0.1)
+    idle = tuple((name, "not in the optimizer") for name, _ in model.named_children() if name not in held)
+    assert past_all_others(Patient(model, optimizer), idle, task(1)[0], F.cross_entropy) == past

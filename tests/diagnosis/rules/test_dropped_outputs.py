@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import dropped_outputs
-from frostline.diagnosis.rules.records import LossFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.wiring_records import ModeFacts
 from helpers_health import outcomes
 

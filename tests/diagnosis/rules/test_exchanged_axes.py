@@ -19,3 +19,11 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(exchanged_axes, Evidence()) == ["not judged"]
+
+
+def test_places_that_a_loss_reads_as_classes_are_an_issue_with_the_line():
+    facts = AxesFacts(scattered=(((32, 3, 16, 16), (8192, 3)),))
+    (finding,) = exchanged_axes.check(Evidence(axes=facts, skill=0.7))
+    assert finding.outcome == "issue"
+    assert "(32, 3, 16, 16) as rows of shape (8192, 3)" in finding.why
+    assert "output.permute(0, 2, 3, 1).reshape(-1, 3)" in finding.advice

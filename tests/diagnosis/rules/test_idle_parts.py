@@ -124,3 +124,24 @@ def test_a_layer_of_zeros_that_does_not_train_is_an_issue_of_its_own():
     eval(draw, {"model": model, "fl": fl, "optimizer": optimizer})
     assert model["head"].weight.requires_grad
     assert bool(model["head"].weight.any())
+
+
+def test_a_part_whose_output_is_dropped_is_an_issue():
+    (finding,) = idle_parts.check(Evidence(idle=(("block.first", "without a gradient"),), dropped=("block.first",)))
+    assert finding.outcome == "issue"
+    assert "The output of block.first is not used" in finding.why
+    assert "self.second(hidden)" in finding.advice
+
+
+def test_a_part_that_reaches_the_loss_past_all_that_trains_is_an_issue():
+    (finding,) = idle_parts.check(Evidence(idle=(("coarse.2", "not in the optimizer"),), past=("coarse.2",)))
+    assert finding.outcome == "issue"
+    assert "nothing that the optimizer holds stands between these and the loss" in finding.why
+    assert "optimizer" in finding.advice
+
+
+def test_weights_of_the_loss_alone_are_a_tip_for_a_critic_is_meant():
+    (finding, *_) = idle_parts.check(Evidence(outside=OutsideFacts(in_loss=((64, 32), (64,))), idle=()))
+    assert finding.outcome == "tip"
+    assert "the loss computes with 2 weights (shapes (64, 32), (64,))" in finding.why
+    assert "*loss.parameters()" in finding.advice

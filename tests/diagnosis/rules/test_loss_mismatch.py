@@ -3,7 +3,8 @@ import math
 import pytest
 
 from frostline.diagnosis.rules import loss_mismatch
-from frostline.diagnosis.rules.records import Evidence, LossFacts
+from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+from frostline.diagnosis.rules.records import Evidence
 from helpers_health import outcomes
 
 
@@ -87,3 +88,25 @@ def test_a_softmax_over_one_value_is_an_issue():
     assert finding.outcome == "issue"
     assert "softmax over a single value" in finding.why
     assert "sigmoid" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("domain", "why", "advice"),
+    [
+        (LossDomain(largest_target=255.0), "these go to 255", "target = target / 255"),
+        (LossDomain(is_soft=True, is_improper=True), "surer than they are", "F.log_softmax(output, dim=1)"),
+        (LossDomain(falls_with_all=True), "as all outputs grow together", "output.log_softmax(dim)"),
+        (LossDomain(uncounted=((3, 0.4),)), "class 3, 40% of the first batch", "give class 3 a weight above 0"),
+    ],
+)
+def test_what_a_loss_does_not_take_comes_first_and_needs_no_known_kind(domain, why, advice):
+    (finding,) = loss_mismatch.check(Evidence(loss=LossFacts("unknown", domain=domain)))
+    assert finding.outcome == "issue"
+    assert why in finding.why
+    assert advice in finding.advice
+
+
+def test_soft_targets_are_no_labels_and_a_rare_class_may_be_left_out():
+    assert judged("values", wants_probabilities=True) == ["issue"]
+    assert judged("values", wants_probabilities=True, domain=LossDomain(is_soft=True)) == ["passed"]
+    assert judged(domain=LossDomain(uncounted=((3, 0.06),))) == ["passed"]

@@ -22,3 +22,10 @@ def test_what_was_found_to_run_over_the_samples_is_an_issue_and_named():
     assert finding.outcome == "issue"
     assert "layer 'r' (GRU, without batch_first) runs over the samples" in finding.why
     assert outcomes(mixed_samples, Evidence(mixes=False, axes=axes)) == ["passed"]
+
+
+def test_a_layer_over_the_samples_is_an_issue_where_nothing_is_learnt_though_no_output_shows_it():
+    axes = AxesFacts(over_samples=("layer 'a' (TransformerEncoderLayer, without batch_first)",))
+    (finding,) = mixed_samples.check(Evidence(mixes=False, axes=axes, skill=0.0))
+    assert finding.outcome == "issue"
+    assert outcomes(mixed_samples, Evidence(mixes=False, axes=axes, skill=0.6)) == ["passed"]

@@ -4,7 +4,8 @@ import pytest
 
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules import nonfinite
-from frostline.diagnosis.rules.records import Evidence, LossFacts, StepRecord
+from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+from frostline.diagnosis.rules.records import Evidence, StepRecord
 from helpers_health import chain, losses, outcomes, record, records
 
 
@@ -77,3 +78,11 @@ def test_validation_figures_that_are_not_finite_are_told():
     assert (finding.outcome, finding.layer) == ("issue", None)
     assert finding.why == "the validation figure val_loss of epoch 2 is nan, and 1 more epochs have such figures."
     assert finding.advice.startswith("such an epoch is never chosen as the best.")
+
+
+def test_a_loss_that_takes_positive_outputs_alone_is_named():
+    facts = LossFacts("unknown", domain=LossDomain(needs_positive=True))
+    (finding,) = nonfinite.check(Evidence(records=(record(),), losses=losses(math.nan, math.nan), loss=facts))
+    assert (finding.outcome, finding.layer) == ("issue", "the loss")
+    assert "log_input=True" in finding.advice
+    assert outcomes(nonfinite, Evidence(records=(record(),), losses=losses(1.0, 0.9), loss=facts)) == ["passed"]

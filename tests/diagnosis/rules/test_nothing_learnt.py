@@ -1,7 +1,8 @@
 import pytest
 
 from frostline.diagnosis.rules import nothing_learnt
-from frostline.diagnosis.rules.records import Evidence, LossFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.records import Evidence
 from helpers_health import losses, outcomes
 
 LONG = losses(*[1.0] * 60)

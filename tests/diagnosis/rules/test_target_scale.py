@@ -1,7 +1,8 @@
 import pytest
 
 from frostline.diagnosis.rules import target_scale
-from frostline.diagnosis.rules.records import Evidence, LossFacts, OptimizerFacts, TargetFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.records import Evidence, OptimizerFacts, TargetFacts
 from helpers_health import outcomes
 
 

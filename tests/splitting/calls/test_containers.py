@@ -102,6 +102,16 @@ def test_tensors_are_the_same_by_shape_dtype_and_values():
     assert not is_same(torch.tensor([1, 2]), torch.tensor([1, 3]))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_sparse_tensors_are_the_same_if_their_entries_are():
+    for change in (torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, torch.Tensor.to_sparse_csc):
+        one = change(torch.tensor([[0.0, float("nan")], [2.0, 0.0]]))
+        assert is_same(one, one.clone())
+        assert not is_same(one, change(torch.tensor([[0.0, float("nan")], [3.0, 0.0]])))
+        assert not is_same(one, change(torch.tensor([[float("nan"), 0.0], [2.0, 0.0]])))
+        assert not is_same(one, one.to_dense())
+
+
 def test_parts_of_slices_and_named_tuples_are_changed_in_a_copy():
     assert replace(slice(A, None, 2), lambda tensor: B) == slice(B, None, 2)
     assert replace(Pair(A, [A]), lambda tensor: 5) == Pair(5, [5])

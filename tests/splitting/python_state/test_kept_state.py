@@ -205,6 +205,23 @@ def test_a_table_of_tensors_by_size_may_grow():
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
+@pytest.mark.parametrize("part", ["low", "high"])
+@pytest.mark.parametrize("key", [lambda batch: "first", lambda batch: batch.shape[1]], ids=["name", "size"])
+def test_a_table_that_keeps_something_of_the_first_batch_is_refused(part, key):
+    tables = {}
+
+    def keep(module, given):
+        if key(given[0]) not in tables:
+            tables[key(given[0])] = given[0].detach().mean(0)
+        return given[0] - tables[key(given[0])]
+
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    getattr(model, part).register_forward_pre_hook(keep)
+    with pytest.raises(fl.NotCacheable, match="outside of its modules' own attributes") as error:
+        fl.split(model, x(4))
+    assert "tables of keep[" in error.value.where
+
+
 @pytest.mark.parametrize("name", MEMORIES)
 def test_what_is_remembered_from_batch_to_batch_is_refused(name):
     remember, recall = MEMORIES[name]

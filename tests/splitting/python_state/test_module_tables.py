@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from helpers_vision import import_torchvision
 
 
 class Model(nn.Module):
@@ -113,3 +114,43 @@ def test_hooks_of_a_monitor_are_no_change():
     model, split = made()
     with fl.Monitor(model, torch.optim.SGD(split.head.parameters(), lr=0.1)):
         split.check_weights()
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return torch.relu(self.norm(self.linear(x)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("line", ["0", "1"])
+def test_scripts_have_a_table_of_their_own_kind(line):
+    model = nn.Sequential(torch.jit.script(Scripted()), torch.jit.script(Scripted()), nn.Linear(4, 2))
+    fl.freeze(model, through=line)
+    split = fl.split(model, torch.randn(8, 4))
+    split.check_weights()
+    model[2] = nn.Linear(4, 2)
+    with pytest.raises(fl.SplitError, match="was changed after it was split"):
+        split.check_weights()
+
+
+def test_hooks_that_a_model_of_transformers_registers_in_its_first_call_are_no_change():
+    import_torchvision()
+    transformers = pytest.importorskip("transformers")
+    config = transformers.HubertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8),
+        conv_stride=(4, 4), conv_kernel=(4, 4), num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+        vocab_size=8, layerdrop=0.0, apply_spec_augment=False, num_feat_extract_layers=2, classifier_proj_size=8,
+    )  # fmt: skip
+    model = transformers.HubertForSequenceClassification(config)
+    fl.freeze(model, through="hubert.encoder.layers.0")
+    sounds = torch.randn(4, 400)
+    split = fl.split(model, sounds)
+    model.eval()
+    expected = model(sounds).logits  # the first whole call
+    split.head.eval()
+    assert torch.allclose(split.head(*split.extract(sounds)).logits, expected, atol=1e-5)
+    split.check_weights()

@@ -178,3 +178,16 @@ def test_noise_that_a_trainable_layer_takes_may_reach_frozen_layers_behind_it(dr
     fl.freeze(model, modules=[model.code])
     split = check(model, x(4), names=["low"])
     assert not split.explain().notes  # nothing is left out
+
+
+def test_all_frozen_modules_with_running_statistics_are_named_at_once():
+    blocks = [nn.Sequential(nn.Linear(D, D), nn.BatchNorm1d(D)) for _ in range(2)]
+    model = nn.Sequential(*blocks, nn.Sequential(nn.Linear(D, D), nn.BatchNorm1d(D)), nn.Linear(D, 2)).eval()
+    for parameter in model[:2].parameters():
+        parameter.requires_grad = False
+    with pytest.raises(fl.NotCacheable) as error:
+        fl.split(model, x(4))
+    assert "for name in ['0', '1']]), then split again" in error.value.do
+    assert "model.eval() lasts until the training calls model.train()" in error.value.received
+    fl.freeze(model, modules=[model.get_submodule(name) for name in ["0", "1"]])
+    assert [own.name for own in fl.split(model, x(4)).frontier] == ["1"]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from frostline.core.io import Damaged
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -53,6 +55,11 @@ class Builders(Protocol):
         ...
 
     @property
+    def can_begin_again(self) -> bool:
+        """Whether this process may plan anew now, or would leave the others waiting."""
+        ...
+
+    @property
     def views(self) -> int:
         """Of each sample, where this fill reads a part of a dataset of views; else 1."""
         ...
@@ -73,7 +80,7 @@ class Builders(Protocol):
 class Alone:
     """This process is the only one."""
 
-    is_first, are_many, views = True, False, 1
+    is_first, are_many, views, can_begin_again = True, False, 1, True
 
     def agree(self, plan: FillPlan) -> FillPlan:
         """The plan itself."""
@@ -121,6 +128,7 @@ class Together(Alone):
     def agree(self, plan: FillPlan) -> FillPlan:
         """The plan of the first process: rows that others have stored in between are known to some of them only."""
         first = self._group.exchanged(plan)[0]
+        self.can_begin_again = False
         self._unknown = sorted(set(first.recalled).difference(plan.recalled))
         return first
 
@@ -131,8 +139,18 @@ class Together(Alone):
         alone = [*own, *self._unknown]
         if not alone and filling.lacks_shared:
             alone = list(unread[:1])  # what all samples share follows from any of them
-        if alone:
-            filling.read(plan, alone, lambda done: advance(done * count))
-        for rank, part in enumerate(self._group.exchanged(filling.sample_part(own))):
-            if rank != self._group.rank:
-                filling.adopt(part)
+        part, damage = None, None
+        try:
+            if alone:
+                filling.read(plan, alone, lambda done: advance(done * count))
+            part = filling.sample_part(own)
+        except Damaged as error:
+            damage = error.parts()
+        found: list[tuple[SamplePart | None, dict[str, str] | None]] = self._group.exchanged((part, damage))
+        for _, parts in found:
+            if parts is not None:  # rows of all are missing now: all of them plan anew
+                self.can_begin_again = True
+                raise Damaged(**parts)
+        for rank, (other, _) in enumerate(found):
+            if rank != self._group.rank and other is not None:
+                filling.adopt(other)

@@ -16,18 +16,18 @@ from torch import Tensor
 from frostline.caching.fill.builders import Alone, SamplePart
 from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill, positions
 from frostline.caching.fill.frozen_pass import Computer, Golden, spread
+from frostline.caching.fill.missing_rows import MissingRows
 from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
 from frostline.caching.fill.view_cost import check_room, measured_cost
 from frostline.caching.keys import NewKeys, item_key
-from frostline.caching.part import Faster, Provable
+from frostline.caching.part import Faster, Provable, items_of
 from frostline.caching.reading.cached_dataset import CachedDataset, check_targets
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.reading.mix import Mixable
-from frostline.caching.samples.dataset_reader import IS_RANDOM, Reader, content_of
+from frostline.caching.samples.dataset_reader import IS_RANDOM, Reader
 from frostline.caching.samples.views import Views
 from frostline.caching.store.mapped_shard import KEYS
-from frostline.caching.store.ragged import packed
 from frostline.caching.store.shard_writer import ShardWriter, merge
 from frostline.caching.store.storage_type import EXACT, Storage
 from frostline.core import inputs as batches
@@ -48,14 +48,6 @@ if TYPE_CHECKING:
     from frostline.caching.store.rows import Rows
     from frostline.core.padding import Padding
     from frostline.core.records import FrontierTensor
-
-
-_ALIKE = (
-    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
-    "it is read once"
-)
-# Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
-_SHARE_AGAIN, _FEW_AGAIN = 50, 4
 
 
 class Filling:
@@ -80,9 +72,7 @@ class Filling:
     ) -> None:  # fmt: skip
         self.builders = builders or Alone()
         self.storage = storage or Storage(EXACT, part)
-        names = {tensor.name for tensor in part.frontier}
-        keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
-        self.reader = Reader(dataset, keep, num_workers)
+        self.reader = Reader(dataset, items_of(part), num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
         self.before, self.earlier = opened.rows(), earlier
@@ -91,17 +81,17 @@ class Filling:
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
-        self._varying = [tensor.name for tensor in part.frontier if tensor.is_varying]
         self.row_proof = RowProof(self.computer)
         passed = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.samples = Samples(len(dataset), passed, opened.folder)
         # no self: a ring would keep shards mapped
-        before, keys, frontier, own = self.before, self.samples.keys, part.frontier, self.storage
+        known, keys, frontier, own = [self.before], self.samples.keys, part.frontier, self.storage
+        self.known = known  # the last entry holds what others have published since
         self.golden = Golden(
-            self.computer, lambda chosen: _stored(before, keys[chosen], frontier, padding, own), batch_size, padding
+            self.computer, lambda chosen: _stored(known[-1], keys[chosen], frontier, padding, own), batch_size, padding
         )
         opened.notes += part.notes if isinstance(part, Faster) else []
-        self.computed = 0
+        self.computed = self.num_adopted = 0
         self.own: list[str] = []  # shards of this fill
 
     def plan(self) -> FillPlan:
@@ -161,11 +151,13 @@ class Filling:
             check_room(self.opened.folder, self.dataset, plan.num_missing, self.storage.row_bytes)
             unread = self.dataset.in_reading_order(unread)
         try:
-            self._read(unread, advance, has_keys=plan.known is not None)
+            writer = self._writer(self._prove)
+            MissingRows(self, writer, unread, advance, plan).compute()
+            self.own = [*self.own, *writer.published]
         except DataError as error:
             if not error.what.startswith(IS_RANDOM):
                 raise
-            cost = measured_cost(self.part, self.dataset, self.reader.watched.keep, self.batch_size)
+            cost = measured_cost(self.part, self.dataset, self.reader.watched.form, self.batch_size)
             do = f"{error.do} {cost}." if cost is not None else error.do
             raise DataError(what=error.what, where=error.where, received=error.received, do=do) from error
 
@@ -184,36 +176,6 @@ class Filling:
             what = "inputs" if hasattr(self.dataset, "target") else "targets: let the dataset offer target(i)"
             self.opened.notes.append(f"{num_read} known samples were read for their {what}")
         return plan
-
-    def _read(self, unread: Sequence[int], advance: Callable[[int], None], *, has_keys: bool) -> None:
-        """Read samples in order; unknown ones are computed and published on the way."""
-        self.reader.check_steady()
-        if not self.reader.has_differing_views():
-            self.opened.notes.append(_ALIKE)
-        writer, keys = self._writer(self._prove), self.samples.keys
-        new = NewKeys(keys, self.opened.folder)
-        chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
-        read_before: dict[int, tuple[bytes, bytes]] = {}
-        for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
-            if not has_keys:
-                keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
-            self.samples.take(index, target, inputs)
-            if index in chosen:
-                read_before[index] = content_of((inputs, target), index)
-            if self.before.has(keys[index]):
-                if not has_keys:  # else the golden rows were chosen and proven before the first item was read
-                    self.golden.offer(index, inputs)
-            elif new.add(index):
-                for group in self.waiting.add(index, inputs):
-                    self._compute(group, writer)
-            advance(1)
-        for group in self.waiting.rest():
-            self._compute(group, writer)
-        self.reader.check_again(read_before)
-        self.row_proof.check(is_last=True)
-        writer.finish()
-        self.golden.check()
-        self.own = writer.published
 
     def _climb(self, climb: Climb, missing: Sequence[int], advance: Callable[[int], None]) -> None:
         """Compute missing rows from those of a lower line; some are computed from the items too, and compared."""
@@ -249,22 +211,11 @@ class Filling:
         self.own = writer.published
         self.opened.notes.append(f"{self.computed:,} rows were computed from those of the line below")
 
-    def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
-        indices, inputs = list(waiting), list(waiting.values())
-        batch = self.computer.collate(inputs, indices)
-        rows = self.computer.compute(batch, indices)
-        self.row_proof.offer(inputs, batch, indices, rows)
-        if not self.computed:
-            self.row_proof.check()
-        rows = self.storage.rounded_rows(rows, indices)
-        writer.add(torch.from_numpy(self.samples.keys[indices]), packed(rows, self._varying))
-        self.computed += len(indices)
-
     def _writer(self, before_publish: Callable[[], None]) -> ShardWriter:
-        return ShardWriter(self.opened, before_publish, self._row_seconds, max(self.views, self.builders.views),
+        return ShardWriter(self.opened, before_publish, self.row_seconds, max(self.views, self.builders.views),
                            self.storage)  # fmt: skip
 
-    def _row_seconds(self) -> float:
+    def row_seconds(self) -> float:
         """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
         return self.reader.watched.watch.per_sample + self.computer.watch.per_sample
 
@@ -286,7 +237,7 @@ class Filling:
         keys, passed = self.samples.keys, self.samples.passed()
         targets, sizes = check_targets(self.samples.targets, self.padding)
         before = self.before.find(keys)
-        reused = len(positions(len(keys), lambda part: before[part] >= 0, self.opened.folder))
+        reused = len(positions(len(keys), lambda part: before[part] >= 0, self.opened.folder)) + self.num_adopted
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:
             self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
@@ -304,12 +255,12 @@ class Filling:
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), self.opened.text,
             self.row_proof.num_proven,
-            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(), self.views, self.storage.kind,
+            (not self.computed and self.opened.manifest.row_s) or self.row_seconds(), self.views, self.storage.kind,
             max(self.storage.error, self.opened.manifest.error),
         )  # fmt: skip
         return CachedDataset(
             gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights, self.views,
-            Mixable(self.part, self.dataset, self.reader.watched.keep), sizes,
+            Mixable(self.part, self.dataset, self.reader.watched.form), sizes,
         )  # fmt: skip
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:

@@ -16,6 +16,7 @@ from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.rows import Rows
 from frostline.core import inputs as batches
 from frostline.core.disk_array import disk_array, row_type
+from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +143,9 @@ class Samples:
         passed: dict[str, Tensor] = {}
         if self.names:
             found = batches.leaves(batches.map_arrays(inputs))
+            missing = next((own for name in self.names if (own := name.removeprefix("input.")) not in found), None)
+            if missing is not None:
+                raise _missing_input(missing, index, list(found))
             passed = {name: found[name.removeprefix("input.")].cpu() for name in self.names}
         self.recall(index, target, passed)
 
@@ -159,6 +163,15 @@ class Samples:
         """(count, ...) by name, once all samples are known."""
         found = {name: own.tensor() for name, own in self._passed.items()}
         return {name: torch.stack(list(self._passed[name])) if own is None else own for name, own in found.items()}
+
+
+def _missing_input(name: str, index: int, found: Sequence[str]) -> DataError:
+    return DataError(
+        what=f"Sample {index} has no input {name!r}, which goes straight to the trainable part.",
+        where=f"the dataset, sample {index}", received=f"inputs {', '.join(map(repr, found))}",
+        do="give every sample, those of validation data too, the inputs that the example has (a weight of 1, a mask of "
+        "ones); or train with frostline.fit(..., cache=False).",
+    )  # fmt: skip
 
 
 def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> FillPlan:

@@ -68,7 +68,7 @@ def fill_as_planned(
                 break
             except Damaged:  # a shard, on its first use: it was set aside, and its rows are missing from now on
                 tries -= 1
-                if not tries or (builders is not None and builders.are_many):  # the others would wait for this process
+                if not tries or (builders is not None and not builders.can_begin_again):
                     raise
     if storage != EXACT:
         data.notes = (*data.notes, own.text(data.figures.error))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from frostline.caching.fill.builders import Alone, SamplePart
+from frostline.caching.fill.ray_ranges import Ranges
 from frostline.caching.samples.lengths import of_any_length
 from frostline.caching.samples.views import viewed
 from frostline.caching.store.shard_writer import SHARD_BYTES
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("local", "ray")
 _RANGES = 4  # for each actor, at least: what a dead one loses, and what the last one keeps the others waiting for
-_TRIES = 3  # of a range, before what ends its actors is taken for its own fault
 
 
 @runtime_checkable
@@ -85,32 +84,22 @@ class RayBuilders(Alone):
         self._ray, self._order = _ray(), order
 
     def read(self, filling: Filling, plan: FillPlan, unread: Sequence[int], advance: Callable[[int], None]) -> None:
-        """Give out ranges until all are done; a range whose actor has died is given out again."""
+        """Give out ranges until all are done; what no actor gets on with is read here."""
         with self._cluster():
             order, size = self._put(self._order), self._range_size(len(unread), filling.storage.row_bytes)
-            waiting = deque((0, list(unread[start : start + size])) for start in range(0, len(unread), size))
-            at_work: dict[Any, tuple[Any, int, list[int]]] = {}  # by the result that is waited for
-            idle: list[Any] = []
-            while waiting or at_work:
-                while waiting and (idle or len(at_work) < self._num_actors()):
-                    actor = idle.pop() if idle else self._actor(order)
-                    tries, indices = waiting.popleft()
-                    at_work[actor.fill.remote(indices)] = (actor, tries, indices)
-                done = self._ray.wait(list(at_work), num_returns=1)[0][0]
-                actor, tries, indices = at_work.pop(done)
-                try:
-                    part = self._ray.get(done)
-                except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError) as error:
-                    if tries + 1 == _TRIES:
-                        raise died(indices, error) from error
-                    filling.opened.notes.append(f"a builder died, and its {len(indices):,} samples went to another one")
-                    waiting.appendleft((tries + 1, indices))
-                    continue
-                except self._ray.exceptions.RayTaskError as error:
-                    raise told(error) from error
-                idle.append(actor)
+            parts = [list(unread[start : start + size]) for start in range(0, len(unread), size)]
+            ranges = Ranges(self._ray, parts, lambda: self._actor(order),
+                            self._num_actors, lambda indices: filling.read(plan, indices, advance))  # fmt: skip
+
+            def take(part: SamplePart) -> None:
                 filling.adopt(part)
-                advance(len(indices))
+                advance(len(part.indices))
+
+            try:
+                ranges.run(take)
+            except self._ray.exceptions.RayTaskError as error:
+                raise told(error) from error
+            filling.opened.notes += ranges.notes()
 
     def _num_actors(self) -> int:
         """As many as the cluster has room for, now: it may have grown."""
@@ -180,6 +169,9 @@ class Builder:
                 do="use the same versions of Python and torch on all machines; of a plan that computes values again "
                 "(Split.follow), fill with engine='local'.",
             )  # fmt: skip
+
+    def ready(self) -> None:
+        """Answers when the actor has started."""
 
     def fill(self, indices: Sequence[int]) -> SamplePart:
         """Read these samples, and publish the rows that are missing."""
@@ -266,16 +258,6 @@ def _ray() -> Any:
             what="Ray is not installed.", where="fill(engine='ray')", received=str(error),
             do="pip install 'frostline[ray]', or use engine='local'.",
         ) from error  # fmt: skip
-
-
-def died(indices: Sequence[int], error: Exception) -> DataError:
-    """What to say of samples over which builders die."""
-    return DataError(
-        what=f"{_TRIES} builders have died over the same samples.", where=f"samples {indices[0]} to {indices[-1]}",
-        received=str(error).strip().splitlines()[0][:300],
-        do="look for what ends them: often too little memory for the model, a batch (batch_size=) or a sample. What is "
-        "stored is kept, and the next fill goes on from there.",
-    )  # fmt: skip
 
 
 def told(error: Any) -> Exception:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable
+from frostline.core.errors import FrostlineError, NotCacheable
 from frostline.core.padding import own_part, pad_rows
 from frostline.core.tolerances import relative_difference
 
@@ -141,7 +141,7 @@ class RowProof:
     def _compare(self, rows: Sequence[_Row]) -> tuple[Tensor, ...]:
         """Compute rows again, compare them, and give the features of this batch."""
         self.num_proven += len(rows)
-        features = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
+        features = self._computed(rows)
         for name in rows[0].features:
             tensor = features[name]
             for at, row in enumerate(rows):
@@ -151,6 +151,21 @@ class RowProof:
                         raise row_depends_on_padding(name, row, rows, difference)
                     raise row_depends_on_batch(name, row.index, difference, self.computer.tolerance_of(tensor))
         return tuple(self._as_loaded(name, own, rows) for name, own in features.items())
+
+    def _computed(self, rows: Sequence[_Row]) -> dict[str, Tensor]:
+        """Features of rows; of a model that takes no batch of this size (pairs only), beside one of them once more."""
+        failed: Exception | None = None
+        for more in ((), rows[:1]):
+            batch = [*rows, *more]
+            try:
+                found = self.computer.again([row.inputs for row in batch], [row.index for row in batch])
+            except FrostlineError:
+                raise
+            except Exception as error:  # the same samples were computed before, in another batch
+                failed = failed or error
+                continue
+            return {name: own[: len(rows)] if name in rows[0].features else own for name, own in found.items()}
+        raise _refuses_batch(len(rows), failed) from failed
 
     def _own_part(self, computed: Tensor, row: Tensor) -> Tensor:
         """The places of a computed row that are the sample's own; the row as it is where nothing is padded."""
@@ -191,6 +206,16 @@ def row_depends_on_batch(name: str, index: int, difference: float, allowed: floa
         received=f"relative difference {difference:.1e} between two batches with this sample, allowed {allowed:.0e}",
         do="freeze the layers below it with frostline.freeze(model, through=...), so that BatchNorm uses its running "
         "statistics; a layer that mixes samples must stay trainable; or train with frostline.fit(..., cache=False).",
+    )
+
+
+def _refuses_batch(size: int, error: Exception | None) -> NotCacheable:
+    return NotCacheable(
+        what=f"The frozen part takes no batch of {size}, so that its rows cannot be proven to be the same in each.",
+        where="the proof of rows, on samples that were computed before",
+        received=f"{type(error).__name__}: {error}",
+        do="let the layers below the frost line take batches of any size (a check of the size can stand in the "
+        "training loop); or train with frostline.fit(..., cache=False).",
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from frostline.caching.part import FrozenPart
+    from frostline.core.item_form import ItemForm
 
 NUM_VIEWS = 4  # that an error proposes, with what they cost
 _MEASURED = 8  # samples
@@ -48,20 +49,20 @@ class ViewCost:
         )
 
 
-def measured_cost(part: FrozenPart, dataset: Any, keep: frozenset[str], batch_size: int) -> ViewCost | None:
+def measured_cost(part: FrozenPart, dataset: Any, form: ItemForm, batch_size: int) -> ViewCost | None:
     """The cost of a few views, as some samples show it; None where they cannot be read or computed.
 
     Args:
         part: The frozen part.
         dataset: A map-style dataset with random items.
-        keep: Label keys that stay among the inputs.
+        form: Which parts of an item are inputs.
         batch_size: Samples of one pass, of which a few are measured.
     """
     views, chosen = Views(dataset, 1), range(min(_MEASURED, batch_size, len(dataset)))
     try:
         views[0]  # the first read opens files
         started = time.perf_counter()
-        items = [batches.unpack(views[index], index, keep)[0] for index in chosen]
+        items = [form.unpack(views[index], index)[0] for index in chosen]
         read_s = time.perf_counter() - started
         batch = batches.collate(items, chosen)
         part.extract(batch)  # the first pass allocates

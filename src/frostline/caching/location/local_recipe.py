@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from frostline.caching.location.use import USE_LOCK, evictable, last_used
+from frostline.caching.store.claims import CLAIM_NAME
 from frostline.caching.store.manifest import MANIFEST_NAME
 from frostline.caching.store.proofs import PROOF_NAME
 from frostline.caching.store.shard_writer import MERGE_LOCK
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
+FOLDERS = {
+    "manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME,
+    "claims": CLAIM_NAME,
+}  # fmt: skip
 
 
 class StoredRecipe(Protocol):
@@ -45,7 +49,7 @@ class StoredRecipe(Protocol):
         ...
 
     def evictable(self) -> AbstractContextManager[bool]:
-        """Inside, no fill of it begins; False if one is under way, or rows are in use."""
+        """A context in which no fill of it begins; yields False if one is running, or its rows are in use."""
         ...
 
     def delete(self) -> int:
@@ -80,7 +84,7 @@ class LocalRecipe:
         return {name: own.st_size for name, own in found.items() if own is not None and stat.S_ISREG(own.st_mode)}
 
     def evictable(self) -> AbstractContextManager[bool]:
-        """Inside, no fill of it begins; False if one is under way, or rows are mapped by anybody."""
+        """A context in which no fill of it begins; yields False if one is running, or a process maps its rows."""
         return evictable(self.folder)
 
     def delete(self) -> int:
@@ -115,12 +119,12 @@ def _bytes_below(path: Path) -> int:
 
 
 def is_folder(path: Path) -> bool:
-    """True if a folder stands there, and no link to one."""
+    """True for a folder, and False for a link to one."""
     found = status(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def _size_of(path: Path) -> int:
-    """Bytes of a regular file; none of one that is gone by now."""
+    """Bytes of a regular file; 0 for one that was deleted meanwhile."""
     found = status(path)
     return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0

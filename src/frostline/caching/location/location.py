@@ -66,7 +66,7 @@ class Location:
         return Proofs(self.root, self.signer)
 
     def bound_copies(self) -> None:
-        """Delete what the folder of copies holds beyond its size, but for what is mapped."""
+        """Delete copies until the folder keeps to its limit; mapped files stay."""
         if self.shelf is not None:
             bound_copies(self.root, self._max_bytes)
 
@@ -93,7 +93,7 @@ class Location:
         return bool(self.shelf.sizes(f"{recipe}/manifests"))
 
     def sharing(self, recipe: str) -> Sharing:
-        """With whom the folder of a recipe is shared."""
+        """The remote folder of a recipe, if there is one, and the key that signs its files."""
         remote = None if self.shelf is None else RemoteRecipe(self.shelf, self.root / recipe)
         return Sharing(remote, self.signer)
 
@@ -110,7 +110,7 @@ class Location:
 
 
 def _check_unused(root: Any, **options: Any) -> None:
-    """Raise if an option is given that only a URL has."""
+    """Raise if a folder is given an option that only caches under a URL take."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise DataError(

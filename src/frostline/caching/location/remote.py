@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from frostline.caching.location.local_recipe import delete_recipe
+from frostline.caching.location.store_claims import STORE_CLAIM_NAME, StoreClaims
 from frostline.caching.location.use import last_used
 from frostline.caching.store.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, manifest_names
 from frostline.caching.store.mapped_shard import KEYS, Shard, damaged_shard
@@ -43,7 +44,7 @@ _MAX_SHARD_BYTES = 16 * 2**30  # a fill writes half a gigabyte, or one batch
 _START_BYTES = 2**20  # header and keys of a shard, as a rule
 _AT_ONCE = 8  # requests for small objects
 _DEAD_S = 86400.0  # what no manifest needs stays for so long: a reader that has an older list may still fetch it
-_KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME}
+_KINDS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "leases": LEASE_NAME, "claims": STORE_CLAIM_NAME}
 LEASE_S = 3600.0  # a builder that is alive renews its lease twelve times in this
 _RENEW_S = 300.0
 
@@ -62,7 +63,7 @@ class RemoteRecipe:
         self._lease, self._renewed = "", 0.0
 
     def pull(self) -> list[str]:
-        """Make the manifests on the disk those of the store; returns what was passed over."""
+        """Copy the manifests of the store to the disk; returns a note for each that is not whole and was left out."""
         folder = self._folder / "manifests"
         make_folder(folder)
         for _ in range(_TRIES):
@@ -82,7 +83,7 @@ class RemoteRecipe:
         )  # fmt: skip
 
     def _copy_manifest(self, name: str) -> bool | None:
-        """Whether it was whole; None if it is gone."""
+        """True if the manifest was whole and copied, None if it was deleted meanwhile."""
         data = self._shelf.read(self._in("manifests", name), max_bytes=MAX_MANIFEST_BYTES)
         if data is None:
             return None
@@ -172,6 +173,10 @@ class RemoteRecipe:
             if name in self._damaged and self._age(self._in("shards", name), self._now()) > LEASE_S:
                 self.delete_object("shards", name)
 
+    def claims(self) -> StoreClaims:
+        """What one builder claims here."""
+        return StoreClaims(self._shelf, self._in("claims"))
+
     def has_other_builders(self) -> bool:
         """Whether a lease of somebody else was renewed within the last hour; True where the store has no clock."""
         leases = [name for name in self._shelf.sizes(self._in("leases")) if LEASE_NAME.fullmatch(name)]
@@ -180,7 +185,9 @@ class RemoteRecipe:
         return any(self._age(own, now) <= LEASE_S for own in others)
 
     def delete_dead(self, needed: set[str], at_once: Iterable[str] = ()) -> None:
-        """Delete shards that are not needed: those that are a day old, and these at once."""
+        """Delete shards that are not needed, those that are a day old and these at once, and claims of nobody."""
+        for name in filter(STORE_CLAIM_NAME.fullmatch, self._shelf.sizes(self._in("claims"))):
+            self.delete_object("claims", name)
         dead = self.shard_names() - needed
         now = self._now() if dead else None
         for name in sorted(dead):
@@ -193,7 +200,7 @@ class RemoteRecipe:
         return -1.0 if then is None or now is None else now - then
 
     def _now(self) -> float | None:
-        """What the clock of the store says."""
+        """The time by the clock of the store; None where that cannot be known."""
         name = self._in("leases", uuid.uuid4().hex)
         self._shelf.touch(name)
         try:
@@ -252,11 +259,11 @@ class RemoteRecipe:
 
     @contextmanager
     def evictable(self) -> Generator[bool]:
-        """False while a builder is at work; readers go on with what they have fetched."""
+        """Yields False while a fill is running; readers go on with the copies that they have."""
         yield not self.has_other_builders()
 
     def delete(self) -> int:
-        """Delete it, manifests first, so that none names what is gone; returns bytes of the store.
+        """Delete the recipe, manifests first, so that none names a deleted shard; returns the bytes freed in the store.
 
         Raises:
             CacheError: If a builder is at work.
@@ -327,7 +334,7 @@ def check_alone(remote: RemoteFolder) -> None:
 
 
 def _is_whole(name: str, data: bytes) -> bool:
-    """Whether the content of a manifest is that which its name says."""
+    """Whether the content of a manifest has the digest in its name."""
     try:
         content = json.loads(data)["content"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Which recipes are in use: nobody evicts these, and of the others the one that was used longest ago goes first."""
+"""Locks that mark recipes as in use: these are not evicted, and the time of the lock is that of the last use."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRIES = 8  # a lock whose file is deleted while it is waited for is asked for a
 
 @contextmanager
 def in_use(folder: Path, sharing: Sharing = ALONE) -> Generator[None]:
-    """Inside, nobody evicts this recipe; its rows count as used now.
+    """A context in which this recipe is not evicted; its rows count as used now.
 
     On a disk that is read-only, or without locks, nothing is marked, and nothing can be evicted.
 
     Args:
         folder: Of the recipe; it is made.
-        sharing: With whom it is shared.
+        sharing: Its remote folder and its key.
     """
     make_folder(folder)
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def last_used(folder: Path) -> float:
 
 @contextmanager
 def evictable(folder: Path) -> Generator[bool]:
-    """Inside, no fill of this recipe begins; False if one is under way, or rows are mapped by anybody."""
+    """A context in which no fill of this recipe begins; yields False if one is running, or a process maps its rows."""
     descriptor = None
     try:
         is_free = False
@@ -65,7 +65,7 @@ def evictable(folder: Path) -> Generator[bool]:
 
 
 def _is_any_mapped(shards: Path) -> bool:
-    """True if anybody has a file locked, finished or not, as every reader and writer has."""
+    """True if any process has a shard locked, finished or not: every reader and every writer has."""
     for name in names_in(shards):
         is_ours = SHARD_NAME.fullmatch(name) or is_temporary(name, SHARD_NAME)
         if is_ours and not _is_free(shards / name):
@@ -82,7 +82,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _locked(folder: Path) -> int | None:
-    """The open lock file, shared with other fills; None where it cannot be had."""
+    """The open lock file, shared with other fills; None where it cannot be locked."""
     for _ in range(_TRIES):
         descriptor = None
         try:

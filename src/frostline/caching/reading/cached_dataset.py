@@ -110,7 +110,7 @@ class CachedDataset(Dataset[Sample]):
 
     @property
     def _first_row(self) -> int:
-        """Of the current view."""
+        """The first row of the current view."""
         return self._epoch % self.views * len(self)
 
     def part(self, indices: Sequence[int]) -> CachedDataset:
@@ -352,7 +352,7 @@ def check_targets(targets: Column, padding: Padding | None = None) -> tuple[Any,
 
 def _stacked(targets: list[Any]) -> Any:
     stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
-    if not batches.leaves(stacked):
+    if stacked != batches.NO_TARGET and not batches.leaves(stacked):
         raise DataError(
             what="The targets are not numbers.", where="the dataset's targets",
             received=batches.describe(targets[0]), do="return a class index, a number or a tensor as the target.",

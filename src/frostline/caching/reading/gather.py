@@ -194,7 +194,7 @@ class Gatherer:
     def _getter(
         self, tensor: FrontierTensor, samples: Tensor, size: int, select: Select
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """(what gives a batch of this tensor from where it lies, where it lies for these samples)."""
+        """(a function from places to a batch of this tensor, the places of these samples)."""
         if tensor.shared:
             whole = (self.passed if tensor.is_input else self.shared)[tensor.name]
             return (lambda _: whole.clone()), samples

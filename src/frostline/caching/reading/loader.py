@@ -1,4 +1,4 @@
-"""The fast way to train from a cache: whole batches, in an order that depends on the seed and the epoch alone."""
+"""Batches from a cache: whole, and in an order that depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from frostline.core.tolerances import batch_tolerance, relative_difference
 
 if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
+    from frostline.core.item_form import ItemForm
 
 Mix = Callable[[Any, Any], tuple[Any, Any]]  # (inputs, target) -> (inputs, target) of a batch
 _SAMPLES = 8
@@ -36,7 +37,7 @@ _OTHERWISE = (
 
 @dataclass(frozen=True)
 class Mixable:
-    """Finds out whether mixed features are the features of mixed inputs.
+    """Tests whether mixed features are the features of mixed inputs.
 
     Attributes:
         part: The frozen part.
@@ -46,7 +47,7 @@ class Mixable:
 
     part: FrozenPart
     dataset: Any
-    keep: frozenset[str]
+    form: ItemForm
 
     def check(self, mix: Mix) -> None:
         """Mix some samples before the frozen part and behind it, with the same draws, and compare.
@@ -57,7 +58,7 @@ class Mixable:
             DataError: If they differ, or these features cannot be mixed.
         """
         count = min(_SAMPLES, len(self.dataset))
-        items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in range(count)]
+        items = [self.form.unpack(batches.read(self.dataset, index), index) for index in range(count)]
         inputs_B = batches.collate([inputs for inputs, _ in items], range(count))
         target_B = batches.collate_targets([target for _, target in items], range(count))
         stored = [tensor for tensor in self.part.frontier if not tensor.shared]

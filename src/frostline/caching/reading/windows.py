@@ -230,7 +230,7 @@ _PRIVATE: dict[str, int] = {} if sys.platform == "win32" else {"flags": mmap.MAP
 
 
 def _memory(rows: int, width: int) -> Tensor:
-    """(rows, width) bytes that the kernel has back as soon as they are free: an allocator may keep them for itself."""
+    """(rows, width) bytes of a mapping of their own, which goes back to the kernel at once, as an allocator may not."""
     if not rows * width:
         return torch.empty((rows, width), dtype=torch.uint8, device="cpu")
     memory = mmap.mmap(-1, rows * width, **_PRIVATE)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
+from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.padding import Number, Padding, own_part, pad_rows
 from frostline.core.restore import drawn_generator, generator_states, kept_generators
 
@@ -30,20 +31,27 @@ class Collated:
         dataset: A map-style dataset.
         collate_fn: Of its user's `DataLoader`: gets a list of items, gives `(inputs, target)` or a mapping with labels.
 
+        form: Which parts of its batches are inputs.
+
     Attributes:
         dataset: The dataset.
         collate_fn: The function.
     """
 
-    def __init__(self, dataset: Any, collate_fn: Collate) -> None:
+    def __init__(self, dataset: Any, collate_fn: Collate, form: ItemForm = PAIRS) -> None:
         batches.check_map_style(dataset)
-        self.dataset, self.collate_fn = dataset, collate_fn
+        self.dataset, self.collate_fn, self._form = dataset, collate_fn, form
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
         return self._alone(batches.read(self.dataset, index), index)
+
+    @property
+    def indices(self) -> range:
+        """The sample of each position, as a part of a dataset has it: labels are found through it."""
+        return range(len(self.dataset))
 
     def padding(self) -> Padding:
         """How the function pads.
@@ -138,8 +146,8 @@ class Collated:
             DataError: If the two differ, or a tensor is there for several samples only, or for one only.
         """
         before = generator_states()
-        found = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
-        again = _tensors(_unpacked(self._called([items[index] for index in group], group[0]), group[0]))
+        found = self._unpacked([items[index] for index in group], group[0])
+        again = self._unpacked([items[index] for index in group], group[0])
         pairs = zip(batches.leaves(found).values(), batches.leaves(again).values(), strict=True)
         if any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs) or drawn_generator(before):
             raise _more("is random", "two different batches of the same samples, or a generator that advanced")
@@ -153,7 +161,7 @@ class Collated:
 
     def _alone(self, item: Any, index: int) -> Any:
         """(inputs, target) of one sample, without the batch axis."""
-        inputs, target = _tensors(_unpacked(self._called([item], index), index))
+        inputs, target = self._unpacked([item], index)
         for name, tensor in batches.leaves((inputs, target)).items():
             if not tensor.dim() or tensor.shape[0] != 1:
                 raise DataError(
@@ -169,6 +177,20 @@ class Collated:
                 )  # fmt: skip
         return batches.map_tensors((inputs, target), lambda x: x[0])
 
+    def _unpacked(self, items: list[Any], index: int) -> Any:
+        """(inputs, target) of a batch, as tensors."""
+        batch = self._called(items, index)
+        try:
+            return _tensors(self._form.unpack(batch, index))
+        except DataError as error:
+            raise DataError(
+                what="A batch of the collate function must be (inputs, target), or a mapping with a 'label' or "
+                "'labels'.",
+                where=f"{_WHERE}([dataset[{index}], ...])", received=error.received,
+                do="return a pair, for example (padded, torch.tensor(labels)); several inputs as a tuple or a mapping "
+                "in its first place.",
+            ) from error  # fmt: skip
+
     def _called(self, items: list[Any], index: int) -> Any:
         try:
             return self.collate_fn(items)
@@ -180,18 +202,6 @@ class Collated:
                 received=f"{type(error).__name__}: {error}",
                 do="pass the collate_fn of your DataLoader: it gets a list of the dataset's items, of one item too.",
             ) from error  # fmt: skip
-
-
-def _unpacked(batch: Any, index: int) -> tuple[Any, Any]:
-    try:
-        return batches.unpack(batch, index)
-    except DataError as error:
-        raise DataError(
-            what="A batch of the collate function must be (inputs, target), or a mapping with a 'label' or 'labels'.",
-            where=f"{_WHERE}([dataset[{index}], ...])", received=error.received,
-            do="return a pair, for example (padded, torch.tensor(labels)); several inputs as a tuple or a mapping in "
-            "its first place.",
-        ) from error  # fmt: skip
 
 
 def _tensors(pair: tuple[Any, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -12,6 +13,7 @@ from frostline.caching.samples.dataset_state import DatasetState, HeldGenerators
 from frostline.caching.samples.views import Views
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
+from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.restore import drawn_generator, generator_states, set_generator_states
 from frostline.core.timing import Stopwatch
 
@@ -24,17 +26,17 @@ class Reader:
 
     Args:
         dataset: Anything with `len()` and `[i]`.
-        keep: Label keys that stay among the inputs.
+        form: Which parts of an item are inputs.
         num_workers: Worker processes; they watch too.
     """
 
-    def __init__(self, dataset: Any, keep: frozenset[str], num_workers: int) -> None:
+    def __init__(self, dataset: Any, form: ItemForm, num_workers: int) -> None:
         batches.check_map_style(dataset)
-        self.watched = Watched(dataset, keep)
+        self.watched = Watched(dataset, form)
         self.num_workers = num_workers
 
-    def read(self, indices: Sequence[int]) -> Iterator[Item]:
-        """The items at these positions, in order."""
+    def read(self, indices: Iterable[int]) -> Iterator[Item]:
+        """The items at these positions, in order; worker processes are ahead of what is taken."""
         if self.num_workers == 0:
             for index in indices:
                 yield self.watched[index]
@@ -50,13 +52,16 @@ class Reader:
                     raise item
                 yield item
 
-    def check_steady(self) -> None:
+    def check_steady(self) -> bytes:
         """Read the first, middle and last item twice.
+
+        Returns:
+            A digest of these items.
 
         Raises:
             DataError: If an item differs from itself, or one more read of it moves values that the dataset reads.
         """
-        count = len(self.watched)
+        count, digest = len(self.watched), hashlib.sha256(len(self.watched).to_bytes(8, "little"))
         for index in sorted({0, count // 2, count - 1}):
             first = content_of(self.watched[index], index)
             state = DatasetState(self.watched.dataset, has_identity=False)
@@ -65,6 +70,8 @@ class Reader:
                 raise self.watched.random(index, f"{_part(first, second)} at the second read of the same index")
             if moved := state.moved(only_own=True):
                 raise _remembers(moved, index)
+            digest.update(b"".join(first))
+        return digest.digest()
 
     def has_differing_views(self) -> bool:
         """False if views are asked for, and those of the first, middle and last sample are all the same."""
@@ -94,17 +101,17 @@ class Reader:
                 raise self.watched.random(index, f"{_part(before, now)} when it was read again after the other items")
 
 
-def check_steady(dataset: Any) -> None:
+def check_steady(dataset: Any, form: ItemForm = PAIRS) -> None:
     """Read the first, middle and last item twice, under watch.
 
     Raises:
         DataError: If the dataset is random, or changes with every read.
     """
-    Reader(dataset, frozenset(), 0).check_steady()
+    Reader(dataset, form, 0).check_steady()
 
 
 def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
-    """The content of an item, inputs and target, to be compared; a target that has no bytes is left to others."""
+    """The content of an item, inputs and target, for comparisons; a target without bytes counts as empty."""
     inputs, target = item
     try:
         return item_key(inputs, index), item_key(target, index)
@@ -115,8 +122,8 @@ def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
 class Watched(Dataset[Any]):
     """A dataset whose items must not draw from generators: the global ones, and those that it holds."""
 
-    def __init__(self, dataset: Any, keep: frozenset[str]) -> None:
-        self.dataset, self.keep = dataset, keep
+    def __init__(self, dataset: Any, form: ItemForm) -> None:
+        self.dataset, self.form = dataset, form
         self.watch = Stopwatch()  # worker processes have others
         self._held: HeldGenerators | None = None
         self._is_read = self._is_settled = False
@@ -151,7 +158,7 @@ class Watched(Dataset[Any]):
         return item
 
     def random(self, position: int, received: str) -> DataError:
-        """The error of an item that is not the same when it is read again."""
+        """The error for an item that differs when it is read again."""
         where, sources = f"dataset[{position}]", " and ".join(self._entropy()[:3])
         if isinstance(self.dataset, Views):
             view, index = self.dataset.place(position)
@@ -166,7 +173,7 @@ class Watched(Dataset[Any]):
         if isinstance(self.dataset, Views):  # it puts every generator back itself
             with self.watch.lap(1):
                 item = self.dataset[index]
-            inputs, target = batches.unpack(item, self.dataset.place(index)[1], self.keep)
+            inputs, target = self.form.unpack(item, self.dataset.place(index)[1])
             return inputs, batches.move(target, "cpu")
         held, before = self._generators(), generator_states()
         held.note()
@@ -178,7 +185,7 @@ class Watched(Dataset[Any]):
             raise self.random(index, f"the {drawn} generator advanced while the item was read")
         if own := held.drawn():
             raise self.random(index, f"the generator {own} advanced while the item was read")
-        inputs, target = batches.unpack(item, index, self.keep)
+        inputs, target = self.form.unpack(item, index)
         self._is_read = True
         return inputs, batches.move(target, "cpu")
 

@@ -118,7 +118,7 @@ class HeldGenerators:
         self._states = [state_of(generator) for _, generator in self._generators]
 
     def drawn(self) -> str | None:
-        """The name of one that was drawn from since."""
+        """The name of a generator that was drawn from since `note`; None if there is none."""
         pairs = zip(self._generators, self._states, strict=True)
         return next((name for (name, generator), state in pairs if state_of(generator) != state), None)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.caching.part import FollowsLengths
+from frostline.caching.part import FollowsLengths, items_of
 from frostline.caching.samples.collation import Collated
 from frostline.core import inputs as batches
 from frostline.core.arguments import check_callable
-from frostline.core.errors import DataError, FrostlineError
+from frostline.core.errors import FOREIGN, DataError, FrostlineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def of_any_length(part: FrozenPart, dataset: Any, collate_fn: Any) -> tuple[Any,
             )  # fmt: skip
         return dataset, None
     check_callable("fill", "collate_fn", collate_fn, takes="(list of items), as torch.utils.data.DataLoader takes it")
-    samples = Collated(dataset, collate_fn)
+    samples = Collated(dataset, collate_fn, items_of(part))
     padding = samples.padding()
     if not padding.is_varying and not is_varying:
         return samples, None
@@ -66,13 +66,13 @@ def of_any_length(part: FrozenPart, dataset: Any, collate_fn: Any) -> tuple[Any,
 def _follow(part: FollowsLengths, samples: Collated, padding: Padding) -> None:
     """Record the part at the first pair of lengths that its model takes."""
     inputs = [samples[index % len(samples)][0] for index in range(_SAMPLES)]
-    failure: FrostlineError | None = None
+    failure: Exception | None = None
     for pair in _PAIRS:
         shorter, longer = (padding.batch([_resized(own, padding, size) for own in inputs]) for size in pair)
         try:
             part.follow_lengths(shorter, longer)
             return
-        except FrostlineError as error:
+        except (FrostlineError, *FOREIGN) as error:  # a model may take no sample as short as this
             failure = failure or error
     assert failure is not None
     raise failure

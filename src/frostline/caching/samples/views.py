@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
@@ -77,11 +77,11 @@ class Views:
         """(view, index of the sample) of a position."""
         return divmod(position, self._num_samples)
 
-    def groups(self, positions: Sequence[int]) -> list[list[int]]:
+    def groups(self, positions: Iterable[int]) -> Iterator[list[int]]:
         """The positions in groups, in their order: those in a row that share a sample's source are one group."""
         if self._items is self.dataset:
-            return [[position] for position in positions]
-        return [list(group) for _, group in groupby(positions, lambda position: self.place(position)[1])]
+            return ([position] for position in positions)
+        return (list(group) for _, group in groupby(positions, lambda position: self.place(position)[1]))
 
     def in_reading_order(self, positions: Sequence[int]) -> Sequence[int]:
         """The positions in the order in which they are read: sample by sample where the views share a source."""

@@ -14,7 +14,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.caching.store.manifest import delete_manifests, manifest_names, read_contents, write_manifest
+from frostline.caching.store.manifest import manifest_names, read_contents
+from frostline.caching.store.manifest_writer import delete_manifests, in_parts, write_manifest
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.sharing import ALONE
 from frostline.core import io
@@ -36,7 +37,7 @@ _MAX_PROOF_AGE_S = 90 * 86400.0  # since the last use
 
 
 def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
-    """Keep the proofs that were used last, and none that was not used for a long time; a lost one is made again.
+    """Delete proofs beyond the most recently used ones, and those unused for months; a deleted one is computed again.
 
     Args:
         folder: Of the proofs of one recipe.
@@ -53,7 +54,7 @@ def collect_proofs(folder: Path, names: re.Pattern[str]) -> None:
 
 
 def collect(folder: Path, sharing: Sharing = ALONE) -> int:
-    """Clear the folder of a recipe; what cannot be read, locked or deleted now stays for the next time.
+    """Delete files of a recipe that are not needed; those that cannot be read, locked or deleted now stay.
 
     Args:
         folder: Of the recipe.
@@ -109,5 +110,8 @@ def _sum_up(folder: Path, sharing: Sharing) -> None:
     contents = read_contents(folder, sharing)
     present = set(names_in(folder.parent / "shards"))
     evicted = sorted((contents.listed & present).difference(contents.manifest.names()))
-    written = write_manifest(folder, replace(contents.manifest, evicted=tuple(evicted)), sharing)
-    delete_manifests(folder, [name for name in contents.files if name != written], sharing)
+    whole = replace(contents.manifest, evicted=tuple(evicted))
+    if len(contents.files) <= _MAX_MANIFESTS + len(in_parts(whole)) - 1:  # the list is too long for one file
+        return
+    written = write_manifest(folder, whole, sharing)
+    delete_manifests(folder, [name for name in contents.files if name not in written], sharing)

@@ -1,4 +1,4 @@
-"""Manifests: small files that say what a recipe's folder holds; what counts is all of them together.
+"""Manifests: small files that list the shards of a recipe; all of them together count.
 
 A manifest is never changed, and two of them cannot have one name: the name ends with the digest of the content.
 Builders at work at once, and folders that were copied into each other, therefore only add.
@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from frostline.caching.store.shards import SHARD_NAME
 from frostline.caching.store.sharing import ALONE
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, disk_errors, make_folder, names_in, read_json, remove
-from frostline.core.new_files import publish_new
+from frostline.core.io import (
+    Damaged,
+    disk_errors,
+    names_in,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
 
     from frostline.caching.store.sharing import Sharing, Signer
 
-_FORMAT = 2
-_KIND = "manifest"  # of what is signed
+FORMAT = 2
+KIND = "manifest"  # of what is signed
 # Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
 _KEPT_SNAPSHOTS = 8
-MAX_MANIFEST_BYTES = 16 * 2**20  # 200,000 shards, of 512 MB each
-_BYTES_PER_VALUE = 16  # the name of a shard has 76
+MAX_MANIFEST_BYTES = 16 * 2**20
+BYTES_PER_VALUE = 16  # the name of a shard has 76
 MANIFEST_NAME = re.compile(r"\d{8,18}(-[0-9a-f]{16})?\.json")
-_LAST = 10**18 - 1  # a folder with this number goes on with it: names differ all the same
 _TRIES = 100  # listings; each is repeated only if a collector deleted a manifest meanwhile
 
 
@@ -102,7 +102,7 @@ class Contents:
 
 
 def read_newest(folder: Path, sharing: Sharing = ALONE) -> tuple[int, Manifest, tuple[str, ...]]:
-    """(highest number, what all manifests say together, notes): those that are not whole are passed over, and said.
+    """(highest number, all manifests as one, notes on those that are not whole, which are left out).
 
     Raises:
         CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
@@ -112,7 +112,7 @@ def read_newest(folder: Path, sharing: Sharing = ALONE) -> tuple[int, Manifest, 
 
 
 def read_contents(folder: Path, sharing: Sharing = ALONE) -> Contents:
-    """All manifests, listed again where one was deleted meanwhile: what it said stands in another then.
+    """All manifests; they are listed again if one was deleted meanwhile, since another one has its content then.
 
     Shards whose rows lie in others that replace them do not count, if these are on the disk, or in the store.
 
@@ -137,36 +137,12 @@ def read_contents(folder: Path, sharing: Sharing = ALONE) -> Contents:
         if set(names) <= set(manifest_names(folder)):
             listed = frozenset(named for one in found.values() for named in _all_names(one))
             whole = _without_replaced(_union(list(found.values())), present)
-            return Contents(whole, _number(names[-1]) if names else 0, tuple(found), listed, tuple(notes))
+            return Contents(whole, number_of(names[-1]) if names else 0, tuple(found), listed, tuple(notes))
     raise CacheError(
         what="The manifests of the cache change faster than they can be read.", where=str(folder),
         received=f"files that went during each of {_TRIES} readings",
         do="check that nothing deletes files in this folder, then run again.",
     )  # fmt: skip
-
-
-def write_manifest(folder: Path, manifest: Manifest, sharing: Sharing = ALONE) -> str:
-    """Write a manifest behind all that are there, to the store first; returns the name of its file."""
-    make_folder(folder)
-    versions = f"torch {torch.__version__}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
-    content = {**asdict(manifest), "recipe": folder.parent.name, "written_by": versions}
-    digest = _digest(json.dumps(content, sort_keys=True))
-    signed = {} if sharing.signer is None else {"signature": sharing.signer.sign(_KIND, digest)}
-    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content, **signed}, separators=(",", ":"))
-    number = max((_number(name) for name in manifest_names(folder)), default=0)
-    name = f"{min(number + 1, _LAST):08d}-{digest[:16]}.json"
-    if sharing.remote is not None:
-        sharing.remote.publish(name, whole.encode(), manifest.names())
-    publish_new(folder / name, [whole.encode()])  # False if it is there: the same name is the same content
-    return name
-
-
-def delete_manifests(folder: Path, names: Iterable[str], sharing: Sharing = ALONE) -> None:
-    """Delete manifests whose content stands in another one, in the store too."""
-    for name in names:
-        if sharing.remote is not None:
-            sharing.remote.delete_object("manifests", name)
-        remove(folder / name)
 
 
 # Considered: one numbered list that the next one replaces. Two builders, a copied cache and a stray file of a high
@@ -175,7 +151,7 @@ def manifest_names(folder: Path) -> list[str]:
     """Names of the manifests in a folder, oldest first."""
     with disk_errors("list", folder):
         names = [name for name in names_in(folder) if MANIFEST_NAME.fullmatch(name)]
-    return sorted(names, key=lambda name: (_number(name), name))
+    return sorted(names, key=lambda name: (number_of(name), name))
 
 
 def without_shards(manifest: Manifest, names: Iterable[str]) -> Manifest:
@@ -201,7 +177,7 @@ def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tu
 
 
 def _union(manifests: list[Manifest]) -> Manifest:
-    """What they say together; of what there is once, the last one's."""
+    """All of them as one; of fields that exist once, the value of the last one."""
     rows: dict[str, int] = {}
     whole = Manifest()
     for added in manifests:
@@ -260,28 +236,30 @@ def _all_names(manifest: Manifest) -> set[str]:
     return {*manifest.names(), *manifest.evicted, *(name for old, by in manifest.replaced for name in (old, *by))}
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """The number that the name of a manifest begins with."""
     return int(re.split(r"[-.]", name)[0])
 
 
-def _digest(body: str) -> str:
+def digest_of(body: str) -> str:
+    """The digest of the content, as a manifest holds it."""
     return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _parse(path: Path, signer: Signer | None = None) -> Manifest:
-    whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES, bytes_per_value=_BYTES_PER_VALUE)
+    whole = read_json(path, max_bytes=MAX_MANIFEST_BYTES, bytes_per_value=BYTES_PER_VALUE)
     try:
-        if type(whole["format"]) is not int or whole["format"] < _FORMAT:
-            raise _torn(path, f"format {whole['format']!r}, where {_FORMAT} belongs")
-        if whole["format"] > _FORMAT:
+        if type(whole["format"]) is not int or whole["format"] < FORMAT:
+            raise _torn(path, f"format {whole['format']!r}, where {FORMAT} belongs")
+        if whole["format"] > FORMAT:
             raise CacheError(
                 what="The cache was written by a newer version of Frostline.",
                 where=str(path),
-                received=f"format {whole['format']}; this version reads {_FORMAT}",
+                received=f"format {whole['format']}; this version reads {FORMAT}",
                 do="upgrade frostline, or use another cache folder.",
             )
         content = whole["content"]
-        if _digest(json.dumps(content, sort_keys=True)) != whole["digest"]:
+        if digest_of(json.dumps(content, sort_keys=True)) != whole["digest"]:
             raise _torn(path, "content that does not have the digest in the file")
         manifest = Manifest(
             recipe=content["recipe"], shards=tuple(content["shards"]), rows=tuple(content["rows"]),
@@ -307,7 +285,7 @@ def _parse(path: Path, signer: Signer | None = None) -> Manifest:
 # The digest is that of the content, which names every shard by the digest of its own content, and the recipe.
 def _check_signature(path: Path, whole: dict[str, Any], signer: Signer | None) -> None:
     """Raise if there is a key, and it has not signed this manifest."""
-    if signer is None or signer.has_signed(_KIND, whole["digest"], whole.get("signature")):
+    if signer is None or signer.has_signed(KIND, whole["digest"], whole.get("signature")):
         return
     raise CacheError(
         what="A manifest of the cache is not signed with your key.", where=str(path),

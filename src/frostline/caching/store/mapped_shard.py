@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -100,7 +100,7 @@ class Shard(Mapping[str, Tensor]):
                     raise
                 # What an index was made of must be what has arrived.
                 self._has_other_keys = KEYS in self.unchecked and not torch.equal(keys, self.unchecked[KEYS])
-                is_whole = hashlib.sha256(self._content).hexdigest() == self.path.stem
+                is_whole = hashlib.sha256(cast("Any", self._content)).hexdigest() == self.path.stem
                 self.is_checked = is_whole and not self._has_other_keys
                 self.identity, self._arrive = identity(self.path), None
             elif not self.is_checked and not self._has_other_keys:
@@ -122,7 +122,7 @@ class Shard(Mapping[str, Tensor]):
                     return _digest(descriptor)
             finally:
                 os.close(descriptor)
-        return hashlib.sha256(self._content).hexdigest()
+        return hashlib.sha256(cast("Any", self._content)).hexdigest()
 
 
 def fetch_in_order(shards: Iterable[Shard]) -> None:
@@ -150,7 +150,7 @@ def set_aside(path: Path, known: tuple[int, ...]) -> bool:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; empty for a file that does not exist or cannot be read."""
+    """A value that differs once a file was replaced or written; empty for a file that is missing or cannot be read."""
     with suppress(OSError):
         found = status(path)
         if found is not None:
@@ -159,7 +159,7 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 def identity_of(found: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file does, of what the file system says of it."""
+    """The same value, from the status of an open file."""
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
@@ -172,7 +172,7 @@ def _digest(descriptor: int) -> str:
 
 
 def damaged_shard(path: Path, received: str) -> Damaged:
-    """What is said of a shard that cannot be used."""
+    """The error for a shard that cannot be used."""
     return Damaged(
         what="A shard of the cache is damaged or missing.",
         where=str(path),

@@ -1,4 +1,4 @@
-"""Opens the folder of a recipe: what is whole is used, what is damaged is set aside, and said."""
+"""Opens the folder of a recipe: whole shards are used, damaged ones are set aside and reported."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from frostline.caching.store.claims import sweep_claims
 from frostline.caching.store.collector import collect
 from frostline.caching.store.manifest import (
     MANIFEST_NAME,
     Manifest,
+    manifest_names,
     read_newest,
     with_snapshot,
     without_shards,
-    write_manifest,
 )
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import ASIDE, WRONG_CONTENT, Shard, identity, set_aside
 from frostline.caching.store.rows import Rows
 from frostline.caching.store.shards import SHARD_NAME, Shards, check_rows
@@ -48,6 +50,7 @@ class Opened:
         notes: What was found damaged.
         held: The shards that the manifest names, by name: mapped at once, so that the collector leaves them.
         checks_all: Digests are compared at once, also those of many gigabytes on this disk.
+        written: Names of the manifests that this builder has written.
     """
 
     folder: Path
@@ -57,6 +60,8 @@ class Opened:
     notes: list[str] = field(default_factory=list[str])
     held: dict[str, Shard] = field(default_factory=dict[str, Shard])
     checks_all: bool = False
+    written: set[str] = field(default_factory=set[str])
+    _listed: set[str] = field(default_factory=set[str])
 
     @property
     def manifests(self) -> Path:
@@ -65,7 +70,7 @@ class Opened:
 
     @property
     def sharing(self) -> Sharing:
-        """With whom the folder is shared."""
+        """The remote folder of the recipe, and the key that signs its files."""
         return self.shards.sharing
 
     @property
@@ -99,6 +104,7 @@ class Opened:
             CacheError: If the folder, a manifest or a shard cannot be read now.
         """
         for _ in range(_TRIES):
+            self._listed = self._names_now()
             _, self.manifest, notes = read_newest(self.manifests, self.sharing)
             self._note(notes)
             self.shards.forget_changed()
@@ -109,6 +115,14 @@ class Opened:
             if set(damaged) <= set(again.names()):  # else a merge replaced them meanwhile
                 self._leave_out(damaged)
                 return
+
+    def has_news(self) -> bool:
+        """Whether somebody else has published a manifest since the manifests were read."""
+        return not self._names_now() <= self._listed | self.written
+
+    def _names_now(self) -> set[str]:
+        remote = self.sharing.remote
+        return set(manifest_names(self.manifests) if remote is None else remote.sizes("manifests"))
 
     def publish_snapshot(self, tensors: dict[str, Tensor], shared: dict[str, Tensor]) -> None:
         """Remember inputs of a dataset's samples, and the shared tensors; what is known is not written again.
@@ -133,7 +147,7 @@ class Opened:
         collect(self.folder, self.sharing)
 
     def _damaged(self) -> dict[str, str]:
-        """What is wrong, by name of the shard."""
+        """The damage of each damaged shard, by its name."""
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
         self.held = {}
@@ -212,6 +226,7 @@ def open_folder(
         check_folder(own)
         make_folder(own)
         sweep(own, names)
+    sweep_claims(folder / "claims")
     opened = Opened(folder, shards, frontier, checks_all=checks_all)
     opened.refresh()
     return opened

@@ -60,7 +60,7 @@ def chosen_rows(tensors: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor
 
 
 def fits(tensors: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...], rows: int) -> bool:
-    """True if a shard holds so many rows of a varying tensor."""
+    """True if a shard holds this number of rows of a varying tensor."""
     values, shapes = tensors.get(name), tensors.get(shapes_name(name))
     if values is None or shapes is None or values.dtype != dtype or shapes.dtype != torch.int32:
         return False

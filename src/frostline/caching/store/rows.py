@@ -57,7 +57,7 @@ class Rows:
         Of rows that are stored twice it is the first.
         """
         found = disk_array((len(keys),), row_type(len(self)), self.shards.folder)
-        if self._are(keys):
+        if self._are_all_keys(keys):
             for part in _parts(len(keys)):
                 found[part] = np.arange(part.start, part.stop)
             return found
@@ -113,8 +113,8 @@ class Rows:
         order = np.argsort(dropped)
         return dropped[order], owner[order]
 
-    def _are(self, keys: NDArray[np.uint8]) -> bool:
-        """True if these are the keys of all rows, in their order; where they are mapped, nothing is copied."""
+    def _are_all_keys(self, keys: NDArray[np.uint8]) -> bool:
+        """True if these are the keys of all rows, in order; mapped keys are compared without a copy."""
         parts = zip(self._parts, self.starts, strict=False)
         return len(keys) == len(self) and all(
             np.array_equal(as_words(keys[first + at.start : first + at.stop]), as_words(part[at]))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.store.manifest import Manifest, write_manifest
+from frostline.caching.store.manifest import Manifest
+from frostline.caching.store.manifest_writer import write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.ragged import chosen_rows
 from frostline.core.locks import held
@@ -51,6 +52,7 @@ class ShardWriter:
         self._rounding = (lambda: (storage.kind, storage.error)) if storage is not None else (lambda: ("exact", 0.0))
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
         self.row_seconds, self.views, self.tensors = row_seconds, views, opened.tensors
+        self._written = opened.written
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -65,8 +67,13 @@ class ShardWriter:
         if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= _SHARD_SECONDS:
             self._flush()
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether rows are not published yet."""
+        return bool(self._keys)
+
     def finish(self) -> None:
-        """Publish the rest."""
+        """Publish the rows that are left."""
         self._flush()
 
     def _flush(self) -> None:
@@ -80,7 +87,7 @@ class ShardWriter:
                 shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds(), views=self.views,
                 storage=kind, error=error,
             )  # fmt: skip
-            write_manifest(self.manifests, added, self.shards.sharing)
+            self._written.update(write_manifest(self.manifests, added, self.shards.sharing))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -107,12 +114,13 @@ def merge(opened: Opened, own: list[str]) -> bool:
         chosen = _to_rewrite(rows, doubles, own)
         if not chosen:
             return False
-        new, added = _rewritten(opened, rows, chosen, doubles, hold)
+        new, counts, place = _rewritten(opened, rows, chosen, doubles, hold)
         replaced: list[tuple[str, tuple[str, ...]]] = []
         for at in [at for at in chosen if rows.names[at] not in new]:
-            of_others = doubles.owners(at) - set(chosen)
-            replaced.append((rows.names[at], (*new, *sorted(rows.names[other] for other in of_others))))
-        merged = Manifest(shards=tuple(new), rows=tuple(added), replaced=tuple(replaced))
+            owners = sorted(doubles.owners(at) | ({at} & place.keys()))
+            by = dict.fromkeys(new[place[owner]] if owner in place else rows.names[owner] for owner in owners)
+            replaced.append((rows.names[at], tuple(by)))  # where its own rows are, and no more: thousands may merge
+        merged = Manifest(shards=tuple(new), rows=tuple(counts), replaced=tuple(replaced))
         write_manifest(opened.manifests, merged, opened.sharing)
         return True
 
@@ -149,10 +157,15 @@ def _to_rewrite(rows: Rows, doubles: _Doubles, own: list[str]) -> list[int]:
 
 def _rewritten(
     opened: Opened, rows: Rows, chosen: list[int], doubles: _Doubles, hold: ExitStack
-) -> tuple[list[str], list[int]]:
-    """(names, rows) of new shards with every first row of the chosen ones, each as large as a shard may be."""
+) -> tuple[list[str], list[int], dict[int, int]]:
+    """New shards with every first row of the chosen ones, each as large as a shard may be.
+
+    Returns:
+        Their names, the rows of each, and for each chosen shard that has first rows, which new one holds these.
+    """
     names: list[str] = []
     counts: list[int] = []
+    place: dict[int, int] = {}
     group: list[dict[str, Tensor]] = []
     size = 0
 
@@ -171,9 +184,10 @@ def _rewritten(
             write()
             group, size = [], 0
         group.append(part)
+        place[at] = len(names)
         size += _num_bytes(part)
     write()
-    return names, counts
+    return names, counts, place
 
 
 def _num_bytes(tensors: dict[str, Tensor]) -> int:

@@ -105,7 +105,7 @@ class Shards:
         return not locks_follow_maps(self.folder)
 
     def bring_all(self, names: Iterable[str]) -> None:
-        """Fetch several shards at once; what fails is told when it is opened."""
+        """Fetch several shards at once; one that fails raises when it is opened."""
 
         def bring(name: str) -> None:
             with suppress(CacheError):

@@ -1,4 +1,4 @@
-"""What a recipe's folder shares with others: a remote folder that holds the same files, and a key that signs them."""
+"""What the folder of a recipe is shared by: a remote folder with the same files, and a key that signs them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from frostline.caching.store.claims import Claims
     from frostline.caching.store.mapped_shard import Shard
 
 KEY_VARIABLE = "FROSTLINE_CACHE_KEY"
@@ -30,7 +31,7 @@ class RemoteFolder(Protocol):
     """The folder of a recipe in a store that cannot be mapped; the folder on the disk holds copies of its files."""
 
     def pull(self) -> list[str]:
-        """Make the manifests on the disk those of the store; returns what was passed over."""
+        """Copy the manifests of the store to the disk; returns a note for each that is not whole and was left out."""
         ...
 
     def shard_names(self) -> set[str]:
@@ -75,11 +76,15 @@ class RemoteFolder(Protocol):
         ...
 
     def set_aside(self, name: str) -> None:
-        """Make room for a whole shard where the store holds a damaged one, or leave it there."""
+        """Delete a damaged shard in the store, if no process can be writing it."""
+        ...
+
+    def claims(self) -> Claims:
+        """What one builder claims here."""
         ...
 
     def lease(self) -> AbstractContextManager[None]:
-        """Inside, nobody who cares about leases deletes in this folder."""
+        """A context in which other processes delete no files of this folder."""
         ...
 
 
@@ -105,12 +110,12 @@ class Signer:
         return hmac.new(self._key, f"frostline {kind}\n{text}".encode(), hashlib.sha256).hexdigest()
 
     def has_signed(self, kind: str, text: str, signature: object) -> bool:
-        """Whether this is the signature; how long the comparison takes tells nothing of it."""
+        """Whether this is the signature, compared in constant time."""
         return isinstance(signature, str) and hmac.compare_digest(self.sign(kind, text).encode(), signature.encode())
 
 
 def signer_of(key_file: Any, root: Path) -> Signer | None:
-    """What signs a cache: the key in this file, or in that of the variable FROSTLINE_CACHE_KEY; None without either.
+    """The signer with the key in this file, or in that of the variable FROSTLINE_CACHE_KEY; None without either.
 
     Args:
         key_file: As `FeatureCache` takes it.
@@ -136,19 +141,26 @@ def signer_of(key_file: Any, root: Path) -> Signer | None:
 
 def _signer(path: Path) -> Signer:
     with disk_errors("read the key in", path):
-        path = path.resolve(strict=True)  # secrets are often mounted behind links
-        key = read_bytes(path, max_bytes=_MAX_KEY_BYTES)
+        try:
+            found = path.resolve(strict=True)  # secrets are often mounted behind links
+        except FileNotFoundError as error:
+            raise DataError(
+                what="There is no key at this path.", where=f"FeatureCache(key_file=...) or {KEY_VARIABLE}",
+                received=str(path), do="correct the path, or get the key from those who share this cache. For a cache "
+                f"that is not signed yet, {_KEY_ADVICE}",
+            ) from error  # fmt: skip
+        key = read_bytes(found, max_bytes=_MAX_KEY_BYTES)
     if len(key) < _MIN_KEY_BYTES:
         raise DataError(
-            what="The key of the cache is too short to be one.", where=str(path),
+            what="The key of the cache is too short to be one.", where=str(found),
             received=f"{len(key)} bytes, where at least {_MIN_KEY_BYTES} belong", do=_KEY_ADVICE,
         )  # fmt: skip
-    return Signer(path, key)
+    return Signer(found, key)
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """With whom the folder of a recipe is shared.
+    """The remote folder of a recipe, and the key of those who share it.
 
     Attributes:
         remote: The same folder in a store; None for a cache on this disk alone.

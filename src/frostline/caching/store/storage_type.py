@@ -64,7 +64,7 @@ class Storage:
 
     @property
     def part(self) -> FrozenPart | StoredPart:
-        """What names the folder, and what its shards hold."""
+        """The part whose recipe names the folder, with the tensors that its shards hold."""
         if not self.rounded:
             return self._part
         how = f"{self.kind}/{_SCHEMA} of {', '.join(self.rounded)}"
@@ -133,7 +133,7 @@ class Storage:
         return (stored.float() * scale.reshape(_beside(scale, stored.dim(), own))).to(own.dtype)
 
     def scale_name(self, name: str) -> str | None:
-        """Under which name the scales of a tensor lie; None if it has none."""
+        """The name of the scales of a tensor in a shard; None if it has none."""
         return f"{name}{_SUFFIX}" if name in self.rounded and self.kind == "int8" else None
 
     def text(self, error: float) -> str:

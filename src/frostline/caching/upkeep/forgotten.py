@@ -17,7 +17,8 @@ from frostline.caching.location.remote import check_alone
 from frostline.caching.samples.collation import Collated
 from frostline.caching.samples.dataset_reader import Reader
 from frostline.caching.samples.views import viewed
-from frostline.caching.store.manifest import delete_manifests, read_contents, write_manifest
+from frostline.caching.store.manifest import read_contents
+from frostline.caching.store.manifest_writer import delete_manifests, write_manifest
 from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.opening import open_folder
 from frostline.caching.store.ragged import chosen_rows
@@ -26,6 +27,7 @@ from frostline.caching.store.shards import SHARD_NAME, Shards
 from frostline.core.errors import CacheError
 from frostline.core.inputs import LABEL_KEYS
 from frostline.core.io import disk_errors, names_in, remove
+from frostline.core.item_form import ItemForm
 from frostline.core.locks import held, remove_unlocked
 
 if TYPE_CHECKING:
@@ -75,9 +77,9 @@ class Forgotten:
             if opened.sharing.remote is not None:
                 check_alone(opened.sharing.remote)
             keys = self._keys_for(opened)
-            found = {name: _are_among(opened, name, keys) for name in opened.manifest.shards}
+            found = {name: _rows_with(opened, name, keys) for name in opened.manifest.shards}
             affected = {name: is_gone_R for name, is_gone_R in found.items() if is_gone_R.any()}
-            snapshots = {name for name in opened.manifest.snapshots if _are_among(opened, name, keys).any()}
+            snapshots = {name for name in opened.manifest.snapshots if _rows_with(opened, name, keys).any()}
             if affected or snapshots:
                 _publish(opened, affected, snapshots, hold)
             _delete_others(opened)
@@ -97,11 +99,11 @@ class Forgotten:
 def _keys_of(dataset: Any, keep: frozenset[str]) -> list[bytes]:
     if hasattr(dataset, "sample_key"):
         return [key.tobytes() for _, keys in offered_keys(dataset) for key in keys]
-    read = Reader(dataset, keep, 0).read(range(len(dataset)))
+    read = Reader(dataset, ItemForm(keep), 0).read(range(len(dataset)))
     return [item_key(inputs, at) for at, (inputs, _) in enumerate(read)]
 
 
-def _are_among(opened: Opened, name: str, keys: set[bytes]) -> NDArray[np.bool_]:
+def _rows_with(opened: Opened, name: str, keys: set[bytes]) -> NDArray[np.bool_]:
     """(R,) of a shard: whether its row belongs to one of these keys."""
     stored = opened.held[name].get(KEYS)
     if stored is None:
@@ -131,7 +133,7 @@ def _publish(opened: Opened, affected: dict[str, NDArray[np.bool_]], snapshots: 
     )
     written = write_manifest(opened.manifests, whole, opened.sharing)
     with disk_errors("delete files in", opened.manifests):
-        delete_manifests(opened.manifests, [name for name in contents.files if name != written], opened.sharing)
+        delete_manifests(opened.manifests, [name for name in contents.files if name not in written], opened.sharing)
 
 
 def _delete_others(opened: Opened) -> None:

@@ -24,12 +24,21 @@ from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
+from frostline.diagnosis.probes.loss_domain import facts_of_domain
 from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
+from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, stands_still, zero_walls
+from frostline.diagnosis.probes.wiring import (
+    cut_off,
+    idle_parts,
+    mixes_samples,
+    past_all_others,
+    stands_still,
+    zero_walls,
+)
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
 from frostline.remedies.scaling import Rescaled, standardises_inputs
 
@@ -223,16 +232,19 @@ def with_certain_evidence(
     is_still, gradient = stands_still(patient, start, batch, loss_fn)
     idle = idle_parts(patient, start, data, loss_fn)
     run = probes.run
+    cut, dropped = run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ((), ()))
     evidence = replace(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
-        cut_off=run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ()),
+        past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
+        cut_off=cut, dropped=dropped,
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
-        axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, batch[0]), None),
+        axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
+        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0]), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip
     return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))
@@ -243,7 +255,7 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = _called(model, inputs, target, loss_fn)
-        return probe_loss(loss_fn, output, target)  # it may draw
+        return replace(probe_loss(loss_fn, output, target), domain=facts_of_domain(loss_fn, output, target))  # may draw
 
 
 def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Any:

@@ -19,7 +19,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.norms import gradient_norms, separate_norms
 from frostline.core.restore import kept_generators, seed_generators
-from frostline.core.steps import check_loss, copied, is_optimizer, take_step
+from frostline.core.steps import check_loss, check_reached, copied, is_optimizer, take_step
 from frostline.splitting import model_of, runs_own_forward
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ def train(
                 if stops_nonfinite and not math.isfinite(float(total)):
                     return Course(norms.read(), num_skipped, (*losses, float(total)), is_whole=False)
                 (loss if patient.scaler is None else patient.scaler.scale(loss)).backward()
+                if at == fit[0]:
+                    check_reached(patient.model.parameters(), f"loss_fn(output, target), batch {at}")
             assert total is not None
             if patient.scaler is not None:
                 patient.scaler.unscale_(patient.optimizer)

@@ -60,6 +60,7 @@ _GAIN_OF_LOSS = (
     3.0  # times the gain is required where only a loss is compared: faster training alone saves a third of it
 )
 _SLOW_LOSS_RATIO = 1.1  # allowed where a network that hardly moved is trained faster: it becomes surer of its errors
+_LEARNS_WELL = 0.7  # of the loss of the constant-prediction baseline is saved; two healthy tasks in one loss save 0.8
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific treatment that reaches it is the cause
 _HALF = 0.5  # of the gain of BatchNorm, which helps against most causes, and healthy networks as well
 _STEP_SIZE = frozenset({"learning_rate", "oscillation"})
@@ -202,7 +203,7 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         tried: The first trials.
         whole: All batches; every fold of them holds out other samples.
     """
-    left = [trial for trial in tried if counts(trial)]
+    left = [trial for trial in tried if counts(trial) and not _is_only_sooner(trial, seen.seen.score)]
     if not math.isfinite(seen.seen.first_loss):  # no step was taken before
         left = [trial for trial in left if trial.suspicion.family not in {*_STEP_SIZE, "gradient_spikes"}]
     folds = _Folds(seen, whole)
@@ -215,6 +216,11 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
             return proof
         left.remove(trial)
     return None
+
+
+def _is_only_sooner(trial: Trial, before: Score) -> bool:
+    """Whether nothing but a loss is lower, of a network that learns well: faster training lowers it in healthy ones."""
+    return not trial.suspicion.is_issue and before.is_of_loss and (before.skill or 0.0) > _LEARNS_WELL
 
 
 class _Folds:

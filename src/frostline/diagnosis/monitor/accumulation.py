@@ -31,8 +31,11 @@ class Accumulation:
         self._arriving: Tensor | None = None  # what a pass brings, until it has been added to the gradient
         self._brought: Tensor | None = None  # by all passes since the step
         self._left: Tensor | None = None
+        self._last: Tensor | None = None  # of these, the last
         self._is_kept: Tensor | None = None  # whether it was still there after the last pass
         self._votes: list[Tensor] = []
+        self._passes = 0  # since the step
+        self._cleared: list[tuple[int, Tensor]] = []  # (passes before a step, whether it got the last of them alone)
         self._handles: list[Any] = []
 
     def attach(self) -> None:
@@ -58,7 +61,10 @@ class Accumulation:
         """A step is done: what is there now must be gone before the next."""
         if self._is_kept is not None:
             self._votes.append(self._is_kept)
-        self._arriving = self._brought = self._is_kept = None
+        if self._last is not None and self.parameter is not None and self.parameter.grad is not None:
+            self._cleared.append((self._passes, _is_near(self.parameter.grad.detach(), self._last)))
+        self._arriving = self._brought = self._is_kept = self._last = None
+        self._passes = 0
         gradient = self.parameter.grad if self.parameter is not None and self._handles else None
         is_done = len(self._votes) >= _STEPS
         is_watched = gradient is not None and not gradient.is_sparse and not is_done
@@ -73,6 +79,13 @@ class Accumulation:
             return None
         return bool(torch.stack(self._votes).all())
 
+    @property
+    def cleared(self) -> int:
+        """The fewest backward passes before a step that got the gradient of the last one alone; 0 if one did not."""
+        if len(self._cleared) < _STEPS or not all(bool(is_last) for _, is_last in self._cleared):
+            return 0
+        return min(passes for passes, _ in self._cleared)
+
     def _arrive(self, gradient: Tensor) -> None:
         if self._left is not None:
             self._arriving = gradient.detach().clone()
@@ -82,6 +95,11 @@ class Accumulation:
         self._arriving = None
         if left is None or arrived is None or gradient is None or arrived.is_sparse or gradient.is_sparse:
             return
+        self._passes, self._last = self._passes + 1, arrived
         self._brought = arrived if self._brought is None else self._brought + arrived
         kept = gradient.detach() - self._brought
         self._is_kept = (left.norm() > 0) & ((kept - left).norm() < _SAME * kept.norm())
+
+
+def _is_near(gradient: Tensor, other: Tensor) -> Tensor:
+    return (gradient - other).norm() <= _SAME * other.norm()

@@ -19,6 +19,7 @@ from frostline.diagnosis.monitor.accumulation import Accumulation
 from frostline.diagnosis.monitor.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
 from frostline.diagnosis.monitor.gradients import Step, Weights
 from frostline.diagnosis.monitor.hooks import Watch
+from frostline.diagnosis.monitor.loop_steps import LoopSteps
 from frostline.diagnosis.monitor.overhead import Account
 from frostline.diagnosis.monitor.rates import Rates
 from frostline.diagnosis.monitor.sampling import Laboratory, Sample
@@ -42,8 +43,7 @@ _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
 _UNWRITTEN = 8  # sampled steps after which the file and the logger get them
 _MOST = 2**1000  # beyond, a whole number is no float
-_BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
-_FREE_SAMPLES = 10  # that the budget does not count
+_BUDGET, _FREE_SAMPLES = 0.03, 10  # of the time of the loop: beyond it samples are left out; but for the first ones
 # Steps in which units that start at zero part: Adam's first step moves all by the same amount, up or down, and a zero
 # layer behind another zero layer gets its first gradient a step later.
 _PARTED = 10
@@ -104,6 +104,7 @@ class Monitor:
         self._accumulation = Accumulation(inner, optimizer)
         self._unheld = Unheld(self._watch.found, inner, optimizer)
         self._rates = Rates(optimizer)
+        self._loop = LoopSteps(inner, optimizer)
         self._is_on, self._is_quiet_from = False, -1
         self._next = 0  # steps up to then need nothing
         self._open, self._stream = partial(JsonLines, path) if path is not None else None, None
@@ -153,8 +154,7 @@ class Monitor:
         Raises:
             DataError: If the loss is not a scalar.
         """
-        # clocks cost as much: one such step stands for the others
-        started = self._account.clock() if self._is_quiet_from == self._num_steps else None
+        started = self._account.clock() if self._is_quiet_from == self._num_steps else None  # it stands for the others
         value = loss
         if isinstance(loss, Tensor):
             if loss.numel() != 1 or loss.is_complex() or loss.is_meta or loss.layout is not torch.strided:
@@ -163,8 +163,7 @@ class Monitor:
                     received=describe(loss),
                     do="pass the mean or the sum that backward() was called on.",
                 )  # fmt: skip
-            # elsewhere than on a CPU, to read it now would be to wait for it
-            value = loss.item() if loss.is_cpu else loss.detach()
+            value = loss.item() if loss.is_cpu else loss.detach()  # elsewhere, to read it now would be to wait for it
         elif not isinstance(loss, Real) or (isinstance(loss, int) and abs(loss) > _MOST):
             raise DataError(
                 what="The loss is not a scalar.", where="Monitor.step(loss)", received=describe(loss),
@@ -212,6 +211,7 @@ class Monitor:
             inputs=self._inputs,
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
+            loop=self._loop.facts(len(self._losses), self._num_steps, self._accumulation),
             unheld=self._unheld.layers(self._num_steps),
             holds_strangers=self._unheld.holds_strangers,
             rates=self._rates.facts(self._num_steps),

@@ -5,6 +5,7 @@ Legend: B samples of a batch.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,15 +24,20 @@ _SOFTMAXES = frozenset({"softmax", "log_softmax", "softmin"})
 _TEMPORAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
-def facts_of_axes(model: nn.Module, inputs: Any) -> AxesFacts:
-    """What runs over an axis that can hardly be meant, when the model answers these inputs.
+def facts_of_axes(
+    model: nn.Module, inputs: Any, target: Any = None, loss_fn: Callable[[Any, Any], Tensor] | None = None
+) -> AxesFacts:
+    """What runs over an axis that can hardly be meant, when the model answers these inputs, and in its loss.
 
     A reshape that exchanges the sizes of two axes leaves the values where they were: a transpose moves them. A softmax
-    or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1.
+    or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1. In a
+    loss, rows of C values that are read from (B, C, H, W) as they lie hold pixels in place of classes.
 
     Args:
         model: Runs in evaluation mode, and is left as it is.
         inputs: Of one batch.
+        target: Of the same batch.
+        loss_fn: callable(output, target) -> scalar; None looks at the model alone.
     """
     recorded = _RecordedCalls(batches.batch_size(inputs))
     hooks = [
@@ -40,13 +46,16 @@ def facts_of_axes(model: nn.Module, inputs: Any) -> AxesFacts:
     ]  # fmt: skip
     try:
         with evaluation(model), torch.no_grad(), recorded:
-            batches.call(model, inputs)
+            output = batches.call(model, inputs)
+            if loss_fn is not None and isinstance(output, Tensor) and getattr(target, "shape", None) != output.shape:
+                recorded.output = output
+                loss_fn(output, target)
     finally:
         for hook in hooks:
             hook.remove()
     return AxesFacts(
         tuple(dict.fromkeys(recorded.exchanged)), tuple(dict.fromkeys(recorded.over_samples)),
-        tuple(dict.fromkeys(recorded.of_one)),
+        tuple(dict.fromkeys(recorded.of_one)), tuple(dict.fromkeys(recorded.scattered)),
     )  # fmt: skip
 
 
@@ -59,6 +68,8 @@ class _RecordedCalls(TorchFunctionMode):
         self.exchanged: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.over_samples: list[str] = []
         self.of_one: list[tuple[int, ...]] = []
+        self.output: Tensor | None = None  # of the model, once its loss is taken
+        self.scattered: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))
@@ -68,6 +79,8 @@ class _RecordedCalls(TorchFunctionMode):
             return answer
         if name in _RESHAPES and _is_exchanged(tuple(given.shape), tuple(answer.shape)):
             self.exchanged.append((tuple(given.shape), tuple(answer.shape)))
+        if name in _RESHAPES and given is self.output and _is_scattered(tuple(given.shape), tuple(answer.shape)):
+            self.scattered.append((tuple(given.shape), tuple(answer.shape)))
         if name in _SOFTMAXES and given.dim():
             self._softmax(name, given, args[1] if len(args) > 1 else (kwargs or {}).get("dim"))
         return answer
@@ -97,6 +110,13 @@ class _RecordedCalls(TorchFunctionMode):
 def _is_batch_first(module: nn.Module) -> bool:
     inner = getattr(module, "self_attn", module)
     return bool(getattr(inner, "batch_first", False))
+
+
+def _is_scattered(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether (B, C, ...) was read as rows of C values, where places and not classes lie side by side."""
+    if len(before) < 3 or len(after) != 2 or min(before) < 2:
+        return False
+    return after[1] == before[1] != before[-1] and after[0] * after[1] == math.prod(before)
 
 
 def _is_exchanged(before: tuple[int, ...], after: tuple[int, ...]) -> bool:

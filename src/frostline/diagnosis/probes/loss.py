@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
-from frostline.diagnosis.rules.records import LossFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,8 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
     """
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or not output.is_floating_point():
         return LossFacts("unknown")
+    if _ignores_target(loss_fn, output.detach(), target):
+        return LossFacts("unknown")  # that of a generator, which a critic judges
     if _is_fixed(output):
         return LossFacts("values", is_fixed=True)
     try:
@@ -65,6 +67,21 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
     except (*FOREIGN, DataError):
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
+
+
+def _ignores_target(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
+    """Whether real targets make no difference to a loss that the output makes one to."""
+    if not target.is_floating_point() or not target.numel() or not bool(torch.isfinite(target).all()):
+        return False
+    own, others, moved = (
+        _cost(loss_fn, answer, wanted)
+        for answer, wanted in (
+            (output, target),
+            (output, target.flip(0) + 0.5),
+            (output + 0.1 * torch.randn_like(output), target),
+        )
+    )
+    return own == others and own != moved and math.isfinite(own) and math.isfinite(moved)
 
 
 def _is_fixed(made: Tensor) -> bool:

@@ -50,12 +50,12 @@ def facts_of_modes(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any],
     never = tuple(name for name, module in norms.items() if _is_as_made(module))
     dropouts = tuple(name for name, module in silent.items() if isinstance(module, _DROPOUTS) and module.p > 0)
     before = tuple(name for name in norms if name not in never)
-    redraws, is_constant = _answers(model, batch[0])
+    redraws, is_constant, remembers = _answers(model, batch[0])
     active = [module.p for module in model.modules() if isinstance(module, _DROPOUTS) and module.training]
     train_loss, eval_loss = _losses(model, batch, loss_fn)
     return ModeFacts(
         never, before, dropouts, redraws, is_constant, max(active, default=0.0), train_loss, eval_loss,
-        _dropped_outputs(model, batch[0]),
+        _dropped_outputs(model, batch[0]), _frozen_unit(model, batch[0]), remembers,
     )  # fmt: skip
 
 
@@ -95,6 +95,33 @@ def _dropped_outputs(model: nn.Module, inputs: Any) -> float:
     return max(found, default=0.0)
 
 
+def _frozen_unit(model: nn.Module, inputs: Any) -> tuple[str, float] | None:
+    """(layer, deviation of a batch over the running one, by the median channel), of the first that does not train."""
+    found: list[tuple[str, float]] = []
+
+    def at(name: str) -> Callable[..., None]:
+        def hear(module: Any, args: tuple[Any, ...]) -> None:
+            if not found and args and isinstance(args[0], Tensor) and args[0].dim() > 1 and len(args[0]) > 1:
+                values = args[0].detach().float().transpose(0, 1).flatten(1)
+                times = (values.var(1) / module.running_var.float().clamp_min(1e-30)).sqrt()
+                found.append((name, float(times.median())))
+
+        return hear
+
+    hooks = [
+        module.register_forward_pre_hook(at(name)) for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.training
+        and module.running_var is not None and not _is_as_made(module)
+    ]  # fmt: skip
+    try:
+        with evaluation(model), torch.no_grad():
+            batches.call(model, inputs) if hooks else None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found and math.isfinite(found[0][1]) else None
+
+
 def _losses(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> tuple[float | None, float | None]:
     """(in training mode, in evaluation mode), of the same rows; None where BatchNorm makes the difference."""
     if any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
@@ -123,21 +150,25 @@ def _is_as_made(module: nn.Module) -> bool:
     return not bool(mean.any()) and bool((variance == 1).all())
 
 
-def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None]:
-    """(how far two passes differ, whether all rows get the same output); None where outputs cannot be compared."""
+def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None, bool]:
+    """(how far two passes differ, whether all rows get the same output, whether it goes on at the same noise).
+
+    None where outputs cannot be compared.
+    """
     outputs: list[Any] = []
     with evaluation(model):
-        for seed in (0, 1):
+        for seed in (0, 1, 1):
             seed_generators(seed)
             with torch.no_grad():
                 outputs.append(batches.call(model, inputs))
-    first, second = outputs
+    first, second, third = outputs
     is_plain = all(isinstance(one, Tensor) and one.is_floating_point() and one.dim() for one in outputs)
     if not is_plain or first.shape != second.shape or not bool(torch.isfinite(first).all()) or not first.numel():
-        return None, None
+        return None, None, False
     size = float(first.abs().max()) or 1.0
     redraws = float((first - second).abs().max()) / size
-    return redraws, _is_constant(first, inputs, size)
+    goes_on = third.shape == second.shape and bool((third - second).abs().max() > _SAME * size)
+    return redraws, _is_constant(first, inputs, size), goes_on
 
 
 def vary(inputs: Any, size: int) -> bool | None:

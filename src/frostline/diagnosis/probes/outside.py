@@ -38,26 +38,42 @@ def facts_of_outside(
     """
     known = {id(parameter) for parameter in (*model.parameters(), *held)}
     size = batches.batch_size(batch[0])
+    of_output: list[Tensor] = []
     with evaluation(model):
-        passes = [list(_strangers(model, batch, loss_fn, known, seed)) for seed in (0, 1)]
+        passes = [list(_strangers(model, batch, loss_fn, known, seed, of_output)) for seed in (0, 1)]
     first, second = passes
+    in_model = {id(leaf) for leaf in of_output}
     lasting = {id(leaf) for leaf in first} & {id(leaf) for leaf in second}
     made = [
         (old, new) for old, new in zip(first, second, strict=False)
         if id(old) not in lasting and not (old.dim() and len(old) == size)  # an activation has a batch axis
     ] if len(first) == len(second) else []  # fmt: skip
     random = [old for old, new in made if old.shape != new.shape or not torch.equal(old, new)]
-    return OutsideFacts(_shapes(leaf for leaf in first if id(leaf) in lasting), _shapes(random))
+    kept = [leaf for leaf in first if id(leaf) in lasting]
+    return OutsideFacts(
+        _shapes(leaf for leaf in kept if id(leaf) in in_model), _shapes(random),
+        _shapes(leaf for leaf in kept if id(leaf) not in in_model),
+    )  # fmt: skip
 
 
 def _strangers(
-    model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor], known: set[int], seed: int
-) -> Iterable[Tensor]:
+    model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor], known: set[int], seed: int,
+    of_output: list[Tensor],
+) -> Iterable[Tensor]:  # fmt: skip
+    """Those behind the loss; those behind the model's output are added to `of_output`."""
     inputs, target = batch
     seed_generators(seed)
     with torch.enable_grad():
-        loss = loss_fn(batches.call(model, inputs), target)
-    waiting, seen = [loss.grad_fn], set[Any]()
+        output = batches.call(model, inputs)
+        loss = loss_fn(output, target)
+    tensors = [one for one in batches.leaves(output).values() if one.grad_fn is not None]
+    of_output += _leaves([one.grad_fn for one in tensors], known)
+    return _leaves([loss.grad_fn], known)
+
+
+def _leaves(waiting: list[Any], known: set[int]) -> list[Tensor]:
+    found: list[Tensor] = []
+    seen = set[Any]()
     while waiting:
         function = waiting.pop()
         if function is None or function in seen:
@@ -65,8 +81,9 @@ def _strangers(
         seen.add(function)
         leaf = getattr(function, "variable", None)
         if isinstance(leaf, Tensor) and id(leaf) not in known:
-            yield leaf
+            found.append(leaf)
         waiting += [following for following, _ in function.next_functions]
+    return found
 
 
 def _shapes(leaves: Iterable[Tensor]) -> tuple[tuple[int, ...], ...]:

@@ -6,6 +6,7 @@ Legend: B samples of a batch.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,8 +77,11 @@ def _module_of(parameter: str) -> str:
 
 def cut_off(
     model: nn.Module, idle: tuple[tuple[str, str], ...], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
-) -> tuple[str, ...]:
-    """Of the parts without a gradient, those on whose values the loss depends all the same.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the parts without a gradient: those on whose values the loss depends all the same, and those that are dropped.
+
+    A part is dropped if it runs, and what it gives reaches the output of no module around it: a pooler that stands in
+    what a backbone gives is not.
 
     Args:
         model: After training; left as it is.
@@ -87,14 +91,9 @@ def cut_off(
     """
     named = dict(model.named_modules())
     parts = [name for name, why in idle if why == NO_GRADIENT and name in named][:_MOST_MOVED]
-    inputs, target = batch
-
-    def loss() -> float:
-        with evaluation(model), torch.no_grad():
-            return float(loss_fn(batches.call(model, inputs), target))
-
-    before = loss() if parts else 0.0
-    found: list[str] = []
+    before = _pass(model, batch, loss_fn) if parts else _Pass(0.0, {})
+    cut: list[str] = []
+    dropped: list[str] = []
     for name in parts:
         own = [parameter for parameter in named[name].parameters(recurse=False) if parameter.requires_grad]
         kept = [parameter.detach().clone() for parameter in own]
@@ -102,13 +101,89 @@ def cut_off(
             with torch.no_grad():
                 for parameter in own:
                     parameter.mul_(_FACTOR).add_(_SHIFT)
-            if not math.isclose(loss(), before, rel_tol=_SAME_LOSS):
-                found.append(name)
+            after = _pass(model, batch, loss_fn)
+            if not math.isclose(after.loss, before.loss, rel_tol=_SAME_LOSS):
+                cut.append(name)
+            elif (
+                name and after.is_moved(before, name) and not any(after.is_moved(before, one) for one in _around(name))
+            ):
+                dropped.append(name)
         finally:
             with torch.no_grad():
                 for parameter, values in zip(own, kept, strict=True):
                     parameter.copy_(values)
-    return tuple(found)
+    return tuple(cut), tuple(dropped)
+
+
+def past_all_others(
+    patient: Patient, idle: tuple[tuple[str, str], ...], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
+) -> tuple[str, ...]:
+    """Layers that the optimizer does not hold, and that reach the loss past all layers which it holds.
+
+    A backbone that is left out on purpose reaches it through a head that trains; a second head or critic does not.
+    Nothing is said where most layers are left out: of those, some are meant to stay as they are.
+
+    Args:
+        patient: After training; left as it is.
+        idle: What `idle_parts` gave.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    left_out = [name for name, why in idle if why == UNHELD]
+    held = {id(p) for group in patient.optimizer.param_groups for p in group["params"]}
+    trained = [
+        module for module in patient.model.modules() if any(id(p) in held for p in module.parameters(recurse=False))
+    ]  # fmt: skip
+    if not left_out or len(left_out) > len(trained):
+        return ()
+    hooks = [module.register_forward_hook(_detached) for module in trained]
+    try:
+        reached = _gradients(patient.model, batch, loss_fn)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return tuple(name for name in left_out if any(_module_of(one) == name for one in reached))
+
+
+def _detached(_: nn.Module, __: Any, output: Any) -> Any:
+    return batches.map_tensors(output, Tensor.detach)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The loss of one pass in evaluation mode, and what every module gave."""
+
+    loss: float
+    outputs: dict[str, list[Tensor]]
+
+    def is_moved(self, other: _Pass, name: str) -> bool:
+        """Whether a module gave other values than in the other pass."""
+        own, others = self.outputs.get(name, []), other.outputs.get(name, [])
+        return len(own) != len(others) or not all(map(torch.equal, own, others))
+
+
+def _around(name: str) -> list[str]:
+    """Names of the modules that hold this one; the model itself is ""."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts))]
+
+
+def _pass(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> _Pass:
+    outputs: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hear(_: nn.Module, __: Any, output: Any) -> None:
+            outputs.setdefault(name, []).extend(one.detach().clone() for one in batches.leaves(output).values())
+
+        return hear
+
+    hooks = [module.register_forward_hook(keep(name)) for name, module in model.named_modules()]
+    try:
+        with evaluation(model), torch.no_grad():
+            return _Pass(float(loss_fn(batches.call(model, batch[0]), batch[1])), outputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def zero_walls(patient: Patient, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> tuple[str, ...]:
@@ -177,7 +252,10 @@ def _gradients(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Ten
     inputs, target = batch
     with kept_modes(model), kept_buffers(model), kept_generators(), kept_gradients(model), torch.enable_grad():
         seed_generators(0)
-        loss_fn(batches.call(model, inputs), target).backward()
+        loss = loss_fn(batches.call(model, inputs), target)
+        if not loss.requires_grad:
+            return {}
+        loss.backward()
         return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -24,6 +25,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     facts = evidence.axes
     if facts is None:
         return (ABOUT.not_judged("reshapes were not listened to (run `checkup`)."),)
+    if facts.scattered:
+        before, after = facts.scattered[0]
+        why = (
+            f"the loss reads outputs of shape {before} as rows of shape {after}: neighbouring places are taken "
+            f"for the {after[1]} classes of one."
+        )
+        order = (0, *range(2, len(before)), 1)
+        advice = f"move the classes to the end first: output.permute{order}.reshape(-1, {after[1]})."
+        return (replace(ABOUT.issue(why, float(len(facts.scattered)), 0.0), advice=advice),)
     if not facts.exchanged:
         return (ABOUT.passed("no reshape exchanges the sizes of axes."),)
     before, after = facts.exchanged[0]

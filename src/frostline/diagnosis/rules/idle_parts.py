@@ -28,6 +28,15 @@ _CUT_OFF = (
     "the loss depends on the values of these parts, and no gradient comes back: take away what stands between (detach, "
     ".data, torch.no_grad, a NumPy array)."
 )
+_IN_LOSS = (
+    "if they are part of the loss (centres, weights of tasks), give them to the optimizer: [*model.parameters(), "
+    "*loss.parameters()]. A critic or a network that compares features is no fault; requires_grad_(False) saves its "
+    "gradients."
+)
+_DROPPED = (
+    "these layers run in forward, and what they give is not used: look for a variable that is overwritten or misspelt, "
+    "such as self.second(inputs) where self.second(hidden) is meant."
+)
 _ONE_VALUE = (
     "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
     "shape (B, T, 1)."
@@ -80,6 +89,9 @@ def _outside(evidence: Evidence) -> tuple[Finding, ...]:
             "model.parameters(): no optimizer moves them, and no checkpoint holds them."
         )
         found.append(replace(ABOUT.issue(why, float(len(facts.lasting)), 0.0), advice=_REGISTER))
+    if facts is not None and facts.in_loss and not found:
+        why = f"the loss computes with {_tensors(facts.in_loss)} with gradients, which the optimizer does not hold."
+        found.append(replace(ABOUT.tip(why, float(len(facts.in_loss)), 0.0), advice=_IN_LOSS))
     return tuple(found)
 
 
@@ -118,6 +130,12 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.cut_off or _is_gap(evidence, by_reason.get(UNHELD, ())):
         found = _named(ABOUT.issue(why, count, 0, layer), by_reason)
         return (replace(found, advice=f"{_CUT_OFF} {found.advice}") if evidence.cut_off else found,)
+    if evidence.dropped:
+        why += f" The output of {listed(evidence.dropped)} is not used by anything that comes after."
+        return (replace(ABOUT.issue(why, count, 0, layer), advice=_DROPPED),)
+    if evidence.past:
+        why += f" {listed(evidence.past)}: nothing that the optimizer holds stands between these and the loss."
+        return (_named(ABOUT.issue(why, count, 0, layer), by_reason),)
     if not evidence.holds_strangers or not evidence.unheld:
         return (_named(ABOUT.tip(why, count, 0, layer), by_reason),)
     why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."

@@ -10,7 +10,8 @@ from frostline.diagnosis.rules.contract import About
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.diagnosis.rules.records import Evidence, LossFacts
+    from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+    from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
     "FL503", "output and loss do not fit", "loss_mismatch",
@@ -21,6 +22,7 @@ ABOUT = About(
 # A loss that fits pushes at least as hard where the answer is certain and wrong as where there is none; squared error
 # and cross-entropy do, softmax before either loses all slope there.
 _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
+_UNCOUNTED = 0.1  # of the samples of a batch
 _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
     "remove it."
@@ -38,6 +40,10 @@ _LOGARITHMS = (
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The loss of outputs that are right, wrong and confident."""
     facts = evidence.loss
+    of_domain = _wrong_domain(facts.domain) if facts is not None else None
+    if of_domain is not None:
+        why, advice = of_domain
+        return (replace(ABOUT.issue(why, None, None), advice=advice),)
     if facts is None or facts.kind == "unknown":
         return (ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`)."),)
     found = _wrong(facts)
@@ -48,6 +54,44 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.passed("correct outputs have the lowest loss, and wrong outputs get a gradient."),)
     why, advice, measured, limit = found
     return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
+
+
+def _wrong_domain(domain: LossDomain) -> tuple[str, str] | None:
+    """(why, what to do) where targets, outputs or classes are outside of what the loss takes."""
+    if domain.largest_target is not None:
+        high = domain.largest_target
+        why = (
+            f"the loss falls without bound as the outputs grow: it takes targets from 0 to 1, and these go to {high:g}."
+        )
+        return why, f"bring the targets to values from 0 to 1 where they are read: target = target / {high:g}."
+    if domain.is_improper:
+        why = (
+            "targets are shares of several classes, and outputs that are surer than they are cost less and less: the "
+            "loss is not lowest where the outputs are the targets."
+        )
+        advice = (
+            "kl_div takes log-probabilities: F.kl_div(F.log_softmax(output, dim=1), target, reduction='batchmean')."
+        )
+        return why, advice
+    if domain.falls_with_all:
+        why = "the loss falls without bound as all outputs grow together, which prefers no class to another."
+        advice = (
+            "give this loss log-probabilities: output.log_softmax(dim) over the axis of the classes (ctc_loss and "
+            "nll_loss do not take logits)."
+        )
+        return why, advice
+    if domain.uncounted and (most := max(domain.uncounted, key=lambda one: one[1]))[1] >= _UNCOUNTED:
+        label, share = most
+        why = (
+            f"the loss does not count the samples of class {label}, {share:.0%} of the first batch: none of their "
+            "outputs costs anything."
+        )
+        advice = (
+            f"look at weight= and ignore_index= of the loss: give class {label} a weight above 0, such as weight = 1 + "
+            "log(counts.max() / counts), and let ignore_index be no class (-100)."
+        )
+        return why, advice
+    return None
 
 
 def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | None:
@@ -104,7 +148,7 @@ def _wrong_kind(facts: LossFacts) -> tuple[str, str] | None:
             "binary_cross_entropy_with_logits (a sigmoid for each label) in place of cross_entropy."
         )
         return why, advice
-    if facts.wants_probabilities:
+    if facts.wants_probabilities and not facts.domain.is_soft:
         why = (
             "the loss is lowest at values of 0 and 1, and loses its meaning beyond them (it falls below that lowest "
             "value, or crosses a division by 0); the model gives raw values (logits)."

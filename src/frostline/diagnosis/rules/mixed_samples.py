@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS
 from frostline.diagnosis.rules.reading import listed
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ ABOUT = About(
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Whether the outputs of the other samples change with one sample, in eval mode: in most networks they must not."""
+    layers = [one for one in evidence.axes.over_samples if one.startswith("layer")] if evidence.axes is not None else []
+    if not evidence.mixes and layers and evidence.skill is not None and evidence.skill <= LEARNS:
+        why = f"nothing is learnt, and {listed(layers)} runs over the samples: its first axis is that of the batch."
+        return (ABOUT.issue(why, None, None),)
     if evidence.mixes is None:
         return (ABOUT.not_applicable("the model's output does not have one row for each sample of one input tensor."),)
     if evidence.mixes:

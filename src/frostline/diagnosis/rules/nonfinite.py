@@ -25,6 +25,10 @@ _IN_BACKWARD = (
     f"logsigmoid in place of the log of a softmax or sigmoid; {LEAVE_OUT}."
 )
 
+_BELOW_ZERO = (
+    "this loss takes outputs above 0 alone (a rate, a variance, a duration): end the model in nn.Softplus() or exp, or "
+    "take the form of the loss that gets logarithms (poisson_nll_loss with log_input=True)."
+)
 _IN_VALIDATION = (
     "such an epoch is never chosen as the best. Look for what makes it: a log of 0 or a division by 0 in the loss or "
     "metric, outputs in evaluation mode (running statistics of BatchNorm), float16."
@@ -33,6 +37,9 @@ _IN_VALIDATION = (
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The first sampled step at which something was not finite, and the first place in it."""
+    if evidence.loss is not None and evidence.loss.domain.needs_positive and _has_lost_all(evidence):
+        why = "the loss is not finite where an output is below 0, and finite where all are above it."
+        return (replace(ABOUT.issue(why, 1.0, 0.0, "the loss"), advice=_BELOW_ZERO),)
     for record in evidence.records:
         if record.nonfinite is None:
             continue
@@ -58,3 +65,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.loss is not None and not evidence.loss.is_finite:
         return (ABOUT.issue("the loss is not finite for a confident output.", 1.0, 0.0, "the loss"),)
     return (ABOUT.passed(f"all values were finite in {len(evidence.records)} sampled steps."),)
+
+
+def _has_lost_all(evidence: Evidence) -> bool:
+    """Whether a loss was not finite, though the first inputs and targets were."""
+    is_odd = any(loss - loss != 0 for _, loss in evidence.losses)
+    return is_odd and not any(record.nonfinite in {"input", "target"} for record in evidence.records[:1])

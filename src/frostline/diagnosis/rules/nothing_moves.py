@@ -10,6 +10,7 @@ from frostline.diagnosis.rules.contract import About
 if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.diagnosis.rules.records import Evidence
+    from frostline.diagnosis.rules.wiring_records import LoopFacts
 
 ABOUT = About(
     "FL406", "no weight changes", "learning_rate",
@@ -27,10 +28,23 @@ _CLIP = (
     "raise the threshold of the clip (clip_grad_norm_ with 0 sets all gradients to 0), or leave the clip out; do not "
     "call zero_grad() between backward() and optimizer.step()."
 )
+_NO_STEP = (
+    "call optimizer.step() after backward(), and look at the condition around it: a check of the gradients that "
+    "returns the contrary, a count of batches that is never reached."
+)
+_ONE_STEP = (
+    "call optimizer.step() inside the loop over batches, after each backward(); to accumulate on purpose, call "
+    "zero_grad() after a step only, and divide the loss by the number of batches."
+)
+_MANY = 8  # passes for one step; through a critic, a generator sends one beside its own
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Whether all trainable parameters are, to the bit, what they were before the training."""
+    of_loop = _in_loop(evidence.loop) if evidence.loop is not None else None
+    if of_loop is not None:
+        why, advice = of_loop
+        return (replace(ABOUT.issue(why, 0.0, 0.0), advice=advice),)
     if evidence.stands_still is None:
         return (ABOUT.not_judged("the weights before and after training were not compared."),)
     if not evidence.stands_still:
@@ -50,3 +64,16 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = f"{why} Their gradients are 0 when the optimizer takes them; {norm}."
         return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_CLIP),)
     return (ABOUT.issue(f"{why} Yet {norm}.", 0.0, 0.0),)
+
+
+def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
+    """(why, what to do) where a loop computes gradients that no step uses."""
+    if loop.reported >= _FEWEST and not loop.steps and not loop.has_moved:
+        return f"{loop.reported} losses were reported, and the optimizer has not stepped once.", _NO_STEP
+    if loop.cleared >= _MANY:
+        why = (
+            f"a step follows at least {loop.cleared} backward passes and gets the gradient of the last one alone: "
+            "those of the others are cleared before they are used."
+        )
+        return why, _ONE_STEP
+    return None

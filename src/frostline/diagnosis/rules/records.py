@@ -5,10 +5,17 @@ Shares are 0 to 1. Norms are 2-norms. None: not measured, or nothing to measure.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
-from frostline.diagnosis.rules.wiring_records import AxesFacts, ModeFacts, OutsideFacts, PlaceFacts
+from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.wiring_records import (
+    AxesFacts,
+    LoopFacts,
+    ModeFacts,
+    OutsideFacts,
+    PlaceFacts,
+    ReachFacts,
+)
 
 
 @dataclass(frozen=True)
@@ -148,52 +155,6 @@ class TargetFacts:
 
 
 @dataclass(frozen=True)
-class LossFacts:
-    """How the loss behaves on made outputs, without the model.
-
-    Attributes:
-        kind: `classes` or `values`, by the targets; `unknown` if the loss could not be probed.
-        prefers_right: True if right outputs cost less than wrong ones.
-        slope_when_wrong: Slope at a confident wrong output over the slope at a neutral one.
-        is_bounded: False if a more and more confident right output costs less without end.
-        is_finite: False if a confident output gives a loss or a slope that is not finite.
-        stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
-        out_of_reach: Share of real targets outside of the range that the model's last function can give.
-        reach: Lowest and highest answer that it can give.
-        is_fixed: True if the model's last function gives the same whatever it is given: a softmax over one value.
-        pairs_all: True if the loss compares every answer with every target of the batch.
-        is_floorless: True if answers that are no probabilities, of a model that gives probabilities, would make the
-            loss fall without end.
-        has_several: True if several labels of a sample are true at once, and the model shares out a whole.
-        follows_shift: True if the loss stays where outputs and targets move together (squared and absolute error);
-            None if not known.
-        degree: Power of the error that the loss grows with, where it follows shifts: 2 for squared error.
-        last: The model's last function: `softmax`, `sigmoid`, `tanh`, `relu`; "" for none of these.
-        ignores_shifts: True if several labels of a sample are true at once, and the loss stays where all logits of a
-            sample move together: it makes one label the rival of the others.
-        wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
-    """
-
-    kind: str
-    prefers_right: bool = True
-    slope_when_wrong: float = 1.0
-    is_bounded: bool = True
-    is_finite: bool = True
-    stuck_share: float = 0.0
-    out_of_reach: float = 0.0
-    reach: tuple[float, float] = (-math.inf, math.inf)
-    is_fixed: bool = False
-    pairs_all: bool = False
-    is_floorless: bool = False
-    has_several: bool = False
-    follows_shift: bool | None = None
-    degree: float = 2.0
-    last: str = ""
-    ignores_shifts: bool = False
-    wants_probabilities: bool = False
-
-
-@dataclass(frozen=True)
 class NormFacts:
     """The BatchNorm layers of a model.
 
@@ -306,11 +267,14 @@ class Evidence:
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
+        loop: What the loop does with losses and gradients; None without an optimizer.
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
             which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
+        dropped: Of the idle parts, those that run, and whose output reaches that of no module around them.
+        past: Of the idle parts that the optimizer does not hold, those that reach the loss past all that it holds.
         walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
             0 because of it.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
@@ -324,6 +288,7 @@ class Evidence:
         modes: Evaluation mode; None if nobody looked.
         axes: Operations over a wrong axis; None if nobody looked.
         places: Targets of every place; None if there are none, or nobody looked.
+        reach: Which places of a sequence change the output; None if the input is none, or nobody looked.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
             nobody looked.
@@ -350,9 +315,12 @@ class Evidence:
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()
     has_accumulated: bool | None = None
+    loop: LoopFacts | None = None
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
     walls: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False
@@ -364,6 +332,7 @@ class Evidence:
     modes: ModeFacts | None = None
     axes: AxesFacts | None = None
     places: PlaceFacts | None = None
+    reach: ReachFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None

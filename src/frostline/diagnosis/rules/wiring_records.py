@@ -16,10 +16,12 @@ class OutsideFacts:
     Attributes:
         lasting: Shapes of those that are the same from one batch to the next.
         made_anew: Shapes of those that each forward pass makes, with other values.
+        in_loss: Shapes of those that are behind the loss alone.
     """
 
     lasting: tuple[tuple[int, ...], ...] = ()
     made_anew: tuple[tuple[int, ...], ...] = ()
+    in_loss: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class ModeFacts:
         dropout: Largest share that an active dropout layer drops; 0 without one.
         train_loss: Of a batch in training mode, where no BatchNorm makes a difference; None if there is one.
         eval_loss: Of the same rows in evaluation mode.
+        frozen_unit: (layer, times) of the first BatchNorm that was in evaluation mode while the model trained: how far
+            the values of a batch spread there, over what its statistics say; None without one.
+        remembers: True if two passes over the same rows at the same noise differ: something is kept from the first.
         dropped_outputs: Largest share that a dropout behind the output layer sets to zero; 0 without one.
     """
 
@@ -48,6 +53,8 @@ class ModeFacts:
     train_loss: float | None = None
     eval_loss: float | None = None
     dropped_outputs: float = 0.0
+    frozen_unit: tuple[str, float] | None = None
+    remembers: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,46 @@ class AxesFacts:
             transpose would, and leave the values where they were.
         over_samples: What runs over the axis of the samples: `softmax over axis 0`, `layer 'r' (GRU)`.
         of_one: Shapes of what a softmax got over an axis of one value.
+        scattered: (shape of the output, shape in the loss) where rows of the loss mix places with classes.
     """
 
     exchanged: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     over_samples: tuple[str, ...] = ()
     of_one: tuple[tuple[int, ...], ...] = ()
+    scattered: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class LoopFacts:
+    """What a loop of your own does with what it computes.
+
+    Attributes:
+        reported: Losses that were reported.
+        steps: Of the optimizer.
+        has_moved: True if it has stepped, or anything else has moved what it holds.
+        cleared: The fewest backward passes before a step that got the gradient of the last one alone; 0 where a step
+            got more, or it could not be seen.
+    """
+
+    reported: int
+    steps: int
+    has_moved: bool = True
+    cleared: int = 0
+
+
+@dataclass(frozen=True)
+class ReachFacts:
+    """Which places of a sequence change the output of a model.
+
+    Attributes:
+        places: How many were changed, of those that differ between samples.
+        reached: How many of these change the output.
+        sees_order: Whether the output changes if all places are reversed.
+    """
+
+    places: int
+    reached: int
+    sees_order: bool | None = None
 
 
 @dataclass(frozen=True)

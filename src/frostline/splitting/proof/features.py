@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.tolerances import batch_tolerance, relative_difference
+from frostline.splitting.calls.containers import is_same
 
 if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
@@ -157,7 +158,7 @@ def check_repeatable(
     second = extract()
     elapsed_s = time.perf_counter() - started
     for name, buffer in model.named_buffers():
-        if name in before and not torch.equal(torch.nan_to_num(before[name]), torch.nan_to_num(buffer)):
+        if name in before and not is_same(before[name], buffer):
             raise NotCacheable(
                 what=f"The frozen part changes its own state: the buffer {name!r} moves in the forward pass.",
                 where=name,
@@ -165,7 +166,7 @@ def check_repeatable(
                 do="frostline.freeze that module, or keep its buffer still in inference mode.",
             )
     for name, a, b in zip(names, first, second, strict=True):
-        if not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
+        if not is_same(a, b):
             largest = float((a.double() - b.double()).abs().max())
             raise NotCacheable(
                 what=f"Cannot cache the output of {name!r}: the same batch gave two different results.",

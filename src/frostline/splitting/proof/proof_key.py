@@ -180,7 +180,8 @@ def _weights(model: nn.Module, plan: Plan) -> Iterator[str]:
     first: dict[int, str] = {}
     for name, tensor in tensors:
         owner = first.setdefault(id(tensor), name)
-        yield f"{name} {owner} {tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {tensor.requires_grad}"
+        lies = tensor.stride() if tensor.layout is torch.strided else tensor.layout
+        yield f"{name} {owner} {tensor.dtype} {tuple(tensor.shape)} {lies} {tensor.requires_grad}"
         if not tensor.requires_grad and name not in plan.moved and name not in plan.digested:  # these are in the recipe
             yield tensor_digest(tensor)
 

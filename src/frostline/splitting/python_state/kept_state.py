@@ -19,6 +19,7 @@ from frostline.splitting.python_state.places import Place, Walk, contents, finge
 from frostline.splitting.python_state.sources import Source, sources_of
 
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
+_KEYS = "keys of "  # before the name of a table: the number of its entries
 
 
 def watched_places(
@@ -110,19 +111,40 @@ class Traces:
         self._parameters = dict(model.named_parameters())
         self._toggled: list[str] = []
 
-    def check(self) -> None:
+    def check(self, again: Callable[[], object]) -> None:
         """Compare after the split.
 
+        Args:
+            again: Runs the model on other samples, in both modes and at several sizes.
+
         Raises:
-            NotCacheable: If the runs of the split have moved something that a training begins with.
+            NotCacheable: If the runs of the split have moved something that a training begins with. A table may gain
+                tensors (masks by size) if other samples give it the same ones.
         """
         if self._toggled:
             raise leaves_traces_error([f"{name}.requires_grad" for name in self._toggled])
         after = self._contents()
         moved = [name for name in {**self._before, **after} if self._before.get(name) != after.get(name)]
-        moved = [name for name in moved if not _is_of_cache(name, self._before, after)]
+        gained = [name for name in moved if _is_of_cache(name, self._before, after)]
+        moved = [name for name in moved if name not in gained] or self._made_otherwise(gained, again)
         if moved:
             raise leaves_traces_error(moved)
+
+    def _made_otherwise(self, gained: list[str], again: Callable[[], object]) -> list[str]:
+        """Those of these tensors that other samples do not make again: what the first batch has left."""
+        places = {place.name: place for place in self._walk().places if place.name in gained}
+        tensors = {name: place for name, place in places.items() if not name.startswith(_KEYS)}
+        if not tensors:
+            return []
+        for place in tensors.values():
+            place.take_out()
+        try:
+            again()
+            now = self._contents()
+        finally:
+            for place in tensors.values():
+                place.put_back()
+        return [name for name, place in tensors.items() if now.get(name) != fingerprint(place.value)]
 
     def __enter__(self) -> Traces:
         return self
@@ -135,8 +157,13 @@ class Traces:
                 self._toggled.append(name)
 
     def _contents(self) -> dict[str, Any]:
+        return contents(self._walk().places)
+
+    def _walk(self) -> Walk:
         sources = [source for module in self._modules.values() for source in sources_of(module)]
-        return contents(_walked(Walk(sources, self._modules.values(), is_complete=True), self._modules))
+        walk = Walk(sources, self._modules.values(), is_complete=True)
+        _walked(walk, self._modules)
+        return walk
 
 
 def steered_state(
@@ -201,8 +228,8 @@ def _walked(walk: Walk, modules: Mapping[str, nn.Module]) -> list[Place]:
 def _is_of_cache(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """True for a tensor that a table of tensors (by size, or the like) has gained, and for the number of its keys."""
     is_tensor = isinstance(after.get(name), str) and len(after[name]) == _DIGEST and after[name][0] not in "'\""
-    is_gained = name not in before and is_tensor and f"keys of {name.rpartition('[')[0]}" in after
-    return is_gained or name.startswith("keys of ")
+    is_gained = name not in before and is_tensor and f"{_KEYS}{name.rpartition('[')[0]}" in after
+    return is_gained or name.startswith(_KEYS)
 
 
 def _shown(names: Sequence[str]) -> str:

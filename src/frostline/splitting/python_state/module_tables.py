@@ -19,6 +19,9 @@ from frostline.splitting.python_state.places import NUMBERS
 from frostline.splitting.python_state.sources import is_torch, stored
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# Hooks that change nothing: those of the monitor, and those that models of transformers register themselves in their
+# first call; they hand outputs to whoever asks for hidden states.
+_LOOKING = ("frostline.", "transformers.utils.output_capturing")
 _OWN = ("train", "_compiled_call_impl")  # what freeze and compile put there
 
 
@@ -49,13 +52,14 @@ class ModuleTables:
         for name, module in self._modules.items():
             parent, _, leaf = name.rpartition(".")
             above = self._modules.get(parent) if name else None
-            if above is not None and above._modules.get(leaf) is not module:
-                raise changed_model_error(
-                    name, f"another module under the same name: {_shown(above._modules.get(leaf))}"
-                )
-            before, now = self._before[name], self._table_of(name)
-            for key in {**before, **now}:
-                one, other = before.get(key), now.get(key)
+            now = (
+                dict(above._modules).get(leaf) if above is not None else module
+            )  # a script has a table of its own kind
+            if now is not module:
+                raise changed_model_error(name, f"another module under the same name: {_shown(now)}")
+            before, after = self._before[name], self._table_of(name)
+            for key in {**before, **after}:
+                one, other = before.get(key), after.get(key)
                 if one is not other and not _is_equal(one, other):
                     received = f"{_shown(one)} when it was split, {_shown(other)} now"
                     raise changed_model_error(f"{name}.{key}" if name else key, received)
@@ -66,7 +70,7 @@ class ModuleTables:
         table["forward"] = vars(module).get("forward", inspect.getattr_static(type(module), "forward", None))
         for kind in _HOOKS:
             hooks: Mapping[int, Any] = getattr(module, kind)
-            own = [hook for hook in hooks.values() if not _is_ours(hook)]
+            own = [hook for hook in hooks.values() if not _only_looks(hook)]
             table |= {f"{kind[1:-1]} number {at}": hook for at, hook in enumerate(own)}
         table |= {key: own for key, own in vars(module).items() if key not in _OWN and callable(own)}
         for kind in type(module).__mro__:
@@ -75,9 +79,8 @@ class ModuleTables:
         return table | (_numbers_of(module) if name in self._frozen else {})
 
 
-def _is_ours(hook: Any) -> bool:
-    """True for hooks of the monitor."""
-    return str(getattr(hook, "__module__", None)).startswith("frostline.")
+def _only_looks(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", None)).startswith(_LOOKING)
 
 
 def _numbers_of(module: nn.Module) -> dict[str, Any]:

@@ -104,6 +104,18 @@ class Place:
             return now != self.value and now == now
         return now is not self.value or mark_of(now) != self._mark
 
+    def put_back(self) -> None:
+        """Put the value into its place again, where another one stands there now."""
+        table: Any = self._table
+        if self.now() is not self.value and hasattr(type(table), "__setitem__"):
+            table[self._key] = self.value
+
+    def take_out(self) -> None:
+        """Leave nothing in the place."""
+        table: Any = self._table
+        if hasattr(type(table), "__delitem__"):
+            del table[self._key]
+
 
 class _Size(Sequence[int]):
     """The length of a container as an entry of a table."""
@@ -132,6 +144,7 @@ class Walk:
 
     Attributes:
         places: What was found.
+        containers: Lists, tables and the like that were found.
         library: Names of places that hold something of a library, with its name there.
         unnamed: Names of places whose content cannot be read.
     """
@@ -142,7 +155,7 @@ class Walk:
         known: Iterable[int] = (),
     ) -> None:  # fmt: skip
         self.sources, self.places = with_callees(sources, modules), list[Place]()
-        self.library, self.unnamed = list[str](), list[str]()
+        self.library, self.unnamed, self.containers = list[str](), list[str](), list[Any]()
         self._reads_all, self._left, self._follows_modules = reads_all, left, follows_modules
         codes = [part for source in self.sources for part in nested(source.code)]
         self._read = {name for code in codes for name in loaded(code)}
@@ -220,6 +233,7 @@ class Walk:
 
     def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
         self._seen.add(id(container))
+        self.containers.append(container)
         if size not in self._left:
             self.places.append(Place(size, _Size(container), 0))
         for key in keys:
@@ -251,22 +265,28 @@ class Walk:
         """What the classes of an object keep, as the object shows it: an attribute of its own may hide it later."""
         for kind in type(value).__mro__:
             if not is_library(kind):
-                shown = _Shown(value, vars(kind))
+                shown = _Shown(value, kind)
                 self._table(f"{kind.__name__}.", shown, depth)
 
 
 class _Shown(Mapping[str, Any]):
     """Attributes of a class as an object has them; those of the object itself, and what is computed, are left out."""
 
-    def __init__(self, value: Any, table: Mapping[str, Any]) -> None:
-        own = attributes_of(value)
-        self._value = value
-        self._names = [name for name, held in table.items() if name not in own and not hasattr(held, "__get__")]
+    def __init__(self, value: Any, kind: type) -> None:
+        own, held = attributes_of(value), vars(kind).items()
+        self._value, self._kind = value, kind
+        self._names = [name for name, part in held if name not in own and not hasattr(part, "__get__")]
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._names or not hasattr(self._value, key):
             raise KeyError(key)
         return getattr(self._value, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self._kind, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        delattr(self._kind, key)
 
     def __iter__(self) -> Any:
         return iter(self._names)

@@ -150,11 +150,24 @@ class Noise:
             self.ledger.recording.is_unsound = True
             raise NotCacheable(
                 what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
-                where=f"{name} ({type(module).__name__}) is in training mode.",
-                received="frozen parameters, but running statistics that move and depend on batch mates",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again; or "
-                "freeze all lower layers at once with frostline.freeze(model, through=...).",
+                where=f"{name} ({type(module).__name__}), in training mode",
+                received="frozen parameters, but running statistics that move and depend on batch mates; model.eval() "
+                "lasts until the training calls model.train()",
+                do="freeze running statistics, too: frostline.freeze(model, modules=[model.get_submodule(name) for "
+                f"name in {self._with_batch_statistics()}]), then split again; or frostline.freeze(model, "
+                "through=...), which freezes all lower layers.",
             )
+
+    def _with_batch_statistics(self) -> list[str]:
+        """Names of the outermost frozen modules that hold such a layer."""
+        line, found = self.frost_line, list[str]()
+        for name, module in line.model.named_modules():
+            is_inside = bool(found) and name.startswith(f"{found[-1]}.")
+            if not name or is_inside or not line.is_frozen(module):
+                continue
+            if any(torch_calls.is_batch_norm_in_training(own) for own in module.modules()):
+                found.append(name)
+        return found
 
     def refuse_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""

@@ -1,0 +1,176 @@
+"""Reads the samples of a fill, and computes and publishes the rows that are missing.
+
+What other builders have claimed is read last: by then most of its rows are published.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frostline.caching.fill.frozen_pass import spread
+from frostline.caching.fill.turns import Turns, claims_of, place_ids
+from frostline.caching.keys import NewKeys, as_words, item_key
+from frostline.caching.samples.dataset_reader import content_of
+from frostline.caching.store.ragged import packed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.caching.fill.fill import Filling
+    from frostline.caching.fill.fill_plan import FillPlan
+    from frostline.caching.store.claims import Ids
+    from frostline.caching.store.shard_writer import ShardWriter
+
+# Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
+_SHARE_AGAIN, _FEW_AGAIN = 50, 4
+_ALIKE = (
+    "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
+    "it is read once"
+)
+_LOOK_SHARE = 0.05  # of the time, for reading what others publish while there is something else to do
+
+
+class MissingRows:
+    """One pass over samples of a fill.
+
+    Args:
+        filling: The fill.
+        writer: Publishes the rows.
+        unread: Positions of the samples.
+        advance: Called with the number of samples that are done since the last call.
+        plan: Of the fill.
+    """
+
+    def __init__(
+        self, filling: Filling, writer: ShardWriter, unread: Sequence[int], advance: Callable[[int], None],
+        plan: FillPlan,
+    ) -> None:  # fmt: skip
+        self._filling, self._writer, self._unread, self._advance = filling, writer, unread, advance
+        self._has_keys, self._content = plan.known is not None, b""
+        # Where nothing seems to be missing, claims would only delay builders that read the same samples.
+        self._is_shared = plan.num_missing > 0
+        self._new = NewKeys(filling.samples.keys, filling.opened.folder)
+        self._chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
+        self._read_before: dict[int, tuple[bytes, bytes]] = {}
+        self._varying = [tensor.name for tensor in filling.part.frontier if tensor.is_varying]
+        self._target_of = None if filling.samples.names else getattr(filling.dataset, "target", None)
+        self._to_prove: set[int] = set()  # stored by others meanwhile, and read all the same
+        self._num_found, self._look_s, self._looked = 0, 0.0, time.monotonic()
+
+    def compute(self) -> None:
+        """Read all of the samples; what is missing is computed, and all is published."""
+        own = self._filling
+        self._content = own.reader.check_steady()
+        if not own.reader.has_differing_views():
+            own.opened.notes.append(_ALIKE)
+        turns = self._turns()
+        for number, turn in enumerate(turns.rounds(self._unread)):
+            self._read(turn, turns)
+            for group in own.waiting.rest():
+                self._compute(group, turns)
+            if not number or self._writer.is_holding:
+                own.reader.check_again(self._read_before)
+                own.row_proof.check(is_last=True)
+                self._writer.finish()
+        own.golden.check()
+
+    def _turns(self) -> Turns:  # not kept: a ring would keep shards mapped
+        own = self._filling
+        claims = claims_of(own.opened) if self._is_shared else None
+        return Turns(
+            claims, self._ids_of, self._is_missing, self._look, self._found_stored, self._row_s, own.batch_size
+        )
+
+    def _row_s(self) -> float:
+        """Seconds of one row; 0 before any was computed."""
+        return self._filling.row_seconds() if self._filling.computed else 0.0
+
+    def _read(self, positions: Iterator[int], turns: Turns) -> None:
+        own, keys, given = self._filling, self._filling.samples.keys, deque[int]()
+
+        def noted() -> Iterator[int]:
+            for position in positions:
+                given.append(position)  # worker processes read ahead
+                yield position
+
+        for inputs, target in own.reader.read(noted()):
+            index = given.popleft()
+            if not self._has_keys:
+                keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
+            own.samples.take(index, target, inputs)
+            if index in self._chosen:
+                self._read_before[index] = content_of((inputs, target), index)
+            if own.known[-1].has(keys[index]):
+                if not self._has_keys or index in self._to_prove:  # else some were proven before the first was read
+                    own.golden.offer(index, inputs)
+                own.num_adopted += not own.before.has(keys[index])
+                turns.done(index)
+            elif not self._new.add(index):
+                turns.done(index)
+            else:
+                for group in own.waiting.add(index, inputs):
+                    self._compute(group, turns)
+            self._advance(1)
+
+    def _compute(self, waiting: dict[int, Any], turns: Turns) -> None:
+        own, indices, inputs = self._filling, list(waiting), list(waiting.values())
+        batch = own.computer.collate(inputs, indices)
+        rows = own.computer.compute(batch, indices)
+        own.row_proof.offer(inputs, batch, indices, rows)
+        if not own.computed:
+            own.row_proof.check()
+        rows = own.storage.rounded_rows(rows, indices)
+        for index in indices:
+            turns.done(index)
+        num_before = len(self._writer.published)
+        self._writer.add(torch.from_numpy(own.samples.keys[indices]), packed(rows, self._varying))
+        own.computed += len(indices)
+        if turns.are_many:
+            self._writer.finish()
+        if len(self._writer.published) > num_before:
+            turns.published()
+
+    def _ids_of(self, positions: Sequence[int]) -> Ids:
+        if not self._has_keys:
+            return place_ids(positions, self._content)
+        return as_words(self._filling.samples.keys[np.array(positions, np.int64)])[:, 0].copy()
+
+    def _is_missing(self, positions: Sequence[int]) -> NDArray[np.bool_]:
+        """Of samples whose keys are not known, any may be."""
+        if not self._has_keys:
+            return np.ones(len(positions), np.bool_)
+        return self._filling.known[-1].find(self._filling.samples.keys[np.array(positions, np.int64)]) < 0
+
+    def _look(self, *, is_needed: bool) -> None:
+        """Read what others have published meanwhile; where it is not needed, only if it takes little time."""
+        own, started = self._filling, time.monotonic()
+        if (is_needed or started - self._looked >= self._look_s / _LOOK_SHARE) and own.opened.has_news():
+            own.opened.refresh()
+            own.known[:] = [own.opened.rows()]
+            self._looked = time.monotonic()
+            self._look_s = self._looked - started
+
+    def _found_stored(self, positions: Sequence[int]) -> list[int]:
+        """Those of the positions whose rows others have published meanwhile, and which need not be read."""
+        own = self._filling
+        if not self._has_keys or own.known[-1] is own.before:
+            return []
+        keys, found = own.samples.keys[np.array(positions, np.int64)], list[int]()
+        is_new = (own.known[-1].find(keys) >= 0) & (own.before.find(keys) < 0)
+        for position in [at for at, is_own in zip(positions, is_new, strict=True) if is_own]:
+            self._num_found += 1
+            if self._target_of is None or self._num_found & (self._num_found - 1) == 0:  # 1, 2, 4, 8, ...
+                self._to_prove.add(position)
+            else:
+                own.num_adopted += 1
+                own.samples.recall(position, self._target_of(position), {})
+                self._advance(1)
+                found.append(position)
+        return found

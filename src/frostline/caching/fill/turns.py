@@ -1,0 +1,177 @@
+"""The order in which a builder takes the samples of a fill that other builders may compute too.
+
+Samples that others have claimed come last. Most of their rows are published by then; the others are waited for, as long
+as that costs less than to compute them, or are free because their builder has died.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from frostline.caching.store.claims import MOST_CLAIMED, LockedClaims
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.caching.store.claims import Claims, Ids
+    from frostline.caching.store.opening import Opened
+
+
+class Look(Protocol):
+    """Reads what others have published."""
+
+    def __call__(self, *, is_needed: bool) -> None:
+        """Where it is not needed, it may be left out."""
+        ...
+
+
+_FIRST_POLL_S, _LAST_POLL_S = 0.02, 1.0
+_SHARE_OF_LEFT = 2  # a claim takes at most half of a fair share of what is left, so that all end at about one time
+
+
+class Turns:
+    """Gives out the samples of one fill, in rounds.
+
+    Args:
+        claims: Of this builder; None where every sample is its turn.
+        ids_of: The ids of samples at these positions.
+        is_missing: Of the samples at these positions, whose rows are not known to be stored.
+        look: Reads what others have published meanwhile.
+        found_stored: Those of the samples that others have published, and that need not be read.
+        row_s: Seconds of one row, as measured by now.
+        batch_size: Samples per pass.
+    """
+
+    def __init__(
+        self, claims: Claims | None, ids_of: Callable[[Sequence[int]], Ids],
+        is_missing: Callable[[Sequence[int]], NDArray[np.bool_]], look: Look,
+        found_stored: Callable[[Sequence[int]], list[int]], row_s: Callable[[], float],
+        batch_size: int,
+    ) -> None:  # fmt: skip
+        self._claims, self._ids_of, self._is_missing = claims, ids_of, is_missing
+        self._look, self._found_stored = look, found_stored
+        self._row_s, self._batch_size = row_s, batch_size
+        self._later: list[int] = []
+        self._done: list[int] = []
+        self._is_first = self._is_patient = True
+        self._most = batch_size  # doubled with every claim: the first batches of a pass say little of its speed
+
+    def rounds(self, positions: Sequence[int]) -> Iterator[Iterator[int]]:
+        """Rounds of positions; the rows of a round are published before the next one begins.
+
+        Args:
+            positions: Of all samples of the fill.
+        """
+        claims = self._claims
+        if claims is None:
+            yield iter(positions)
+            return
+        try:
+            since, poll_s = time.monotonic(), _FIRST_POLL_S
+            while positions:
+                yield self._round(claims, positions)
+                self.published()
+                is_stuck, positions, self._later = len(self._later) == len(positions), self._later, []
+                self._is_first = False
+                if not is_stuck:
+                    since, poll_s = time.monotonic(), _FIRST_POLL_S
+                elif time.monotonic() - since > max(claims.patience_s, 2 * len(positions) * self._row_s()):
+                    self._is_patient = False  # its builder may hang: rows that it publishes after all are merged
+                else:
+                    _wait(poll_s)
+                    poll_s = min(2 * poll_s, _LAST_POLL_S)
+        finally:
+            claims.close()
+
+    def done(self, position: int) -> None:
+        """The row of this sample is computed, or need not be."""
+        self._done.append(position)
+
+    def published(self) -> None:
+        """All rows that are done are published."""
+        if self._done and self._claims is not None:
+            self._claims.give_back(self._ids_of(self._done))
+        self._done = []
+
+    @property
+    def are_many(self) -> bool:
+        """Whether so many rows are done that they should be published, so that claims stay small."""
+        return len(self._done) > MOST_CLAIMED // 2 and self._claims is not None
+
+    def _round(self, claims: Claims, positions: Sequence[int]) -> Iterator[int]:
+        if not self._is_first:
+            while positions and (free := self._free(claims, positions)):
+                yield from free
+                positions, self._later = self._later, []
+            return
+        at = 0
+        while at < len(positions):  # part by part: to compare all ids with each claim would take time for many samples
+            part = positions[at : at + self._size(claims, len(positions) - at)]
+            at += len(part)
+            yield from self._free(claims, part)
+
+    def _free(self, claims: Claims, part: Sequence[int]) -> list[int]:
+        """Those of the part that nobody else computes, and that must be read; the others come in a later round."""
+        if not self._is_first:
+            self._look(is_needed=True)
+        part = self._without_stored(part)
+        is_missing = self._is_missing(part)
+        if not is_missing.any():
+            return list(part)
+        missing = [position for position, is_own in zip(part, is_missing, strict=True) if is_own]
+        is_held = np.zeros(len(missing), np.bool_)
+        if self._is_patient:
+            most = len(missing) if self._is_first else self._size(claims, len(missing))
+            is_held = ~claims.take(self._ids_of(missing), most)
+        held = {position for position, is_own in zip(missing, is_held, strict=True) if is_own}
+        self._look(is_needed=not self._is_first)  # what was published before its claim was given back is seen
+        left = self._without_stored(missing)
+        later = [at for at, is_own in zip(left, self._is_missing(left), strict=True) if is_own and at in held]
+        self._later += later
+        gone = set(later) | set(missing).difference(left)
+        return [position for position in part if position not in gone]
+
+    def _without_stored(self, positions: Sequence[int]) -> list[int]:
+        found = self._found_stored(positions)
+        for position in found:
+            self.done(position)
+        gone = set(found)
+        return [position for position in positions if position not in gone]
+
+    def _size(self, claims: Claims, left: int) -> int:
+        """Samples of the next claim: whole batches."""
+        row_s, count = self._row_s(), self._most
+        if row_s > 0:
+            count = min(count, claims.span_s / row_s)
+        self._most *= 2
+        if claims.num_others:
+            count = min(count, left / (_SHARE_OF_LEFT * (claims.num_others + 1)))
+        return max(1, int(min(count, MOST_CLAIMED // 4)) // self._batch_size) * self._batch_size
+
+
+def claims_of(opened: Opened) -> Claims:
+    """What one builder claims in the folder of a recipe, or in its store."""
+    remote = opened.sharing.remote
+    return LockedClaims(opened.folder / "claims") if remote is None else remote.claims()
+
+
+def place_ids(positions: Sequence[int], content: bytes) -> Ids:
+    """Ids of samples whose keys are not known: they follow from the place, and the content of some samples.
+
+    Args:
+        positions: Of the samples.
+        content: A digest of some of them: other data of the same length have other ids.
+    """
+    with np.errstate(over="ignore"):
+        mixed = np.array(positions, np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.frombuffer(content[:8], np.uint64)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def _wait(seconds: float) -> None:
+    time.sleep(seconds)

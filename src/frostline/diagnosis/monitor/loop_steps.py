@@ -1,0 +1,49 @@
+"""What a loop does between two reported losses: whether its optimizer steps at all, and with which gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from frostline.diagnosis.rules.wiring_records import LoopFacts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from frostline.diagnosis.monitor.accumulation import Accumulation
+
+_MOST, _FEW = 8, 16  # parameters that are watched, and values of each
+
+
+class LoopSteps:
+    """Knows whether anything has moved what the optimizer holds.
+
+    Args:
+        model: Its trainable parameters that the optimizer holds are compared.
+        optimizer: None leaves nothing to say.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer | None) -> None:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer is not None else set()
+        own = [p for p in model.parameters() if p.requires_grad and id(p) in held]
+        self._before = [(parameter, _some(parameter)) for parameter in own[:: max(1, len(own) // _MOST)]]
+
+    def facts(self, reported: int, num_steps: int, accumulation: Accumulation) -> LoopFacts | None:
+        """After so many losses, and steps of the optimizer; None without one.
+
+        Args:
+            reported: Losses.
+            num_steps: Of the optimizer.
+            accumulation: What is known of the gradients of its steps.
+        """
+        if not self._before:
+            return None
+        has_moved = num_steps > 0 or not all(torch.equal(_some(one), values) for one, values in self._before)
+        return LoopFacts(reported, num_steps, has_moved, accumulation.cleared)
+
+
+def _some(parameter: Tensor) -> Tensor:
+    flat = parameter.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // _FEW)].clone()

@@ -1,0 +1,75 @@
+"""How a loss behaves on outputs that are made for it, as plain numbers. No torch in here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LossDomain:
+    """What a loss takes, asked at outputs that were made for it.
+
+    Attributes:
+        largest_target: The largest target, where the loss has no floor because targets go beyond 1; else None.
+        is_soft: True if a target is shares of a whole over several classes.
+        is_improper: True if outputs that are surer than such a target cost less and less.
+        falls_with_all: True if a loss of classes falls without end as all outputs grow together.
+        needs_positive: True if the loss is finite for outputs above 0, and not for those below.
+        uncounted: (class, share of the rows) of classes whose rows the loss does not count.
+    """
+
+    largest_target: float | None = None
+    is_soft: bool = False
+    is_improper: bool = False
+    falls_with_all: bool = False
+    needs_positive: bool = False
+    uncounted: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class LossFacts:
+    """How the loss behaves on made outputs, without the model.
+
+    Attributes:
+        kind: `classes` or `values`, by the targets; `unknown` if the loss could not be probed.
+        prefers_right: True if right outputs cost less than wrong ones.
+        slope_when_wrong: Slope at a confident wrong output over the slope at a neutral one.
+        is_bounded: False if a more and more confident right output costs less without end.
+        is_finite: False if a confident output gives a loss or a slope that is not finite.
+        stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
+        out_of_reach: Share of real targets outside of the range that the model's last function can give.
+        reach: Lowest and highest answer that it can give.
+        is_fixed: True if the model's last function gives the same whatever it is given: a softmax over one value.
+        pairs_all: True if the loss compares every answer with every target of the batch.
+        is_floorless: True if answers that are no probabilities, of a model that gives probabilities, would make the
+            loss fall without end.
+        has_several: True if several labels of a sample are true at once, and the model shares out a whole.
+        follows_shift: True if the loss stays where outputs and targets move together (squared and absolute error);
+            None if not known.
+        degree: Power of the error that the loss grows with, where it follows shifts: 2 for squared error.
+        last: The model's last function: `softmax`, `sigmoid`, `tanh`, `relu`; "" for none of these.
+        ignores_shifts: True if several labels of a sample are true at once, and the loss stays where all logits of a
+            sample move together: it makes one label the rival of the others.
+        wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
+        domain: What else it takes.
+    """
+
+    kind: str
+    prefers_right: bool = True
+    slope_when_wrong: float = 1.0
+    is_bounded: bool = True
+    is_finite: bool = True
+    stuck_share: float = 0.0
+    out_of_reach: float = 0.0
+    reach: tuple[float, float] = (-math.inf, math.inf)
+    is_fixed: bool = False
+    pairs_all: bool = False
+    is_floorless: bool = False
+    has_several: bool = False
+    follows_shift: bool | None = None
+    degree: float = 2.0
+    last: str = ""
+    ignores_shifts: bool = False
+    wants_probabilities: bool = False
+    domain: LossDomain = field(default_factory=LossDomain)

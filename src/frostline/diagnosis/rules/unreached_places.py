@@ -1,0 +1,50 @@
+"""FL513: places of a sequence, or their order, that the output does not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS, STEPS_TO_LEARN
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL513", "inputs that do not reach the output", "wiring",
+    "look for what keeps these places out: a padding mask the other way round (src_key_padding_mask is True where "
+    "padding stands, words == 0), one place that is taken of a layer that has not seen the others (hidden[:, 0] of a "
+    "recurrence that runs forward), a slice.",
+    8,
+)  # fmt: skip
+_ORDER = (
+    "give each place its own position: x + self.position[:, : x.shape[1]], and not one row of the table for all; or "
+    "read the places with a recurrence or a convolution before the mean over them."
+)
+_LEAST = 0.5  # of the places
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """How many places change the output; in a network that learns, the others may not be needed, nor their order."""
+    facts = evidence.reach
+    if facts is None:
+        return (
+            ABOUT.not_applicable("the input is not a sequence of places, or the output not one row for each sample."),
+        )
+    if evidence.skill is None or len(evidence.losses) < STEPS_TO_LEARN:
+        return (ABOUT.not_judged("it is not known whether anything is learnt."),)
+    share = facts.reached / facts.places
+    if evidence.skill > LEARNS:
+        return (ABOUT.passed("something is learnt from the inputs.", share, _LEAST),)
+    if share < _LEAST:
+        why = (
+            f"nothing is learnt, and of {facts.places} places of the input that differ between samples {facts.reached} "
+            "change the output: what stands at the others has no effect."
+        )
+        return (ABOUT.issue(why, share, _LEAST),)
+    if facts.sees_order is False:
+        why = "nothing is learnt, and the output stays the same if the places of every input are reversed."
+        return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_ORDER),)
+    return (ABOUT.passed(f"{facts.reached} of {facts.places} places change the output.", share, _LEAST),)

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from frostline.caching.fill import turns as module
+from frostline.caching.fill.turns import Turns, place_ids
+
+
+class Others:
+    """Claims of which others hold some ids."""
+
+    span_s, patience_s, num_others = 1.0, 0.0, 1
+
+    def __init__(self, held=()):
+        self.held, self.taken, self.back, self.is_closed = set(held), [], [], False
+
+    def take(self, ids, most):
+        free = np.array([int(own) not in self.held for own in ids])
+        free &= np.cumsum(free) <= most
+        self.taken.append(ids[free].tolist())
+        return free
+
+    def give_back(self, ids):
+        self.back += ids.tolist()
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    found = []
+    monkeypatch.setattr(module, "_wait", found.append)
+    return found
+
+
+def turns_of(claims, stored=None, row_s=0.0, batch_size=2):
+    """Turns of samples whose id is their place; `stored` are found to be published, and need not be read."""
+    stored = set() if stored is None else stored
+    return Turns(
+        claims, lambda at: np.array(at, np.uint64), lambda at: np.array([own not in stored for own in at], np.bool_),
+        lambda is_needed: None, lambda at: [own for own in at if own in stored], lambda: row_s, batch_size,
+    )  # fmt: skip
+
+
+def run(turns, positions):
+    found = []
+    for turn in turns.rounds(positions):
+        found.append(list(turn))
+        for position in found[-1]:
+            turns.done(position)
+    return found
+
+
+def test_alone_all_comes_in_order_in_one_round(waits):
+    claims = Others()
+    claims.num_others = 0
+    assert run(turns_of(claims), list(range(10))) == [list(range(10))]
+    assert [len(own) for own in claims.taken] == [2, 4, 4]  # whole batches, twice as many each time
+    assert (claims.back, claims.is_closed, waits) == (list(range(10)), True, [])
+    assert run(turns_of(None), [3, 4]) == [[3, 4]]
+
+
+def test_a_claim_holds_as_much_work_as_it_should_and_half_of_a_fair_share_where_others_are():
+    claims = Others()
+    claims.num_others = 0
+    run(turns_of(claims, row_s=0.25), list(range(12)))
+    assert [len(own) for own in claims.taken] == [2, 4, 4, 2]
+    claims = Others()
+    run(turns_of(claims, row_s=0.01), list(range(64)))
+    assert [len(own) for own in claims.taken][:6] == [2, 4, 8, 12, 8, 6]
+
+
+def test_what_others_hold_comes_last_and_what_they_have_published_is_not_read(waits):
+    claims, stored = Others([0, 1, 2, 3]), set()
+    turns = turns_of(claims, stored)
+    rounds = turns.rounds(list(range(8)))
+    assert list(next(rounds)) == [4, 5, 6, 7]
+    stored |= {0, 1}
+    claims.held = {2}
+    assert list(next(rounds)) == [3]
+    claims.held = set()
+    assert list(next(rounds)) == [2]
+    assert list(rounds) == []
+    assert claims.is_closed
+    assert set(claims.back) >= {0, 1}
+
+
+def test_who_holds_a_claim_for_too_long_is_not_waited_for(waits):
+    claims = Others([0, 1])
+    claims.patience_s = -1.0
+    assert run(turns_of(claims), [0, 1, 2, 3]) == [[2, 3], [], [0, 1]]
+    claims = Others([0, 1])
+    claims.patience_s = 1e9
+    turns = turns_of(claims)
+    rounds = turns.rounds([0, 1, 2, 3])
+    for _ in range(10):
+        list(next(rounds))
+    assert waits[:3] == [0.02, 0.04, 0.08]
+    assert max(waits) == 1.0
+    rounds.close()
+    assert claims.is_closed
+
+
+def test_ids_of_places_differ_by_place_and_content():
+    one, other = place_ids(range(1000), b"a" * 32), place_ids(range(1000), b"b" * 32)
+    assert len({*one.tolist(), *other.tolist()}) == 2000
+    assert place_ids([7, 3], b"a" * 32).tolist() == one[[7, 3]].tolist()

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline import Monitor
+from helpers_health import mlp, sgd, task
+
+
+def watched(loop, epochs=6):
+    model = mlp(depth=2)
+    optimizer = sgd(model)
+    with Monitor(model, optimizer) as monitor:
+        for _ in range(epochs):
+            loop(model, optimizer, monitor, task(12))
+    return monitor
+
+
+def told(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def never(model, optimizer, monitor, batches):
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = told(model, batch)
+        loss.backward()
+        monitor.step(loss)
+
+
+def once(model, optimizer, monitor, batches):
+    never(model, optimizer, monitor, batches)
+    optimizer.step()
+
+
+def on_purpose(model, optimizer, monitor, batches):
+    optimizer.zero_grad()
+    for batch in batches:
+        loss = told(model, batch) / len(batches)
+        loss.backward()
+        monitor.step(loss)
+    optimizer.step()
+
+
+def each(model, optimizer, monitor, batches):
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = told(model, batch)
+        loss.backward()
+        optimizer.step()
+        monitor.step(loss)
+
+
+def by_hand(model, _, monitor, batches):
+    for batch in batches:
+        loss = told(model, batch)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+        monitor.step(loss)
+
+
+@pytest.mark.parametrize(
+    ("loop", "words"),
+    [
+        (never, "has not stepped once"),
+        (once, "at least 12 backward passes"),
+        (on_purpose, ""),
+        (each, ""),
+        (by_hand, ""),
+    ],
+)
+def test_steps_that_are_missing_are_told_from_those_that_are_meant(loop, words):
+    monitor = watched(loop)
+    found = [finding for finding in monitor.findings if finding.code == "FL406"]
+    assert [finding.outcome for finding in found] == (["issue"] if words else [])
+    assert all(words in finding.why and "optimizer.step()" in finding.advice for finding in found)
+
+
+def test_without_an_optimizer_nothing_is_said():
+    model = mlp(depth=2)
+    with Monitor(model) as monitor:
+        monitor.step(1.0)
+    assert monitor.evidence.loop is None

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.diagnosis.probes.reached_places import facts_of_reach
+from frostline.diagnosis.rules.wiring_records import ReachFacts
+
+WORDS_BT = torch.randint(9, (16, 6), generator=torch.Generator().manual_seed(0))
+
+
+class Reader(nn.Module):
+    """Of words; `reads` takes the outputs of a recurrence, (B, T, D)."""
+
+    def __init__(self, reads, layer=None):
+        super().__init__()
+        self.words, self.layer, self.reads = nn.Embedding(9, 5), layer or nn.GRU(5, 5, batch_first=True), reads
+
+    def forward(self, words_BT):
+        hidden = self.layer(self.words(words_BT))
+        return self.reads(hidden[0] if isinstance(hidden, tuple) else hidden)
+
+
+@pytest.mark.parametrize(
+    ("model", "facts"),
+    [
+        (Reader(lambda hidden: hidden[:, -1]), ReachFacts(6, 6, True)),
+        (Reader(lambda hidden: hidden[:, 0]), ReachFacts(6, 1, True)),
+        (Reader(lambda hidden: hidden.mean(1), nn.Identity()), ReachFacts(6, 6, False)),
+    ],
+    ids=["last of a recurrence", "first of a recurrence", "mean of words"],
+)
+def test_places_and_their_order(model, facts):
+    assert facts_of_reach(model, WORDS_BT) == facts
+
+
+def test_a_mask_the_other_way_round_lets_one_place_through():
+    words = torch.cat([torch.ones(16, 1).long(), WORDS_BT.clamp_min(1), torch.zeros(16, 2).long()], 1)
+
+    class Masked(nn.Module):
+        def __init__(self, keeps_words):
+            super().__init__()
+            self.words, self.keeps_words = nn.Embedding(9, 8), keeps_words
+            self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+
+        def forward(self, words_BT):
+            mask = words_BT == 0 if self.keeps_words else words_BT != 0
+            return self.layer(self.words(words_BT), src_key_padding_mask=mask)[:, 0]
+
+    assert facts_of_reach(Masked(keeps_words=False), words).reached == 0
+    assert facts_of_reach(Masked(keeps_words=True), words).reached == 6
+
+
+def test_long_sequences_are_looked_at_in_sixteen_places_and_real_values_too():
+    steps = torch.randn(9, 50, 3, generator=torch.Generator().manual_seed(1))
+    facts = facts_of_reach(nn.Sequential(nn.Flatten(), nn.Linear(150, 2)), steps)
+    assert 10 <= facts.places == facts.reached <= 16
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        torch.randn(16, 6),
+        WORDS_BT[:4],
+        WORDS_BT[:, :3],
+        torch.randn(16, 1, 8, 8),
+        torch.zeros(16, 6).long(),
+        (WORDS_BT,),
+    ],
+    ids=["features", "few rows", "few places", "images", "all alike", "several inputs"],
+)
+def test_other_inputs_are_left_alone(inputs):
+    assert facts_of_reach(Reader(lambda hidden: hidden[:, -1]), inputs) is None
+
+
+def test_outputs_of_every_place_and_random_ones_are_left_alone():
+    assert facts_of_reach(Reader(lambda hidden: hidden), WORDS_BT) is None
+    memory = iter(torch.randn(99, 16, 5))
+    assert facts_of_reach(Reader(lambda hidden: hidden[:, -1] + next(memory)), WORDS_BT) is None
