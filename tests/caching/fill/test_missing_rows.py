@@ -88,7 +88,7 @@ def test_a_builder_that_is_stopped_is_waited_for_and_then_left(tmp_path, monkeyp
     fill(tmp_path, data=Offering(8))
     (folder,) = tmp_path.iterdir()
     stopped = LockedClaims(folder / "claims")
-    ids = as_words(offered_keys(Offering()))[:, 0]
+    ids = np.concatenate([as_words(part)[:, 0] for _, part in offered_keys(Offering())])
     assert stopped.take(ids[10:20], most=99).all()
     waits, now = [], [0.0]
 

@@ -35,16 +35,22 @@ def test_every_key_is_found_where_it_lies(tmp_path):
 
 def test_unknown_keys_are_minus_one(tmp_path):
     rows = rows_of(tmp_path, keys((5, 1), (9, 2)))
-    assert rows.find(keys((4, 1), (5, 1), (7, 1), (10, 0))).tolist() == [-1, 0, -1, -1]
+    asked = keys((4, 1), (5, 1), (7, 1), (10, 0))
+    assert rows.find(asked).tolist() == [-1, 0, -1, -1]
+    assert [rows.has(key) for key in asked] == [False, True, False, False]
 
 
 def test_keys_that_share_their_first_half_are_told_apart(tmp_path):
     rows = rows_of(tmp_path, keys((5, 3), (1, 0)), keys((5, 1), (5, 2), (9, 0)))
-    assert rows.find(keys((5, 1), (5, 2), (5, 3), (5, 4), (9, 1))).tolist() == [2, 3, 0, -1, -1]
+    asked = keys((5, 1), (5, 2), (5, 3), (5, 4), (9, 1))
+    assert rows.find(asked).tolist() == [2, 3, 0, -1, -1]
+    assert [rows.has(key) for key in asked] == [True, True, True, False, False]
 
 
 def test_an_empty_cache_knows_nothing(tmp_path):
-    assert rows_of(tmp_path).find(keys((1, 2), (3, 4))).tolist() == [-1, -1]
+    rows = rows_of(tmp_path)
+    assert rows.find(keys((1, 2), (3, 4))).tolist() == [-1, -1]
+    assert not rows.has(keys((1, 2))[0])
 
 
 def test_an_index_of_many_rows_finds_each_in_any_order_and_part_by_part(tmp_path, monkeypatch):

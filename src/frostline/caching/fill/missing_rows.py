@@ -107,10 +107,10 @@ class MissingRows:
             own.samples.take(index, target, inputs)
             if index in self._chosen:
                 self._read_before[index] = content_of((inputs, target), index)
-            if own.known[-1].find(keys[index : index + 1])[0] >= 0:
+            if own.known[-1].has(keys[index]):
                 if not self._has_keys or index in self._to_prove:  # else some were proven before the first was read
                     own.golden.offer(index, inputs)
-                own.num_adopted += int(own.before.find(keys[index : index + 1])[0] < 0)
+                own.num_adopted += not own.before.has(keys[index])
                 turns.done(index)
             elif not self._new.add(index):
                 turns.done(index)

@@ -65,6 +65,18 @@ class Rows:
             found[part] = self._found(as_words(keys[part])) if len(self) else -1
         return found
 
+    def has(self, key: NDArray[np.uint8]) -> bool:
+        """Whether a row has this key, (16,); for one key it is several times faster than `find`."""
+        bits, words = int(self._bits), self._sorted
+        part = int(as_words(key)[0]) << bits & 2**64 - 1
+        at = int(np.searchsorted(words, np.uint64(part)))
+        while at < len(words) and (word := int(words[at])) >> bits == part >> bits:
+            shard, row = (int(own) for own in self._places(np.int64(word & 2**bits - 1)))
+            if self._parts[shard][row].tobytes() == key.tobytes():
+                return True
+            at += 1
+        return False
+
     def locate(self, rows: NDArray[Any]) -> tuple[list[int], Tensor, Tensor]:
         """(the shards that hold these row numbers, number of the shard among them, row within it)."""
         folder, counts = self.shards.folder, np.zeros(len(self.names), np.int64)
@@ -110,7 +122,7 @@ class Rows:
             for at in _parts(len(part))
         )
 
-    def _places(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _places(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(number of the shard, row within it) of each row number."""
         shard = np.searchsorted(self.starts, rows, side="right") - 1
         return shard, rows - self.starts[shard]
