@@ -162,9 +162,7 @@ def train(
                 total = loss.detach() if total is None else total + loss.detach()
                 if stops_nonfinite and not math.isfinite(float(total)):
                     return Course(norms.read(), num_skipped, (*losses, float(total)), is_whole=False)
-                (loss if patient.scaler is None else patient.scaler.scale(loss)).backward()
-                if at == fit[0]:
-                    check_reached(patient.model.parameters(), f"loss_fn(output, target), batch {at}")
+                _backward(patient, loss, at, is_first=at == fit[0])
             assert total is not None
             if patient.scaler is not None:
                 patient.scaler.unscale_(patient.optimizer)
@@ -180,6 +178,13 @@ def train(
                 monitor.step(total)
     patient.optimizer.zero_grad()
     return Course(norms.read(), num_skipped, tuple(losses))
+
+
+def _backward(patient: Patient, loss: Tensor, at: int, *, is_first: bool) -> None:
+    """The backward pass of a batch; the first one must reach some parameter."""
+    (loss if patient.scaler is None else patient.scaler.scale(loss)).backward()
+    if is_first:
+        check_reached(patient.model.parameters(), f"loss_fn(output, target), batch {at}")
 
 
 def _step(patient: Patient, parameters: list[nn.Parameter], norms: _Norms | None) -> None:
