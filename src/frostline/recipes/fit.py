@@ -46,7 +46,7 @@ from frostline.recipes.run_folder import run_folders
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
-from frostline.recipes.viewed_data import collated_samples, viewed_data, without_views
+from frostline.recipes.viewed_data import shown_data, without_views
 from frostline.training import (
     Callbacks,
     Progress,
@@ -233,11 +233,9 @@ def fit(
         chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
         form = form_of_run(model, example)
         val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
-        train, val, collate_fn = collated_samples(train, val, views, collate_fn, form)
-        shown = viewed_data(train, views, epochs, collate_fn, by_length=by_length)
+        shown, val, collate_fn = shown_data(train, val, views, epochs, collate_fn, form, by_length=by_length)
         _tell_data(shown, val, again, is_told=progress)
-        import_fabric()
-        started = time.perf_counter()
+        started = import_fabric() or time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from frostline.core.item_form import ItemForm
 
 
+def shown_data(
+    train: Any, val: Any, views: int | None, epochs: int, collate_fn: Any, form: ItemForm, *, by_length: bool
+) -> tuple[Any, Any, Any]:  # fmt: skip
+    """(training data as `fit` reads it, validation data, collate function) of a run; see `viewed_data`."""
+    train, val, collate_fn = collated_samples(train, val, views, collate_fn, form)
+    return viewed_data(train, views, epochs, collate_fn, by_length=by_length), val, collate_fn
+
+
 def viewed_data(
     train: Any, views: int | None, epochs: int, collate_fn: Any = None, *, by_length: bool = False
 ) -> Any:  # fmt: skip
