@@ -59,7 +59,7 @@ def _index(at: Any, count: int) -> int:
             what="A part of a dataset needs samples that are there.", where="Part(indices)",
             received=f"{index} of {count} samples", do=f"pass positions from 0 to {count - 1}.",
         )  # fmt: skip
-    return index
+    return index % count  # `dataset[-1]` need not work, and `sample_key(-1)` neither
 
 
 @public("split_share")
