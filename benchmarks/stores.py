@@ -127,7 +127,7 @@ def _arrow(path: Path, rows: torch.Tensor) -> Gather:
 
     table, width = _arrow_table(rows), rows.shape[1]
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=4096)
+        writer.write_table(table)  # one batch: rows of several are slower to take
     mapped = pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).read_all()
 
     def gather(at: np.ndarray) -> torch.Tensor:
