@@ -184,7 +184,8 @@ def _limited(folder: Path) -> Generator[set[str]]:
             path = arguments[0]
             text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
             is_code = text.endswith((".py", ".pyc", ".so")) or "/lib/python" in text  # a module that is imported late
-            if text.startswith("/") and not text.startswith(str(folder)) and not is_code:
+            is_kernels = text == "/proc/self/mountinfo"  # which file system the folder is on
+            if text.startswith("/") and not text.startswith(str(folder)) and not (is_code or is_kernels):
                 opened.add(text)
 
     sys.addaudithook(audit)  # there is no way to take it off again

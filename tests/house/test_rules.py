@@ -136,7 +136,6 @@ def test_nothing_loads_code_or_is_left_undone(path):
 
 # Source files whose tests have another name, each with the reason.
 TESTED_ELSEWHERE = {
-    "caching/store/span.py": "one tensor over all shards: tested in caching/reading/test_gather.py",
     "porting/readers/contract.py": "records without code of their own: every reader makes them",
     "recipes/command_reports.py": "how the commands read: tested through them, in cli/test_main.py",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",

@@ -125,13 +125,13 @@ def test_a_resumed_run_goes_on_as_it_began(costs, tmp_path):
         def loss(output, target):
             calls.append(1)
             if len(calls) > batches:
-                raise ZeroDivisionError
+                raise KeyboardInterrupt
             return F.cross_entropy(output, target)
 
         loss.__qualname__ = "loss"
         return loss
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(KeyboardInterrupt):
         fit(Adapted(), loss=stopping(9), out=out, **options)
     costs(CHEAP)  # the machine measures something else now
     again = fit(Adapted(), loss=stopping(99), out=out, resume=out, **options)

@@ -9,6 +9,17 @@ from frostline.caching.samples.columns import Column
 from frostline.core import disk_array
 from frostline.core.inputs import collate_targets
 
+
+def test_the_default_type_of_the_caller_is_not_asked():
+    torch.set_default_dtype(torch.bfloat16)  # as `precision="bf16-true"` does while it runs
+    try:
+        column = Column(2)
+        column[0], column[1] = 3, 5
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert [*column] == [3, 5]
+
+
 KINDS = {
     "int": [3, -1, 2**40], "float": [0.1, 2.0, -1e300], "int64": [np.int64(5), np.int64(-2), np.int64(7)],
     "tensors": [torch.tensor(2), torch.tensor(5), torch.tensor(-3)],

@@ -36,7 +36,7 @@ class Column:
     def __init__(self, count: int, folder: Path | None = None) -> None:
         self._count, self._folder = count, folder
         self._kind: tuple[Any, ...] | None = None  # (type, dtype, shape)
-        self._together = torch.empty(0, device="cpu")
+        self._together = torch.empty(0, dtype=torch.float32, device="cpu")
         self._numbers = self._together.numpy()  # faster to set by one number
         self._alone: list[Any] | None = None
 
