@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
-from frostline.core.errors import FOREIGN, DataError
+from frostline.core.errors import FOREIGN, DataError, FrostlineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +44,13 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
             try:
                 with _values():
                     return function(*args, **kwargs)
-            except FOREIGN as error:
+            except (*FOREIGN, FrostlineError) as error:
                 if _is_inside(sys._getframe(1).f_code.co_filename):
                     raise  # the outermost door tells it
-                if str(error).startswith("DataLoader worker"):  # torch raises it wherever this process happens to be
-                    raise _dead_worker(error) from error
+                if (death := _death_of_worker(error)) is not None:
+                    raise _dead_worker(death) from error
+                if isinstance(error, FrostlineError):
+                    raise
                 frames = extract_tb(error.__traceback__)
                 while _is_ours(frames[-1]) and frames[-1].name in _PASSING:
                     frames.pop()
@@ -66,7 +68,14 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
     return decorate
 
 
-def _dead_worker(error: Exception) -> DataError:
+def _death_of_worker(error: BaseException | None) -> BaseException | None:
+    """What torch raises wherever this process happens to be when a worker dies; something may have been made of it."""
+    while error is not None and not (isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _dead_worker(error: BaseException) -> DataError:
     return DataError(
         what="A process that reads samples ended before its work was done; what was stored until then is kept.",
         where="a worker process of a DataLoader", received=str(error).splitlines()[0],
