@@ -169,3 +169,19 @@ def test_a_call_without_a_loss_speaks_of_none():
     with pytest.raises(fl.DataError) as caught:
         inspect_(Model(ValueError("no")))
     assert caught.value.do.endswith("on one batch: model(inputs).")
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_the_death_of_a_worker_process_is_told_whatever_was_made_of_it(is_wrapped):
+    death = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    def forward(_):
+        if not is_wrapped:
+            raise death
+        what = "An item of the dataset cannot be read."
+        raise fl.DataError(what=what, where="dataset[3]", received=str(death), do="repair it.") from death
+
+    with pytest.raises(fl.DataError, match="ended before its work was done") as error:
+        train(forward, torch.zeros(2, 3))
+    assert error.value.received == str(death)
+    assert "num_workers" in error.value.do

@@ -58,28 +58,6 @@ def test_a_fill_may_be_interrupted_at_any_call(folder, monkeypatch, error):
         assert violations(root, NUMBERS) == []
 
 
-class Deadly(torch.utils.data.Dataset):
-    """A worker process that reads the last item is killed."""
-
-    def __init__(self, items, *, is_deadly):
-        self.items, self.is_deadly = items, is_deadly
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        if self.is_deadly and index == len(self) - 1 and torch.utils.data.get_worker_info() is not None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.items[index]
-
-
-def test_a_killed_worker_process_is_told_and_a_rerun_completes(folder):
-    with pytest.raises(fl.DataError, match="ended before its work was done"):
-        fill_part(folder, data=Deadly(dataset(), is_deadly=True), num_workers=1)
-    features = fill_part(folder, data=Deadly(dataset(), is_deadly=False), num_workers=1)
-    assert len(features) == len(dataset())
-
-
 def test_a_storm_of_signals_changes_nothing(folder):
     count = 0
 
