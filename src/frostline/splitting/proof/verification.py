@@ -188,7 +188,8 @@ def compare_outcomes(
     if isinstance(expected, Exception) and isinstance(found, Exception):
         return []
     if isinstance(expected, Exception):
-        raise _differ(mode, "the head", f"an output, where the model raises {type(expected).__name__}: {expected}")
+        reason = f"an output, where the model raises {type(expected).__name__}: {expected}"
+        raise _differ(mode, "the head", reason) from expected
     if isinstance(found, Exception):
         reason = found.received if isinstance(found, SplitError) else f"{type(found).__name__}: {found}"
         raise _differ(mode, "the head", reason) from found
