@@ -60,9 +60,7 @@ def _mapped(size: int, folder: Path | None) -> mmap.mmap | None:
     with suppress(OSError):
         descriptor = io.call(os.open, folder, flag | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            io.call(
-                os.posix_fallocate, descriptor, 0, size
-            )  # else a full disk would end the process when it is written
+            io.call(os.posix_fallocate, descriptor, 0, size)  # a full disk would end the process when it is written
             return io.call(mmap.mmap, descriptor, size)
         finally:
             os.close(descriptor)

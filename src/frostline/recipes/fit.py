@@ -229,13 +229,13 @@ def fit(
         progress, monitor = progress and is_first_rank(), monitor if is_first_rank() else False
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
-        loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
-        chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+        loss, chosen_loss, metrics = _losses(train, loss, metric, class_weights, label_smoothing)
         form = form_of_run(model, example)
         val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
         shown, val, collate_fn = shown_data(train, val, views, epochs, collate_fn, form, by_length=by_length)
         _tell_data(shown, val, again, is_told=progress)
-        started = import_fabric() or time.perf_counter()
+        import_fabric()
+        started = time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
@@ -263,6 +263,12 @@ def fit(
                                    is_exact=stored.is_exact)  # fmt: skip
                 _train_phases(line, course, setup, settings, healed.optimizer, schedule, done, init_head)
         return _result(done, course, healed, folder, started, is_told=progress)
+
+
+def _losses(train: Any, loss: Any, metric: Any, class_weights: Any, label_smoothing: Any) -> tuple[Any, Any, Any]:
+    """(the loss as it was asked for, with weights and smoothing; as it is called; the metrics by name)."""
+    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
+    return loss, make_loss(loss), make_metrics(metric, loss)
 
 
 def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
@@ -355,8 +361,7 @@ def _described(
 
 def _settings(
     setup: TrainingSetup, loss: Callable[..., Any], epochs: int, clip: Any, patience: int | None, again: Path | None,
-    described: dict[str, Any], watch: Watch | None, steps: StepOptions,
-    callbacks: Callbacks,
+    described: dict[str, Any], watch: Watch | None, steps: StepOptions, callbacks: Callbacks,
 ) -> Settings:  # fmt: skip
     """The settings of the training loop; `described` gets what a resumed run must have as well."""
     model, train, folder = setup.model, without_views(setup.train), setup.out

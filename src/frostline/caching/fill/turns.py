@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from frostline.caching.store.opening import Opened
 
 
+_FIRST_POLL_S, _LAST_POLL_S = 0.02, 1.0
+_SHARE_OF_LEFT = 2  # a claim takes at most half of a fair share of what is left, so that all end at about one time
+
+
 class Look(Protocol):
     """Reads what others have published."""
 
     def __call__(self, *, is_needed: bool) -> None:
         """Where it is not needed, it may be left out."""
         ...
-
-
-_FIRST_POLL_S, _LAST_POLL_S = 0.02, 1.0
-_SHARE_OF_LEFT = 2  # a claim takes at most half of a fair share of what is left, so that all end at about one time
 
 
 class Turns:
@@ -90,18 +90,19 @@ class Turns:
 
     def done(self, position: int) -> None:
         """The row of this sample is computed, or need not be."""
-        self._done.append(position)
+        if self._claims is not None:  # else nothing is given back
+            self._done.append(position)
 
     def published(self) -> None:
         """All rows that are done are published."""
-        if self._done and self._claims is not None:
+        if self._claims is not None and self._done:
             self._claims.give_back(self._ids_of(self._done))
         self._done = []
 
     @property
     def are_many(self) -> bool:
         """Whether so many rows are done that they should be published, so that claims stay small."""
-        return len(self._done) > MOST_CLAIMED // 2 and self._claims is not None
+        return len(self._done) > MOST_CLAIMED // 2
 
     def _round(self, claims: Claims, positions: Sequence[int]) -> Iterator[int]:
         if not self._is_first:
