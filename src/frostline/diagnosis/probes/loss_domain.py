@@ -73,9 +73,8 @@ def _beyond_one(cost: Callable[[Tensor, Tensor], float], target: Tensor) -> floa
     if low < 0 or not high > 1:
         return None
     toward = 2 * target / high - 1
-    given = [
-        cost(size * high * toward, target) for size in _SIZES
-    ]  # beyond all targets, which errors are measured from
+    # With `high`, outputs lie beyond all targets, from which errors are measured.
+    given = [cost(size * high * toward, target) for size in _SIZES]
     scaled = [cost(size * toward, target / high) for size in _SIZES]
     has_floor = all(map(math.isfinite, scaled)) and scaled[-1] > scaled[0] - _DEEP
     return high if _falls_on(given) and has_floor else None

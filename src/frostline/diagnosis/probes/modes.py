@@ -113,9 +113,11 @@ def _frozen_unit(model: nn.Module, inputs: Any) -> tuple[str, float] | None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.training
         and module.running_var is not None and not _is_as_made(module)
     ]  # fmt: skip
+    if not hooks:
+        return None
     try:
         with evaluation(model), torch.no_grad():
-            batches.call(model, inputs) if hooks else None
+            batches.call(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()
