@@ -66,7 +66,7 @@ def _changed_archive(content: bytes, draw: random.Random) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, data in members.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # no time of day
     return made.getvalue()
 
 

@@ -74,9 +74,8 @@ def _in_archive(content: bytes, others: Sequence[bytes], draw: random.Random, de
             is_chosen = number == chosen
             if is_chosen and draw.random() < 0.05:
                 continue
-            archive.writestr(
-                info.filename, _damage(data, others, draw, depth + 1) if is_chosen else data, info.compress_type
-            )
+            damaged_data = _damage(data, others, draw, depth + 1) if is_chosen else data
+            archive.writestr(zipfile.ZipInfo(info.filename), damaged_data, info.compress_type)  # no time of day
     return buffer.getvalue()
 
 
