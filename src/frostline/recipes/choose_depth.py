@@ -131,8 +131,8 @@ def measured(
         with passing_freeze(model), told_mismatch(model, example):
             thaw(model)
             model.eval()
-            fill = partial(fill_as_planned, store, dataset=part, batch_size=batch_size, num_workers=num_workers,
-                           progress=progress)  # fmt: skip
+            fill = partial(fill_as_planned, store.location, dataset=part, batch_size=batch_size,
+                           num_workers=num_workers, progress=progress)  # fmt: skip
             lines, taps, data = _stored(model, find_lines(model, example, names), example, store, fill)
             loaded = list(data.loader(_BATCH, device="cpu"))
         times = step_times(model, lines, example)

@@ -279,8 +279,9 @@ def _filled(
         warns = setup.progress and plain is setup.plain and not is_climbing and not setup.is_planned
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
-                store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
-                is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
+                store.location, part, samples, setup.batch_size, setup.num_workers, padding=padding,
+                progress=setup.progress, is_fresh=True,
+                on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
                 builders=_builders(setup, store, part, plain),
             )  # fmt: skip
@@ -292,8 +293,8 @@ def _builders(setup: TrainingSetup, store: FeatureCache, part: Any, plain: Datas
     if setup.ranks.count > 1:
         store.location.check_reached(f"fit(devices={setup.ranks.count})")
         return Together(setup.ranks)
-    return builders_of(store, part, plain.dataset, setup.batch_size, setup.num_workers, engine=store.engine,
-                       storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
+    return builders_of(store.location, part, plain.dataset, setup.batch_size, setup.num_workers,
+                       engine=store.engine, storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
 
 
 def _in_precision(part: Any, model: nn.Module) -> Split | InPrecision:

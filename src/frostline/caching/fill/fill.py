@@ -19,6 +19,7 @@ from frostline.caching.fill.frozen_pass import Computer, Golden, spread
 from frostline.caching.fill.missing_rows import MissingRows
 from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
+from frostline.caching.fill.stored_rows import StoredRows
 from frostline.caching.fill.view_cost import check_room, measured_cost
 from frostline.caching.keys import NewKeys, item_key
 from frostline.caching.part import Faster, Provable, items_of
@@ -75,20 +76,19 @@ class Filling:
         self.reader = Reader(dataset, items_of(part), num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
-        self.before, self.earlier = opened.rows(), earlier
+        self.earlier = earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
-            check_room(opened.folder, dataset, len(dataset) - len(self.before), self.storage.row_bytes)
+            check_room(opened.folder, dataset, len(dataset) - len(opened.rows()), self.storage.row_bytes)
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self.row_proof = RowProof(self.computer)
         passed = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.samples = Samples(len(dataset), passed, opened.folder)
-        # no self: a ring would keep shards mapped
-        known, keys, frontier, own = [self.before], self.samples.keys, part.frontier, self.storage
-        self.known = known  # the last entry holds what others have published since
+        self.rows = rows = StoredRows(opened, self.samples)
+        keys, frontier, own = self.samples.keys, part.frontier, self.storage  # no self: a ring would keep shards mapped
         self.golden = Golden(
-            self.computer, lambda chosen: _stored(known[-1], keys[chosen], frontier, padding, own), batch_size, padding
+            self.computer, lambda chosen: _stored(rows.now, keys[chosen], frontier, padding, own), batch_size, padding
         )
         opened.notes += part.notes if isinstance(part, Faster) else []
         self.computed = self.num_adopted = 0
@@ -97,9 +97,9 @@ class Filling:
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
         if self.earlier is not None:
-            plan = self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
+            plan = self.earlier.plan(self.samples, self.rows.before, self.opened.manifest.row_s)
         else:
-            plan = plan_fill(self.dataset, self.samples, self.before, self.opened)
+            plan = plan_fill(self.dataset, self.samples, self.rows.before, self.opened)
         return replace(plan, views=self.views)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
@@ -236,7 +236,7 @@ class Filling:
             check_weights()
         keys, passed = self.samples.keys, self.samples.passed()
         targets, sizes = check_targets(self.samples.targets, self.padding)
-        before = self.before.find(keys)
+        before = self.rows.before.find(keys)
         reused = len(positions(len(keys), lambda part: before[part] >= 0, self.opened.folder)) + self.num_adopted
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:
