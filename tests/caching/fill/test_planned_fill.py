@@ -37,8 +37,8 @@ class Noted(Alone):
 def test_a_fill_has_its_samples_read_by_its_builders(split, tmp_path):
     builders, plans = Noted(), []
     dataset = TensorDataset(torch.randn(6, 4), torch.arange(6))
-    data = fill_as_planned(fl.FeatureCache(tmp_path), split, dataset, 4, progress=False, on_plan=plans.append,
-                           builders=builders)  # fmt: skip
+    data = fill_as_planned(fl.FeatureCache(tmp_path).location, split, dataset, 4, progress=False,
+                           on_plan=plans.append, builders=builders)  # fmt: skip
     assert builders.asked == [6, range(6), 6]
     assert [plan.num_missing for plan in plans] == [6]
     assert len(data) == 6

@@ -159,7 +159,7 @@ def test_what_all_samples_share_and_the_number_of_views_come_from_builders(tmp_p
     split, dataset = fl.split(model, inputs[:4]), TensorDataset(inputs, torch.arange(20))
     assert any(own.shared for own in split.frontier)
     builders = InHalves(order_of(cache, split, dataset, views=2))
-    data = fill_as_planned(cache, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
+    data = fill_as_planned(cache.location, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
     features, _ = next(iter(data.loader(20)))
     assert torch.equal(split.head(*features), model(inputs))
     assert (data.figures.views, cache.entries()[0].views) == (2, 2)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.fill.builders import Alone, SamplePart
+from frostline.caching.fill.climbed_rows import ClimbedRows
 from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill, positions
 from frostline.caching.fill.frozen_pass import Computer, Golden, spread
 from frostline.caching.fill.missing_rows import MissingRows
@@ -21,7 +22,7 @@ from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
 from frostline.caching.fill.stored_rows import StoredRows
 from frostline.caching.fill.view_cost import check_room, measured_cost
-from frostline.caching.keys import NewKeys, item_key
+from frostline.caching.keys import item_key
 from frostline.caching.part import Faster, Provable, items_of
 from frostline.caching.reading.cached_dataset import CachedDataset, check_targets
 from frostline.caching.reading.gather import Gatherer
@@ -32,7 +33,6 @@ from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shard_writer import ShardWriter, merge
 from frostline.caching.store.storage_type import EXACT, Storage
 from frostline.core import inputs as batches
-from frostline.core.disk_array import disk_array
 from frostline.core.errors import CacheError, DataError
 from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
@@ -178,36 +178,8 @@ class Filling:
         return plan
 
     def _climb(self, climb: Climb, missing: Sequence[int], advance: Callable[[int], None]) -> None:
-        """Compute missing rows from those of a lower line; some are computed from the items too, and compared."""
-        chosen = [missing[at] for at in spread(len(missing))]
-        items = [inputs for inputs, _ in self.reader.read(chosen)]
-        expected = self.computer.compute(batches.collate(items, chosen), chosen)
-        places = {index: at for at, index in enumerate(chosen)}
-        writer, keys = self._writer(self._check_unchanged), self.samples.keys
-        kept, is_new = NewKeys(keys, self.opened.folder), disk_array((len(keys),), np.bool_, self.opened.folder)
-        for index in missing:
-            is_new[index] = kept.add(index)
-        new = positions(len(keys), lambda part: is_new[part], self.opened.folder)
-        size = min(self.batch_size, len(new))
-        for start in range(0, len(new), size):
-            first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
-            rows = {
-                name: tensor[start - first :].cpu()
-                for name, tensor in climb.rows(list(new[first : first + size])).items()
-            }
-            indices = list(new[start : first + size])
-            self.computer.check_finite(rows, indices)
-            both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
-            if both:
-                ours, theirs = (list(own) for own in zip(*both, strict=True))
-                self.computer.check_golden(
-                    {name: tensor[ours] for name, tensor in rows.items()},
-                    {name: tensor[theirs] for name, tensor in expected.items()}, [indices[at] for at in ours],
-                )  # fmt: skip
-            writer.add(torch.from_numpy(keys[indices]), self.storage.rounded_rows(rows, indices))
-            self.computed += len(indices)
-            advance(len(indices))
-        writer.finish()
+        writer = self._writer(self._check_unchanged)
+        ClimbedRows(self, climb, writer, missing, advance).compute()
         self.own = writer.published
         self.opened.notes.append(f"{self.computed:,} rows were computed from those of the line below")
 
