@@ -52,7 +52,7 @@ def _climbed(
         fl.thaw(model)
         fl.freeze(model, through=low)
         split = fl.split(model, example)
-        below = fill_as_planned(fl.FeatureCache(f"{folder}/low"), split, data, BATCH, progress=False)
+        below = fill_as_planned(fl.FeatureCache(f"{folder}/low").location, split, data, BATCH, progress=False)
         for name in blocks:
             fl.freeze(model, through=name)
             upper, middle = fl.split(model, example), remembered_split(split.head, split.extract(example), None)

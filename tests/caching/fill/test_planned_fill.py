@@ -45,11 +45,11 @@ def test_a_fill_has_its_samples_read_by_its_builders(split, tmp_path):
 
 
 def test_the_builders_of_one_process_are_none(split, tmp_path):
-    assert builders_of(fl.FeatureCache(tmp_path), split, [], 4, 0, engine="local") is None
+    assert builders_of(fl.FeatureCache(tmp_path).location, split, [], 4, 0, engine="local") is None
 
 
 def test_a_faster_part_is_no_part_that_a_cluster_takes(split, tmp_path):
     pytest.importorskip("ray")
     faster = split.faster(["fold"], 4, Proofs(tmp_path))
     with pytest.raises(fl.DataError, match="cannot be sent"):
-        builders_of(fl.FeatureCache(tmp_path), faster, [], 4, 0, engine="ray")
+        builders_of(fl.FeatureCache(tmp_path).location, faster, [], 4, 0, engine="ray")
