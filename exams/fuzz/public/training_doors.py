@@ -280,6 +280,7 @@ _DEPTH: dict[str, Pool] = {
     "seed": s.SEEDS.optional(),
     "progress": s.FLAGS.usual("False"),
 }
+_MADE = {"views": s.VIEWS, "collate_fn": COLLATES, "storage": s.STORAGES, "frozen_pass": s.PASSES}
 MODEL_LISTS = Pool(
     {"two": lambda _: [networks.mlp(), networks.mlp()], "named": lambda _: {"a": networks.mlp(), "b": networks.mlp()}},
     {
@@ -291,8 +292,8 @@ MODEL_LISTS = Pool(
     },
 )
 DOORS: list[Door] = [
-    function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH}, cost=5),
-    function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH}, cost=10),
+    function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH, **_MADE}, cost=5),
+    function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH, **_MADE}, cost=10),
     *(function(name, getattr(fl, name), pools) for name, pools in _SCHEDULES.items()),
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
     Door(

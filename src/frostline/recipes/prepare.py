@@ -276,7 +276,8 @@ def _filled(
         samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
         # rows of differing length, and those of a faster pass, are computed from their items
         lower = earlier if padding is None and not setup.frozen_pass else None
-        warns = setup.progress and plain is setup.plain and not is_climbing and not setup.is_planned
+        has_choice = not (is_climbing or setup.is_planned or setup.needs_rows)
+        warns = setup.progress and plain is setup.plain and has_choice
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
                 store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,

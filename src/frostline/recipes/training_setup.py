@@ -48,6 +48,7 @@ class TrainingSetup:
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk, as `FeatureCache.fill` takes it.
         frozen_pass: Names of the faster passes, as `FeatureCache.fill` takes them.
+        needs_rows: The rows are stored whatever they cost: there is no run without a cache.
     """
 
     model: nn.Module
@@ -68,6 +69,7 @@ class TrainingSetup:
     is_planned: bool = False
     storage: str = "exact"
     frozen_pass: tuple[str, ...] = ()
+    needs_rows: bool = False
 
     @cached_property
     def ranks(self) -> Ranks:
