@@ -5,29 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 import frostline as fl
 from helpers_lengths import Sentences, pad, sentences
-from helpers_sweep import C, D, cached, model, rows
+from helpers_sweep import C, D, Samples, cached, model
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32 over a few epochs
 RATES = [{"lr": 0.03}, {"lr": 0.003}]
-
-
-class Samples(Dataset):
-    """The rows of the sweeps' helper as samples, moved at random if asked for."""
-
-    def __init__(self, noise=0.0, count=96):
-        self.inputs, self.labels = rows(count)
-        self.noise = noise
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        inputs = self.inputs[index]
-        return inputs + self.noise * torch.randn(D) if self.noise else inputs, int(self.labels[index])
 
 
 def swept(made, data, val, folder, **options):

@@ -34,6 +34,7 @@ from frostline.caching.samples.collation import Collated as Collated
 from frostline.caching.samples.dataset_reader import IS_RANDOM as IS_RANDOM
 from frostline.caching.samples.dataset_reader import check_steady as check_steady
 from frostline.caching.samples.dataset_state import DatasetState as DatasetState
+from frostline.caching.samples.dataset_state import HeldGenerators as HeldGenerators
 from frostline.caching.samples.lengths import of_any_length as of_any_length
 from frostline.caching.samples.views import Views as Views
 from frostline.caching.samples.views import viewed as viewed
