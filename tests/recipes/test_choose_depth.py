@@ -206,7 +206,7 @@ def test_features_are_scored_as_a_training_would_load_them(model, tmp_path, stor
     exact, rounded = (choose(model, data, tmp_path, storage=own) for own in ("exact", storage))
     assert [row.through for row in rounded.table] == [row.through for row in exact.table]
     for ours, plain in zip(rounded.table[1:], exact.table[1:], strict=True):
-        assert ours.bytes_per_sample / plain.bytes_per_sample == pytest.approx(share, abs=0.1)
+        assert ours.bytes_per_sample / plain.bytes_per_sample == pytest.approx(share, abs=0.15)  # scales
         assert ours.reachable == pytest.approx(plain.reachable, abs=0.05)
     assert table(rounded, "logme")[1:] != table(exact, "logme")[1:]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching import CachedDataset, ChecksBatches
+from frostline.caching import EXACT, CachedDataset, ChecksBatches
 from frostline.core.arguments import as_count
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.inputs import check_map_style, describe
@@ -16,7 +16,7 @@ from frostline.core.restore import kept_generators, plain_ambient, plain_calls, 
 from frostline.recipes.cache_options import CacheOptions, cache_options
 from frostline.recipes.prepare import prepare
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
-from frostline.recipes.viewed_data import shown_data, viewed_data
+from frostline.recipes.viewed_data import shown_data
 from frostline.training import import_fabric, make_fabric
 from frostline.transfer import check_places, check_promise
 
@@ -55,14 +55,21 @@ class RowOptions:
         Raises:
             DataError: If one cannot be used, or does not leave rows to train on.
         """
+        given = {"views": views, "collate_fn": collate_fn, "frozen_pass": frozen_pass}
+        given |= {"storage": storage if storage != EXACT else None}
+        for name, value in given.items() if isinstance(data, CachedDataset) else ():
+            if value is not None:
+                raise DataError(
+                    what="Rows that are stored already take no option of a fill.", where=f"fit({name}=...)",
+                    received=f"{value!r} and a CachedDataset",
+                    do=f"leave {name} out, or pass the whole model and the dataset; FeatureCache.fill takes it too.",
+                )  # fmt: skip
         if cache is False or cache == "auto":
             raise DataError(
                 what="Heads are trained on stored rows: this call cannot do without them.", where="fit(cache=...)",
                 received=repr(cache), do="leave cache out, or pass a folder for the rows.",
             )  # fmt: skip
         stored = cache_options(cache, storage, frozen_pass, data)
-        if isinstance(data, CachedDataset):
-            viewed_data(data, views, 1, collate_fn)
         return cls(stored, as_count("sweep", "num_workers", num_workers, least=0), views, collate_fn)
 
 
