@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import frostline as fl
 from frostline.recipes.sweep import _optimizer
@@ -19,6 +19,21 @@ def rows(count: int = N) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     x_ND = torch.randn(count, D, generator=generator)
     return x_ND, x_ND[:, :C].argmax(1)
+
+
+class Samples(Dataset):
+    """The rows as samples, moved at random if asked for."""
+
+    def __init__(self, noise=0.0, count=N):
+        self.inputs, self.labels = rows(count)
+        self.noise = noise
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        inputs = self.inputs[index]
+        return inputs + self.noise * torch.randn(D) if self.noise else inputs, int(self.labels[index])
 
 
 def batch(count: int = 16) -> tuple[tuple[torch.Tensor], torch.Tensor]:

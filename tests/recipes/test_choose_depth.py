@@ -1,3 +1,4 @@
+import copy
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import frostline as fl
+from helpers_lengths import Sentences, pad, sentences
 from helpers_selection import OutOfOrder, ResNet, images
 
 
@@ -169,3 +171,90 @@ def test_labels_that_say_too_little_are_refused(model, tmp_path):
 def test_models_of_half_precision_are_scored_as_well(model, tmp_path):
     report = choose(model.to(torch.bfloat16), TensorDataset(*images()), tmp_path)
     assert np.isfinite([row.probe for row in report.table]).all()
+
+
+class Mirrored(Dataset):
+    """Images, mirrored and shifted in brightness at random."""
+
+    def __init__(self, count=120):
+        self.x, self.labels = images(count)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        x = self.x[index] + 0.1 * torch.randn(())
+        return (x.flip(-1) if torch.rand(()) < 0.5 else x), int(self.labels[index])
+
+
+def table(report, *names):
+    return [[getattr(row, name) for name in names] for row in report.table]
+
+
+def test_of_random_data_the_first_view_is_scored_and_all_are_paid_for(model, tmp_path):
+    one, four = (choose(model, Mirrored(), tmp_path / str(views), views=views) for views in (1, 4))
+    assert table(one, "reachable", "probe") == table(four, "reachable", "probe")
+    stored = [row.bytes_per_sample for row in one.table]
+    assert [row.bytes_per_sample for row in four.table] == [stored[0], *(4 * own for own in stored[1:])]
+    with pytest.raises(fl.DataError, match="The dataset is random"):
+        choose(model, Mirrored(), tmp_path)
+
+
+@pytest.mark.parametrize(("storage", "share"), [("float16", 0.5), ("bfloat16", 0.5), ("int8", 0.25)])
+def test_features_are_scored_as_a_training_would_load_them(model, tmp_path, storage, share):
+    data = TensorDataset(*images(120))
+    exact, rounded = (choose(model, data, tmp_path, storage=own) for own in ("exact", storage))
+    assert [row.through for row in rounded.table] == [row.through for row in exact.table]
+    for ours, plain in zip(rounded.table[1:], exact.table[1:], strict=True):
+        assert ours.bytes_per_sample / plain.bytes_per_sample == pytest.approx(share, abs=0.15)  # scales
+        assert ours.reachable == pytest.approx(plain.reachable, abs=0.05)
+    assert table(rounded, "logme")[1:] != table(exact, "logme")[1:]
+
+
+def test_a_frozen_pass_in_bf16_is_scored_as_it_rounds(model, tmp_path):
+    data = TensorDataset(*images(120))
+    exact = choose(model, data, tmp_path)
+    rounded = choose(model, data, tmp_path, frozen_pass=["bf16", "fold"])
+    folded = choose(model, data, tmp_path, frozen_pass="fold")
+    assert table(rounded, "logme")[1:] != table(exact, "logme")[1:]
+    assert table(folded, "logme") == table(exact, "logme")
+    assert any("seconds are those of the plain pass" in note for note in folded.notes)
+
+
+def test_samples_of_differing_length_are_scored_at_their_own(tmp_path):
+    torch.manual_seed(0)
+    network, data = Sentences(), sentences(60)
+    small, large = (choose(network, data, tmp_path / str(size), collate_fn=pad, batch_size=size) for size in (1, 16))
+    for ours, theirs in zip(table(small, "reachable", "logme"), table(large, "reachable", "logme"), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    alike = [(torch.randint(1, 30, (6,), generator=torch.Generator().manual_seed(at)), at % 2) for at in range(60)]
+    stacked = [({"ids": ids, "mask": torch.ones_like(ids)}, label) for ids, label in alike]
+    ours = choose(network, alike, tmp_path / "pad", collate_fn=pad)
+    assert table(ours, "reachable") == table(choose(network, stacked, tmp_path / "stack"), "reachable")
+
+
+def test_a_line_whose_features_follow_the_padding_is_marked(tmp_path):
+    torch.manual_seed(0)
+
+    class Leaky(Sentences):
+        def forward(self, ids, mask):
+            return super().forward(ids, torch.ones_like(mask))
+
+    with pytest.raises(fl.NotCacheable, match="none of these lines") as error:
+        choose(Leaky(), sentences(60), tmp_path, collate_fn=pad, candidates=["low"])
+    assert "depends on the padding" in error.value.received
+
+
+def test_the_line_of_a_run_is_chosen_on_samples_of_differing_length(tmp_path, capsys):
+    torch.manual_seed(0)
+    runs = [fl.fit(copy.deepcopy(network), sentences(60), collate_fn=pad, freeze="auto", epochs=1, cache=cache)
+            for network in [Sentences()] for cache in (tmp_path, False)]  # fmt: skip
+    assert "freeze='auto'" in capsys.readouterr().err
+    assert runs[0].history[0].train_loss == pytest.approx(runs[1].history[0].train_loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"views": 0}, {"storage": "int4"}, {"frozen_pass": "fast"}, {"collate_fn": 3}])
+def test_options_of_rows_are_checked_first(model, tmp_path, option):
+    with pytest.raises(fl.DataError) as error:
+        choose(model, TensorDataset(*images(30)), tmp_path, **option)
+    assert "choose_depth(" in error.value.where

@@ -58,3 +58,14 @@ def test_models_that_are_alike_cannot_be_told_apart(trained, data, tmp_path):
 def test_one_model_is_no_ranking(trained, data, tmp_path):
     with pytest.raises(fl.DataError, match="A ranking needs two models or more"):
         rank([trained], data, tmp_path)
+
+
+def test_models_are_ranked_on_the_rows_that_a_training_would_load(trained, data, tmp_path):
+    options = {"storage": "int8", "frozen_pass": "bf16", "views": 2, "cache": tmp_path, "progress": False}
+    ranking = fl.rank_models({"new": network(1), "good": trained}, data, **options)
+    assert ranking.table[0].name == "good"
+    alone = fl.choose_depth(trained, data, **options)
+    assert [row.logme for row in ranking.table[0].report.table] == [row.logme for row in alone.table]
+    with pytest.raises(fl.DataError, match="not a storage type") as error:
+        fl.rank_models([trained, network(1)], data, storage="int4")
+    assert error.value.where == "rank_models(storage=...)"

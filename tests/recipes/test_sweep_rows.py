@@ -31,6 +31,30 @@ def test_numbers_are_held_out_as_they_come():
     assert split_rows(data, held, 0.25, seed=0) == (data, held)
 
 
+def test_what_is_held_out_of_rows_with_views_is_the_first_view_in_every_epoch(tmp_path):
+    x_ND, y_N = rows()
+    noisy = [(x_ND[at], int(y_N[at])) for at in range(N)]
+    split = fl.split(model(), x_ND[:4])
+    data = fl.FeatureCache(tmp_path).fill(split, Shaken(noisy), views=3, progress=False)
+    train, held = split_rows(data, None, 0.25, seed=0)
+    assert (train.views, held.views) == (3, 1)
+    loader = held.loader(len(held))
+    epochs = [next(iter(loader))[0][0].clone() for _ in range(2)]
+    torch.testing.assert_close(*epochs, rtol=0, atol=0)
+    first = torch.stack([features[0] for features, _ in data])
+    assert all((row == first).all(1).any() for row in epochs[0])
+    with pytest.raises(fl.DataError, match="Validation data has several views"):
+        split_rows(data, data, 0.25, seed=0)
+
+
+class Shaken(list):
+    """Samples with noise."""
+
+    def __getitem__(self, index):
+        inputs, label = super().__getitem__(index)
+        return inputs + torch.randn(inputs.shape), label
+
+
 @pytest.mark.parametrize("odd", [None, [1], torch.ones(3), "data", nn.Linear(2, 2)])
 def test_only_stored_rows_are_taken(odd):
     _, data = cached(model())

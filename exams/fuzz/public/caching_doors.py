@@ -224,7 +224,15 @@ DOORS: list[Door] = [
     method(
         "FeatureCache.plan",
         fl.FeatureCache.plan,
-        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, "views": s.VIEWS, "storage": s.STORAGES},
+        {
+            "root": ROOTS,
+            "split": SPLITS,
+            "dataset": DATASETS,
+            "views": s.VIEWS,
+            "storage": s.STORAGES,
+            "collate_fn": COLLATES,
+            "frozen_pass": s.PASSES,
+        },
         _cache,
         owner="caching",
     ),

@@ -191,6 +191,7 @@ def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
 BYTES = _texts(**{UNSET: "", "plenty": "1TB", "none": "0", "much": "much", "minus": "-1", "1.5 GB": "1.5 GB"})
 STORAGE = _texts(**{UNSET: "", "float16": "float16", "int8": "int8", "unknown": "int4"})
 PASSES = _texts(**{UNSET: "", "fold": "fold", "unknown": "fast"})
+CACHE = _texts(**{UNSET: "", "folder": "features", "unknown": "nothing://a", "memory": "memory://fuzz"})
 AUGMENT = _texts(**{UNSET: "", "two": "crop,flip", "unknown": "flop", "comma": ","})
 
 DOORS: list[Door] = [
@@ -238,7 +239,7 @@ DOORS: list[Door] = [
             "ema": LR_OR_NONE,
             "logger": _texts(**{UNSET: "", "tensorboard": "tensorboard", "unknown": "wandb", "empty": ""}),
             "frozen_pass": PASSES,
-            "cache": _texts(**{UNSET: "", "folder": "features", "unknown": "nothing://a", "memory": "memory://fuzz"}),
+            "cache": CACHE,
             "devices": _texts(**{UNSET: "", "1": "1", "0": "0", "minus": "-1", "text": "x", "many": "1000000000"}),
             "engine": _texts(**{UNSET: "", "local": "local", "unknown": "spark", "empty": ""}),
             "json": FLAG,
@@ -269,6 +270,11 @@ DOORS: list[Door] = [
             **PICTURES,
             "workers": WORKERS,
             "out": OUT,
+            "views": PATIENCE,
+            "augment": AUGMENT,
+            "storage": STORAGE,
+            "frozen_pass": PASSES,
+            "cache": CACHE,
             "json": FLAG,
         },
         5,
@@ -298,6 +304,10 @@ DOORS: list[Door] = [
             "seed": SEED,
             "workers": WORKERS,
             "cache": OUT,
+            "views": PATIENCE,
+            "augment": AUGMENT,
+            "storage": STORAGE,
+            "frozen_pass": PASSES,
             "picture": Pool({UNSET: lambda _: "", "new": lambda w: str(w.folder / "depth.svg")}, _PATHS),
             **PICTURES,
             "json": FLAG,

@@ -7,7 +7,7 @@ from torch import nn
 
 import frostline as fl
 from exams.fuzz.public import scalars as s
-from exams.fuzz.public.datasets import CLASSES, DATASETS, X, plain
+from exams.fuzz.public.datasets import CLASSES, COLLATES, DATASETS, X, plain
 from exams.fuzz.public.doors import ANYTHING, Door, function
 from exams.fuzz.public.networks import MODELS
 from exams.fuzz.public.pools import Pool, World, constants
@@ -123,6 +123,12 @@ DOORS: list[Door] = [
             "halving": Pool({"-": lambda _: None, "2": lambda _: 2}, s.FEW.odd),
             "apply": s.FLAGS.optional(),
             "progress": s.FLAGS.usual("False", "True"),
+            "cache": s.CACHES,
+            "num_workers": s.NO_WORKERS,
+            "views": s.VIEWS,
+            "collate_fn": COLLATES,
+            "storage": s.STORAGES,
+            "frozen_pass": s.PASSES,
         },
         on_success=ANYTHING,
         cost=5,

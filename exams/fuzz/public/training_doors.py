@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils.data import BatchSampler, SequentialSampler
 
 import frostline as fl
 from exams.fuzz.public import networks
 from exams.fuzz.public import scalars as s
-from exams.fuzz.public.datasets import BATCHES, COLLATES, DATASETS
+from exams.fuzz.public.datasets import BATCHES, COLLATES, DATASETS, plain
 from exams.fuzz.public.datasets import batches as usual_batches
 from exams.fuzz.public.doors import ANYTHING, GENERATORS, TRAINED, Door, function
 from exams.fuzz.public.networks import MODELS
@@ -265,6 +266,17 @@ _FIT: dict[str, Pool] = {
     ),
     "storage": s.STORAGES,
     "by_length": s.FLAGS.optional(),
+    "sampler": Pool(
+        {"-": lambda _: None, "all": lambda _: SequentialSampler(plain()), "some": lambda _: [0, 3, 3, 1]},
+        {
+            **constants(
+                {"text": "random", "number": 3, "empty": [], "beyond": [0, 10**6], "texts": ["a"], "nan": [0.5]}
+            ),
+            "batches": lambda _: BatchSampler(SequentialSampler(plain()), 4, False),
+            "class": lambda _: SequentialSampler,
+            "iterator": lambda _: iter([0, 1]),
+        },
+    ),
 }
 CANDIDATES = Pool(
     constants({"-": None, "first": ["0"]}),
@@ -280,6 +292,7 @@ _DEPTH: dict[str, Pool] = {
     "seed": s.SEEDS.optional(),
     "progress": s.FLAGS.usual("False"),
 }
+_MADE = {"views": s.VIEWS, "collate_fn": COLLATES, "storage": s.STORAGES, "frozen_pass": s.PASSES}
 MODEL_LISTS = Pool(
     {"two": lambda _: [networks.mlp(), networks.mlp()], "named": lambda _: {"a": networks.mlp(), "b": networks.mlp()}},
     {
@@ -291,8 +304,8 @@ MODEL_LISTS = Pool(
     },
 )
 DOORS: list[Door] = [
-    function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH}, cost=5),
-    function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH}, cost=10),
+    function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH, **_MADE}, cost=5),
+    function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH, **_MADE}, cost=10),
     *(function(name, getattr(fl, name), pools) for name, pools in _SCHEDULES.items()),
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
     Door(

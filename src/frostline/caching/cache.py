@@ -162,7 +162,10 @@ class FeatureCache:
         return data
 
     @public("FeatureCache.plan")
-    def plan(self, split: FrozenPart, dataset: Any, *, views: int | None = None, storage: str = EXACT) -> FillPlan:
+    def plan(
+        self, split: FrozenPart, dataset: Any, *, views: int | None = None, storage: str = EXACT,
+        collate_fn: Any = None, frozen_pass: str | Sequence[str] | None = None,
+    ) -> FillPlan:  # fmt: skip
         """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
 
         Args:
@@ -170,18 +173,28 @@ class FeatureCache:
             dataset: A map-style dataset.
             views: As `fill` takes them.
             storage: As `fill` takes it.
+            collate_fn: As `fill` takes it; `split` takes batches of any length from then on.
+            frozen_pass: As `fill` takes them.
 
         Returns:
-            The plan; nothing is computed, and nothing is read but one item where views are asked for.
+            The plan; no row is computed, and nothing is read but one item where views are asked for, and the samples
+            whose sizes are compared where a collate function pads.
 
         Raises:
+            DataError: If an option cannot be used.
+            NotCacheable: If the frozen part cannot be cached at more than one length.
             CacheError: If the folder cannot be read.
         """
         _check_part(split)
-        own = Storage(check_storage("plan", storage), split)
+        check_storage("plan", storage)
+        ways = as_frozen_pass("plan", frozen_pass)
+        samples, padding = of_any_length(split, dataset, collate_fn)
+        part = faster_part(split, ways, 32, self.root, has_one_size=padding is None)
+        own = Storage(storage, part)
         with kept_generators():
             opened = self.location.opened(recipe_key(own.part), own.frontier)
-            return Filling(opened, split, viewed(dataset, "plan", views), 1, 0, storage=own).plan()
+            seen = viewed(samples, "plan", views)
+            return Filling(opened, part, seen, 1, 0, padding=padding, storage=own).plan()
 
     def _manifest_of(self, recipe: str) -> Manifest:
         shards = self.location.shards(recipe)

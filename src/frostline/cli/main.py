@@ -95,12 +95,7 @@ def fit(
     scheduler_interval: Annotated[str, typer.Option(help="The scheduler moves after every epoch or step.")] = "epoch",
     ema: Annotated[float | None, typer.Option(help="Average the weights; each step keeps this share: 0.99.")] = None,
     logger: Annotated[str | None, typer.Option(help="tensorboard: figures go to OUT/tensorboard, too.")] = None,
-    views: Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")] = None,
-    augment: Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")] = None,
-    frozen_pass: Annotated[list[str] | None, typer.Option(help="channels_last, fold, bf16, compile: faster.")] = None,
-    cache: Annotated[
-        str | None, typer.Option(help="Where features are kept: a folder, or a URL such as s3://bucket/features.")
-    ] = None,
+    views: o.Views = None, augment: o.Augment = None, frozen_pass: o.FrozenPass = None, cache: o.RunCache = None,
     devices: Annotated[int, typer.Option(help="GPUs, or processes on the CPU, that train together.")] = 1,
     engine: Annotated[str, typer.Option(help="Who fills the cache: local, or ray for a Ray cluster.")] = "local",
     certificate: o.CertificateFile = None, as_json: o.Json = False,
@@ -224,6 +219,8 @@ def sweep(
     head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
     size: o.Size = None, mean: o.Mean = None, std: o.Std = None, workers: o.Workers = 0,
     out: Annotated[str, typer.Option(help="Where model and cache go: a new folder.")] = "frostline-sweep",
+    views: o.Views = None, augment: o.Augment = None, storage: o.StorageType = "exact",
+    frozen_pass: o.FrozenPass = None, cache: o.RunCache = None,
     certificate: o.CertificateFile = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Train many heads over the same stored features, and save the model with the best."""
@@ -237,6 +234,7 @@ def sweep(
             built, dataset, val_data, name=model, settings=settings, weights=weights, freeze=freeze,
             val_share=val_share, epochs=epochs, batch_size=batch_size, seed=seed, out=folder,
             metric=metric or ["accuracy"], halving=halving, head=head, num_workers=workers, certificate=certificate,
+            views=views, augment=augment, storage=storage, frozen_pass=frozen_pass, cache=cache,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -266,6 +264,8 @@ def choose_depth(
     workers: o.Workers = 0,
     cache: Annotated[str | None, typer.Option(help="Where pooled features are kept; default: your cache home.")] = None,
     picture: Annotated[str | None, typer.Option(help="Write the scores by line here, as an SVG file.")] = None,
+    views: o.Views = None, augment: o.Augment = None, storage: o.StorageType = "exact",
+    frozen_pass: o.FrozenPass = None,
     size: o.Size = None, mean: o.Mean = None, std: o.Std = None, as_json: o.Json = False,
 ) -> None:  # fmt: skip
     """Say how many layers to reuse: every line scored on your data, with what it costs."""
@@ -276,7 +276,8 @@ def choose_depth(
         built, dataset, _ = o.loaded(model, data, pixels=(size, mean, std), seed=seed)
         report = choose_depth_command(
             built, dataset, name=model, weights=weights, certificate=certificate, samples=samples, epochs=epochs,
-            seed=seed, num_workers=workers, cache=cache,
+            seed=seed, num_workers=workers, cache=cache, views=views, augment=augment, storage=storage,
+            frozen_pass=frozen_pass,
         )  # fmt: skip
         if picture is not None:
             write_atomic(as_path("frostline choose-depth", "--picture", picture), [report.svg().encode()])

@@ -31,6 +31,13 @@ CacheFolder = Annotated[
 AutoCache = Annotated[
     bool, typer.Option("--auto-cache", help="Store what costs least, or nothing where training is quicker without.")
 ]
+Views = Annotated[int | None, typer.Option(help="Augment images, and keep so many views of each.")]
+Augment = Annotated[str | None, typer.Option(help="crop, flip, colour; default with --views: crop,flip.")]
+FrozenPass = Annotated[list[str] | None, typer.Option(help="channels_last, fold, bf16, compile: faster.")]
+RunCache = Annotated[
+    str | None,
+    typer.Option("--cache", help="Where features are kept: a folder, or a URL such as s3://bucket/features."),
+]
 StorageType = Annotated[
     str, typer.Option("--storage", help="Of cached features: exact, float16, bfloat16, or int8 (rounded).")
 ]

@@ -5,7 +5,7 @@ Where `folder` is given, a large order lies on its disk (`core/disk_array.py`), 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WINDOW = 50  # batches that are sorted together: wide enough for batches of like length, narrow enough for chance
+
+
+class DrawnOrder(Protocol):
+    """An order of epochs that somebody else draws, in place of `epoch_order`."""
+
+    @property
+    def num_drawn(self) -> int:
+        """Samples of an epoch."""
+        ...
+
+    def order(self, epoch: int) -> Tensor:
+        """(num_drawn,) positions of an epoch."""
+        ...
 
 
 def grouped_by_length(

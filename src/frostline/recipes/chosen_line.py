@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from frostline.caching import CachedDataset, FeatureCache, Views
 from frostline.core.errors import DataError
-from frostline.recipes.choose_depth import measured
+from frostline.recipes.choose_depth import ScoredRows, measured
 from frostline.recipes.line_steps import usable_lines
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.run_cache import cache_of
@@ -101,8 +101,9 @@ def _best(setup: TrainingSetup, epochs: int) -> str | None:
         )  # fmt: skip
         is_viewed = isinstance(setup.train, Views)  # no fold is judged on other views of samples that it was fitted on
         once = Views(setup.train.dataset, 1) if is_viewed else setup.train
+        made = ScoredRows(setup.train.count if is_viewed else None, setup.collate_fn, setup.storage, setup.frozen_pass)
         report = measured(setup.model, once, None, _SAMPLES, store, epochs, setup.batch_size,
-                          setup.num_workers, setup.seed, setup.progress, loss=setup.loss).report  # fmt: skip
+                          setup.num_workers, setup.seed, setup.progress, loss=setup.loss, made=made).report  # fmt: skip
     line = "nothing is frozen" if report.best is None else f"frozen through {report.best!r}"
     sys.stderr.write(f"freeze='auto': {line}: {report.reason}\n{report.advice}\n")
     return report.best

@@ -12,7 +12,13 @@ from frostline.core.arguments import as_items, as_number, as_numbers
 from frostline.core.errors import DataError
 from frostline.data import class_names, labels_of
 from frostline.recipes.viewed_data import without_views
-from frostline.training import CrossEntropy
+from frostline.training import CrossEntropy, make_loss, make_metrics
+
+
+def losses_of(train: Any, loss: Any, metric: Any, class_weights: Any, label_smoothing: Any) -> tuple[Any, Any, Any]:
+    """(the loss as it was asked for, with weights and smoothing; as it is called; the metrics by name)."""
+    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
+    return loss, make_loss(loss), make_metrics(metric, loss)
 
 
 def weighted_loss(

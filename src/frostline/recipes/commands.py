@@ -197,14 +197,18 @@ def inspect_command(
 @public("frostline choose-depth")
 def choose_depth_command(
     model: nn.Module, dataset: Any, *, name: str, weights: str | None, certificate: str | None, samples: int,
-    epochs: int, seed: int, num_workers: int, cache: str | None,
+    epochs: int, seed: int, num_workers: int, cache: str | None, views: int | None = None, augment: str | None = None,
+    storage: str = "exact", frozen_pass: Sequence[str] | None = None,
 ) -> DepthReport:  # fmt: skip
     """Weights, a new head for the dataset's classes, and the lines at which the rest could be frozen."""
     if weights is None and is_random(name):
         sys.stderr.write("No --weights: the layers are random, not pretrained.\n")
     with_head(model, classes_of(dataset), name, weights, certificate)
+    if views is not None or augment is not None:
+        dataset = augmented_images(dataset, model, augment if augment is not None else "crop,flip")
     return choose_depth(model, dataset, samples=samples, epochs=epochs, seed=seed, num_workers=num_workers,
-                        cache=True if cache is None else cache)  # fmt: skip
+                        cache=True if cache is None else cache, views=views, storage=storage,
+                        frozen_pass=frozen_pass)  # fmt: skip
 
 
 def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:

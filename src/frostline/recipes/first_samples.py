@@ -43,7 +43,7 @@ class FirstSamples:
 
     def inputs(self, plain: DatasetBatches, count: int) -> Any:
         """Inputs of at most so many first samples, as one batch on the device."""
-        return batches.move(plain.batch([*range(min(count, plain.num_samples))])[0], self.fabric.device)
+        return batches.move(plain.batch([*range(min(count, plain.num_items))])[0], self.fabric.device)
 
     def check_dataset(self, model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None) -> None:
         """Raise if they do not fit the outputs of the whole model."""

@@ -12,7 +12,6 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ from frostline.data import class_names
 from frostline.data.counts import sample_counts
 from frostline.recipes.cache_options import cache_options
 from frostline.recipes.chosen_line import CHOSEN, chosen_line
-from frostline.recipes.class_weights import weighted_loss
+from frostline.recipes.class_weights import losses_of
 from frostline.recipes.course import RunCourse
 from frostline.recipes.device_options import check_devices
 from frostline.recipes.healing import Healed, heal_first
@@ -43,6 +42,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
+from frostline.recipes.sampled_order import SampledOrder
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
@@ -74,8 +74,6 @@ from frostline.training import (
     is_first_rank,
     is_stateless,
     make_fabric,
-    make_loss,
-    make_metrics,
     make_optimizer,
     make_scheduler,
     mass_of,
@@ -87,7 +85,7 @@ from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -121,7 +119,7 @@ def fit(
     ema: float | None = None, label_smoothing: float = 0.0, class_weights: str | Sequence[float] | Tensor | None = None,
     callbacks: Sequence[Any] = (), logger: Any = None,
     storage: str = "exact", by_length: bool = False,
-    frozen_pass: str | Sequence[str] | None = None,
+    frozen_pass: str | Sequence[str] | None = None, sampler: Iterable[int] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -204,6 +202,8 @@ def fit(
             `result.cache`.
         frozen_pass: Ways to compute the frozen part in less time, rounded otherwise, as `FeatureCache.fill` takes them:
             `channels_last`, `fold`, `bf16`, `compile`, or several. None computes it as the model does.
+        sampler: Draws the positions of the training samples of each epoch, such as a `WeightedRandomSampler`. Each pass
+            is drawn with seeds that follow from `seed` and the epoch, cached or not. None gives each sample once.
 
     Returns:
         History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -229,7 +229,7 @@ def fit(
         progress, monitor = progress and is_first_rank(), monitor if is_first_rank() else False
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
-        loss, chosen_loss, metrics = _losses(train, loss, metric, class_weights, label_smoothing)
+        loss, chosen_loss, metrics = losses_of(train, loss, metric, class_weights, label_smoothing)
         form = form_of_run(model, example)
         val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
         shown, val, collate_fn = shown_data(train, val, views, epochs, collate_fn, form, by_length=by_length)
@@ -238,8 +238,9 @@ def fit(
         started = time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
+        drawn = SampledOrder(sampler, len(without_views(shown)), seed) if sampler is not None else None
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
-                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
+                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length, drawn=drawn,
                               **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
@@ -253,7 +254,8 @@ def fit(
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
                              **start_text(init_head, views, by_length=by_length), **stored.described,
-                             **line.described, **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
+                             **line.described, **(drawn.described if drawn else {}),
+                             **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
@@ -265,15 +267,9 @@ def fit(
         return _result(done, course, healed, folder, started, is_told=progress)
 
 
-def _losses(train: Any, loss: Any, metric: Any, class_weights: Any, label_smoothing: Any) -> tuple[Any, Any, Any]:
-    """(the loss as it was asked for, with weights and smoothing; as it is called; the metrics by name)."""
-    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
-    return loss, make_loss(loss), make_metrics(metric, loss)
-
-
 def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
     """The schedule of the learning rate over the whole run; a note on an average over too few steps is printed."""
-    per_epoch = steps.per_epoch(ceil(len(without_views(setup.train)) / setup.batch_size))
+    per_epoch = steps.per_epoch(setup.num_batches)
     if setup.progress and (note := steps.note(epochs * per_epoch)) is not None:
         sys.stderr.write(f"ema: {note}\n")
     return make_scheduler(scheduler, optimizer, steps.length(epochs, per_epoch), is_per_epoch=steps.is_per_epoch)

@@ -122,6 +122,7 @@ def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:
             received=f"{val.views} views", do="fill the validation data without views, from a deterministic dataset.",
         )  # fmt: skip
     loader = train.loader(setup.batch_size, shuffle=True, seed=setup.seed, by_length=setup.by_length)
+    loader.drawn = setup.drawn
     features, target = next(iter(train.loader(FEW)))
     with setup.fabric.autocast():
         inputs = in_dtype(batches.move(features, setup.fabric.device), precision_of(setup.model))
@@ -188,10 +189,14 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
     by_length = setup.plain.lengths if setup.by_length else False
     with setup.fabric.autocast():
         figures = with_losses(setup, made, _in_precision(made, setup.model), data)
+    loader = data.loader(setup.batch_size, shuffle=True, seed=setup.seed, by_length=by_length)
+    loader.drawn = setup.drawn
     return Ready(
-        made.head, data.loader(setup.batch_size, shuffle=True, seed=setup.seed, by_length=by_length),
+        made.head, loader,
         val_data[0].loader(setup.batch_size) if val_data else None, figures, split_s, fill_s,
-        frozen_epoch_s=sum(rows.figures.samples * rows.figures.row_s for rows in line.data.values()),
+        frozen_epoch_s=sum(
+            plain.num_samples * rows.figures.row_s for plain, rows in zip(own.values(), line.data.values(), strict=True)
+        ),
         inputs=partial(facts_of_input, next(iter(batches.leaves(real).values())), (), {}),
         check=partial(_check_same, states), line=line, plan=plan,
     )  # fmt: skip
@@ -213,7 +218,7 @@ def _planned(
             plans = [store.plan(part, plain.dataset, storage=setup.storage) for plain in own.values()]
         return sum(plan.num_missing for plan in plans)
 
-    size, samples = min(setup.batch_size, setup.plain.num_samples), sum(plain.num_samples for plain in own.values())
+    size, samples = min(setup.batch_size, setup.plain.num_items), sum(plain.num_samples for plain in own.values())
     return planned_cache(
         made, store, proofs, missing, samples=samples, rows=sum(len(plain.dataset) for plain in own.values()),
         epochs=num_epochs, batch_size=size, read_s=_read_s(setup.plain, size), step_s=loop_step_s(),
@@ -224,7 +229,7 @@ def _read_s(plain: DatasetBatches, size: int) -> float:
     """Seconds to read a sample in an epoch: the quicker of two batches, since the first one may open files."""
     times: list[float] = []
     with kept_generators():
-        for indices in ([*range(size)], [*range(plain.num_samples - size, plain.num_samples)]):
+        for indices in ([*range(size)], [*range(plain.num_items - size, plain.num_items)]):
             started = time.perf_counter()
             plain.batch(indices)
             times.append(time.perf_counter() - started)
@@ -276,7 +281,8 @@ def _filled(
         samples, padding = of_any_length(part, plain.dataset, setup.collate_fn)
         # rows of differing length, and those of a faster pass, are computed from their items
         lower = earlier if padding is None and not setup.frozen_pass else None
-        warns = setup.progress and plain is setup.plain and not is_climbing and not setup.is_planned
+        has_choice = not (is_climbing or setup.is_planned or setup.needs_rows)
+        warns = setup.progress and plain is setup.plain and has_choice
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
                 store.location, part, samples, setup.batch_size, setup.num_workers, padding=padding,

@@ -12,11 +12,12 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
 from frostline.core.selection_records import ModelRanking, RankedModel
-from frostline.recipes.choose_depth import measured
+from frostline.recipes.choose_depth import ScoredRows, measured
+from frostline.recipes.stored_rows import told_as
 from frostline.selection.scores import resamples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,7 +33,8 @@ _INTERVAL = (0.025, 0.975)
 def rank_models(
     models: Sequence[nn.Module] | Mapping[str, nn.Module], train: Any, *, samples: int = 2000,
     cache: bool | str | Path | FeatureCache = True, epochs: int = 10, batch_size: int = 32, num_workers: int = 0,
-    seed: int = 0, progress: bool = True,
+    seed: int = 0, progress: bool = True, views: int | None = None, collate_fn: Callable[..., Any] | None = None,
+    storage: str = "exact", frozen_pass: str | Sequence[str] | None = None,
 ) -> ModelRanking:  # fmt: skip
     """Which pretrained model to start from, by the linear probe at each model's best line.
 
@@ -49,6 +51,10 @@ def rank_models(
         num_workers: Processes that read samples.
         seed: Of the sample and the folds.
         progress: Show progress bars on standard error.
+        views: As `choose_depth` takes them.
+        collate_fn: As `choose_depth` takes it; so are the others.
+        storage: How the training would keep features.
+        frozen_pass: How the training would compute them.
 
     Returns:
         The models in order, with 95% intervals; `best` is None where the first two cannot be separated.
@@ -57,10 +63,13 @@ def rank_models(
         DataError: As `choose_depth`, and for fewer than two models.
     """
     named = _named(models)
-    found = {
-        name: measured(model, train, None, samples, cache, epochs, batch_size, num_workers, seed, progress)
-        for name, model in named.items()
-    }
+    made = ScoredRows.of("rank_models", views, collate_fn, storage, frozen_pass)
+    with told_as("rank_models"):
+        found = {
+            name: measured(model, made.shown(train), None, samples, cache, epochs, batch_size, num_workers, seed,
+                           progress, made=made)
+            for name, model in named.items()
+        }  # fmt: skip
     chosen = {name: _best_line(depth) for name, depth in found.items()}
     order = sorted(found, key=lambda name: -found[name].probes[chosen[name]].value)
     drawn = {name: _drawn(found[name], chosen[name]) for name in order}

@@ -31,7 +31,7 @@ def with_losses(setup: TrainingSetup, made: Split, part: FrozenPart, data: Cache
     """
     if data.figures.storage == "exact":
         return data.figures
-    count = min(SHOWN, setup.plain.num_samples)
+    count = min(SHOWN, setup.plain.num_items)
     model, head, loss, device = setup.model, made.head, make_loss(setup.loss), setup.fabric.device
     with (
         kept_generators(),

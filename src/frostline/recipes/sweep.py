@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset
+from frostline.caching import EXACT, CachedDataset
 from frostline.core.arguments import as_count, as_number, as_seed, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import default_dtype_of, unwrapped
 from frostline.core.restore import kept_generators, plain_ambient
 from frostline.core.selection_records import SweepResult, SweepRow
+from frostline.recipes.stored_rows import RowOptions, stored_rows, told_as
 from frostline.recipes.sweep_heads import SweptHead
 from frostline.recipes.sweep_rows import check_rows, split_rows
 from frostline.selection import SOLVED, SweepPlan, Ways, read_settings, run_sweep
@@ -36,18 +37,23 @@ from frostline.training import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import nn
 
+    from frostline.caching import FeatureCache
     from frostline.selection import HeadCourse
 
 
 @public("sweep", alone="loss(head(*features), target)")
 def sweep(
-    head: nn.Module, data: CachedDataset, settings: Sequence[Mapping[str, Any]] | Mapping[str, Any], *,
-    val: CachedDataset | None = None, val_share: float = 0.2, loss: str | Callable[..., Any] = "cross_entropy",
+    head: nn.Module, data: Any, settings: Sequence[Mapping[str, Any]] | Mapping[str, Any], *,
+    val: Any = None, val_share: float = 0.2, loss: str | Callable[..., Any] = "cross_entropy",
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, epochs: int = 10,
     batch_size: int = 64, seed: int = 0, halving: int | None = None, apply: bool = True, progress: bool = True,
+    cache: bool | str | Path | FeatureCache = True, num_workers: int = 0, views: int | None = None,
+    collate_fn: Callable[..., Any] | None = None, storage: str = EXACT,
+    frozen_pass: str | Sequence[str] | None = None,
 ) -> SweepResult:  # fmt: skip
     """Train one head for each setting, all over the same batches of stored rows, and put the best one into the model.
 
@@ -55,15 +61,18 @@ def sweep(
     mapped by `torch.func.vmap` where that gives the same, and trained one after the other on each batch where not.
 
     Args:
-        head: `split.head`, or a module that is called on the features. Heads start from its weights.
-        data: What `FeatureCache.fill` gave.
+        head: `split.head`, or a module that is called on the features; with a dataset, the whole model, of which a
+            part is frozen. Heads start from its weights.
+        data: What `FeatureCache.fill` gave; or a map-style dataset, of which the rows are stored first as `fit` does
+            it, with the options below.
         settings: A list of mappings, one for each head; or one mapping of lists, whose combinations are meant. Names:
             `lr` (1e-3), `weight_decay` (the optimizer's own), `optimizer` (`adamw`, `adam`, `sgd`, `rmsprop`,
             callable(parameters), or `probe`: the output layer is solved, not trained), `dropout` (before the output
             layer, or in the head's own layers of noise), `width` (units of a new hidden layer before the output layer),
             `seed` (of new layers and noise).
-        val: Rows that the heads are compared on.
-        val_share: Without `val`: this share of the rows, of every class, is held out for it.
+        val: Rows, or a dataset, that the heads are compared on.
+        val_share: Without `val`: this share of the rows, of every class, is held out for it. Of rows with views, heads
+            are compared on the first one.
         loss: As `fit` takes it.
         metric: As `fit` takes it; the first one ranks the heads, higher is better. Accuracy for cross entropy.
         epochs: Passes over the training rows.
@@ -72,6 +81,13 @@ def sweep(
         halving: Go on with the best of so many after a first few epochs, and again; None trains all to the end.
         apply: Put the best head into the model; False leaves the model as it is.
         progress: One line per epoch and a bar, on standard error.
+        cache: Of a dataset: where its rows are kept, as `fit` takes it; True is your cache home.
+        num_workers: Of a dataset: processes that read samples.
+        views: Of a dataset with random augmentation: views of each sample, of which every epoch takes the next, as
+            `fit` takes them.
+        collate_fn: Of a dataset whose samples differ in size, as `fit` takes it.
+        storage: Of a dataset: how its rows lie on the disk, as `fit` takes it.
+        frozen_pass: Of a dataset: ways to compute its rows in less time, as `fit` takes them.
 
     Returns:
         The best row, a table of all, their histories. The score of the best of many heads is an optimistic one: the
@@ -79,6 +95,8 @@ def sweep(
 
     Raises:
         DataError: If an argument, a setting or the rows cannot be used, or every head diverged.
+        SplitError: If a model cannot be split exactly.
+        NotCacheable: If its frozen part must not be cached.
     """
     started = time.perf_counter()
     head = unwrapped(check_model("sweep", head))[0]
@@ -88,6 +106,12 @@ def sweep(
     apply, progress = check_flag("sweep", "apply", apply), check_flag("sweep", "progress", progress)
     chosen = read_settings(settings, optimizers=OPTIMIZERS, seed=seed)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+    with told_as("sweep", train="data", model="head"):
+        options = RowOptions.of(data, cache=cache, storage=storage, frozen_pass=frozen_pass, num_workers=num_workers,
+                                views=views, collate_fn=collate_fn)  # fmt: skip
+        if not isinstance(data, CachedDataset):
+            head, data, val = stored_rows(head, data, val, options, loss=loss, metrics=metrics, epochs=epochs,
+                                          batch_size=batch_size, seed=seed, progress=progress)  # fmt: skip
     train, held_out = split_rows(data, val, share, seed)
     ways = Ways(chosen_loss, make_joint_loss(loss), _optimizer, output_of)
     with plain_ambient(default_dtype_of(head)), kept_generators():

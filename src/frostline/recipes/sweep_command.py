@@ -7,29 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from frostline.caching import FeatureCache
-from frostline.core import inputs as batches
+from frostline.caching import EXACT
 from frostline.core.arguments import as_count, as_numbers
 from frostline.core.doors import public
-from frostline.core.mismatch import told_mismatch
 from frostline.core.new_files import check_new
 from frostline.core.selection_records import SweepResult
-from frostline.data import split_share, with_classes_of
+from frostline.data import Part, split_share, with_classes_of
 from frostline.recipes.command_model import classes_of, set_up
 from frostline.recipes.model_facts import model_facts
+from frostline.recipes.models import augmented_images
 from frostline.recipes.save import save_model
 from frostline.recipes.sweep import sweep
 from frostline.selection import SOLVED, read_settings
-from frostline.splitting import split
-from frostline.training import OPTIMIZERS, DatasetBatches
+from frostline.training import OPTIMIZERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_SHOWN = 32  # samples that the model is split by: fewer may not show that some are padded
 
 
 @dataclass(frozen=True)
@@ -72,9 +67,10 @@ def sweep_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, settings: Sequence[dict[str, Any]], weights: str | None,
     freeze: str | None, val_share: float, epochs: int, batch_size: int, seed: int, out: Path,
     metric: Sequence[str] = ("accuracy",), halving: int | None = None, head: str | None = None, num_workers: int = 0,
-    certificate: str | None = None,
+    certificate: str | None = None, views: int | None = None, augment: str | None = None, cache: Any = None,
+    storage: str = EXACT, frozen_pass: Sequence[str] | None = None,
 ) -> SweepReport:  # fmt: skip
-    """Build the head, freeze, fill the cache, sweep, save the model with the best head."""
+    """Build the head, freeze, sweep over stored rows, save the model with the best head; options are those of `fit`."""
     check_new(out / "model.json", "--out", others="frostline fit takes --overwrite")
     read_settings(settings, optimizers=OPTIMIZERS, seed=seed)  # invalid settings are refused before anything runs
     if halving is not None:
@@ -82,21 +78,15 @@ def sweep_command(
     whole, classes = dataset, classes_of(dataset)
     if val is None:
         dataset, val = split_share(dataset, val_share, seed)
+    if views is not None or augment is not None:
+        augmented = augmented_images(whole, model, augment if augment is not None else "crop,flip")
+        dataset = augmented if dataset is whole else Part(augmented, dataset.indices)
     val = with_classes_of(dataset, val)
     reused = set_up(model, whole, name, weights, freeze, certificate, head)
-    if torch.cuda.is_available():
-        model.cuda()
-    shown = DatasetBatches(dataset, _SHOWN).batch(list(range(min(_SHOWN, len(dataset)))))[0]
-    shown = batches.move(shown, next(model.parameters()).device)
-    with told_mismatch(model, shown):
-        made = split(model, shown)
-    cache = FeatureCache(out / "cache")
-    rows, held_out = (
-        cache.fill(made, own, batch_size=batch_size, num_workers=num_workers) for own in (dataset, val)
-    )  # fmt: skip
     linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
-    result = sweep(made.head, rows, settings, val=held_out, metric=list(metric), epochs=epochs, batch_size=batch_size,
-                   seed=seed, halving=halving)  # fmt: skip
+    result = sweep(model, dataset, settings, val=val, metric=list(metric), epochs=epochs, batch_size=batch_size,
+                   seed=seed, halving=halving, num_workers=num_workers, views=views, storage=storage,
+                   frozen_pass=frozen_pass, cache=out / "cache" if cache is None else cache)  # fmt: skip
     best = result.best
     facts = model_facts(name, whole, best_epoch=best.best_epoch, epochs=best.epochs, head=head, freeze=freeze,
                         metric=metric, weights=weights) | {"sweep": dict(best.settings)}  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.caching import CachedDataset
+from frostline.caching import CachedDataset, first_view
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.data import labels_of, split_share
@@ -33,8 +33,8 @@ def split_rows(data: Any, val: Any, share: float, seed: int) -> tuple[CachedData
         if not isinstance(own, CachedDataset):
             raise DataError(
                 what="A sweep trains on stored rows.", where=where, received=batches.describe(own),
-                do="fill a cache first: data = frostline.FeatureCache(folder).fill(frostline.split(model, example), "
-                "dataset).",
+                do="fill both through the same split: data = frostline.FeatureCache(folder).fill(split, dataset); or "
+                "pass the whole model and datasets.",
             )  # fmt: skip
         if not len(own):
             raise DataError(
@@ -42,6 +42,12 @@ def split_rows(data: Any, val: Any, share: float, seed: int) -> tuple[CachedData
                 do="fill the cache from a dataset with samples.",
             )  # fmt: skip
     if val is not None:
+        if val.views > 1:
+            raise DataError(
+                what="Validation data has several views, of which each epoch would see another.",
+                where="sweep(val=...)", received=f"{val.views} views",
+                do="fill the validation data without views, from a deterministic dataset.",
+            )  # fmt: skip
         return data, val
     if labels_of(data) is not None:
         train, held = (part.indices for part in split_share(data, share, seed))
@@ -54,7 +60,7 @@ def split_rows(data: Any, val: Any, share: float, seed: int) -> tuple[CachedData
             what="The share leaves training or validation without rows.", where="sweep(val_share=...)",
             received=f"{share:g} of {len(data)} rows", do="pass another share, or val=: rows of validation data.",
         )  # fmt: skip
-    return data.part(train), data.part(held)
+    return data.part(train), first_view(data.part(held))  # all epochs and heads are compared on the same rows
 
 
 def check_rows(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ from frostline.diagnosis import InputFacts
 from frostline.recipes.first_samples import FEW, FirstSamples
 from frostline.recipes.model_precision import precision_of
 from frostline.recipes.stored_line import StoredLine
+from frostline.recipes.viewed_data import without_views
 from frostline.training import DatasetBatches, Metric, Ranks, check_metric_targets, check_targets
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from frostline.core.order import DrawnOrder
     from frostline.core.records import CacheFigures
     from frostline.core.storage_records import StoragePlan
 
@@ -48,6 +51,8 @@ class TrainingSetup:
         is_planned: Store what costs least, or nothing where training is quicker without a cache.
         storage: How features lie on the disk, as `FeatureCache.fill` takes it.
         frozen_pass: Names of the faster passes, as `FeatureCache.fill` takes them.
+        drawn: The order of training samples, where a sampler draws it.
+        needs_rows: The rows are stored whatever they cost: there is no run without a cache.
     """
 
     model: nn.Module
@@ -68,6 +73,8 @@ class TrainingSetup:
     is_planned: bool = False
     storage: str = "exact"
     frozen_pass: tuple[str, ...] = ()
+    drawn: DrawnOrder | None = None
+    needs_rows: bool = False
 
     @cached_property
     def ranks(self) -> Ranks:
@@ -88,7 +95,14 @@ class TrainingSetup:
     def plain(self) -> DatasetBatches:
         """Training batches of the items themselves."""
         views = self.train.count if isinstance(self.train, Views) else 1
-        return self._batches(self.train, shuffle=True, seed=self.seed, views=views, by_length=self.by_length)
+        return self._batches(self.train, shuffle=True, seed=self.seed, views=views, by_length=self.by_length,
+                             drawn=self.drawn)  # fmt: skip
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        count = len(without_views(self.train)) if self.drawn is None else self.drawn.num_drawn
+        return ceil(count / self.batch_size)
 
     @cached_property
     def plain_val(self) -> DatasetBatches | None:

@@ -20,6 +20,7 @@ from frostline.selection.sweep import HeadCourse as HeadCourse
 from frostline.selection.sweep import SweepPlan as SweepPlan
 from frostline.selection.sweep import run_sweep as run_sweep
 from frostline.selection.taps import INPUTS as INPUTS
+from frostline.selection.taps import AsStored as AsStored
 from frostline.selection.taps import Taps as Taps
 from frostline.selection.targets import Targets as Targets
 from frostline.selection.targets import sample_rows as sample_rows

@@ -49,15 +49,20 @@ def pooled(output: Tensor, num_samples: int, *, is_sequence: bool) -> tuple[Tens
     return mean_BC, mean_BC.shape[1]
 
 
-def pooled_input(values: Tensor) -> Tensor | None:
-    """An input as a vector (B, D): images as an 8 x 8 grid of each channel; None for whole numbers, such as tokens."""
+def pooled_input(values: Tensor, *, has_one_size: bool = True) -> Tensor | None:
+    """An input as a vector (B, D): images as an 8 x 8 grid of each channel; None for whole numbers, such as tokens.
+
+    Where samples differ in size, D is the same for all: images have the whole grid, other inputs 64 features.
+    """
     if not values.is_floating_point() or values.dim() < 2:
         return None
     values = values.detach().float()
     if values.dim() == 4:
-        height, width = (min(_INPUT_GRID, length) for length in values.shape[2:])
+        height, width = (min(_INPUT_GRID, length) if has_one_size else _INPUT_GRID for length in values.shape[2:])
         values = F.adaptive_avg_pool2d(values, (height, width))
     flat = values.flatten(1)
+    if not has_one_size and values.dim() != 4:
+        return F.adaptive_avg_pool1d(flat[:, None], _INPUT_GRID**2)[:, 0]
     return flat if flat.shape[1] <= _MOST_INPUTS else F.adaptive_avg_pool1d(flat[:, None], _MOST_INPUTS)[:, 0]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -16,8 +17,9 @@ from frostline.core.restore import kept_attributes, kept_generators, kept_modes
 from frostline.selection.pooled_features import POOLING, pooled, pooled_input
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from frostline.core.item_form import ItemForm
     from frostline.selection.candidates import Line
 
 INPUTS = "(inputs)"
@@ -37,6 +39,11 @@ class Proven(Protocol):
         """True if values of it reach Python."""
         ...
 
+    @property
+    def item_form(self) -> ItemForm:
+        """Which parts of a dataset's items it takes."""
+        ...
+
     def check_unchanged(self) -> None:
         """Raise if it is no longer what the recipe describes."""
         ...
@@ -44,6 +51,23 @@ class Proven(Protocol):
     def check_weights(self) -> None:
         """Raise if a weight or buffer of it has changed."""
         ...
+
+
+@dataclass(frozen=True)
+class AsStored:
+    """How a training would compute and keep what crosses a line; as it is, the model's own way.
+
+    Attributes:
+        described: For the recipe.
+        loaded: (line, values) to (the values as they come back from the disk, the share of bytes that they take there).
+        autocast: The dtype that the frozen part is rounded to on its way, or None.
+        is_varying: Samples differ in size.
+    """
+
+    described: str = ""
+    loaded: Callable[[str, Tensor], tuple[Tensor, float]] | None = None
+    autocast: torch.dtype | None = None
+    is_varying: bool = False
 
 
 class Taps:
@@ -58,16 +82,22 @@ class Taps:
         deepest: The proof that its output at that line may be stored.
         lines: The lines to tap; those without a layer above them are left out.
         example: A few samples.
+        way: How the training would compute and keep the features.
 
     Attributes:
         recipe: That of the deepest line, with the names of the taps and the way of pooling.
+        item_form: Which parts of a dataset's items the model takes.
         frontier: One tensor per tap.
         num_mean: By name of the tap, how many of its first features are means.
         norms: Names of the BatchNorm layers whose inputs are measured, in order.
+        shares: By name of the tap, the share of its bytes that is stored.
     """
 
-    def __init__(self, model: nn.Module, deepest: Proven, lines: Sequence[Line], example: Any) -> None:
-        self._model, self._deepest = model, deepest
+    def __init__(
+        self, model: nn.Module, deepest: Proven, lines: Sequence[Line], example: Any, way: AsStored | None = None
+    ) -> None:
+        self._model, self._deepest, self._way = model, deepest, way or AsStored()
+        self.item_form, self.shares = deepest.item_form, dict[str, float]()
         self._device = next(model.parameters()).device
         self._below: dict[str, int] = {}
         self._lines = {str(line.through): line for line in lines if line.tap is not None}
@@ -81,6 +111,7 @@ class Taps:
         self.recipe = {
             **deepest.recipe, "taps": " ".join(f"{name}@{line.tap}" for name, line in self._lines.items()),
             "pooling": f"{POOLING}, sequence {self._is_sequence}", "norms": " ".join(self.norms),
+            **({"way": self._way.described} if self._way.described else {}),
         }  # fmt: skip
         shapes = {name: found[name].shape[1] for name in self._names} | (
             {ENERGY: len(self.norms)} if self.norms else {}
@@ -116,16 +147,23 @@ class Taps:
     def _run(self, inputs: Any) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         first = next(iter(leaves(inputs).values()))
-        own = pooled_input(first)
+        own = pooled_input(first, has_one_size=not self._way.is_varying)
         if own is not None:
             found[INPUTS] = own
         model = self._model
         # Gradient mode is on, as it is when the frozen part runs below a trained head: modules take the same path.
-        with kept_modes(model), kept_attributes(model, numbers=True), kept_generators(), torch.enable_grad():
+        with (
+            kept_modes(model), kept_attributes(model, numbers=True), kept_generators(), torch.enable_grad(),
+            self._precision(),
+        ):  # fmt: skip
             model.eval()
             with self._listening(found, batch_size(inputs)):
                 call_with_model(model, inputs)
         return found
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        dtype = self._way.autocast
+        return torch.autocast(self._device.type, dtype) if dtype is not None else ExitStack()
 
     @contextmanager
     def _listening(self, found: dict[str, Tensor], num_samples: int) -> Generator[None]:
@@ -157,6 +195,10 @@ class Taps:
         return list(range(self._below.get(str(line.through), 0)))
 
     def _keep(self, found: dict[str, Tensor], name: str, value: Tensor, num_samples: int) -> None:
+        if self._way.autocast is not None:
+            value = value.float()  # a split's features have the dtype that its layers give without it
+        if self._way.loaded is not None and value.shape[:1] == (num_samples,):
+            value, self.shares[name] = self._way.loaded(name, value.detach())
         taken = pooled(value, num_samples, is_sequence=self._is_sequence)
         if taken is not None:
             found[name], self.num_mean[name] = taken

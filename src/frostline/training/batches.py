@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,9 @@ from frostline.core.order import epoch_order, grouped_by_length, own_part
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
 from frostline.training.metrics import Metric, check_whole_set
+
+if TYPE_CHECKING:
+    from frostline.core.order import DrawnOrder
 
 _LOOKED_AT = 8  # items whose targets are looked at before anything runs
 
@@ -33,6 +36,7 @@ class DatasetBatches:
         views: Of each sample; the dataset holds them one behind the other, and a pass reads the next view.
         collate_fn: Makes a batch of a list of items, as that of a `DataLoader`; None stacks them.
         by_length: Batches hold samples of like length; all items are read once more for it.
+        drawn: Draws the order of a pass, in place of the seed.
 
     Attributes:
         part: (rank, number of processes) of the part of every batch that is read; (0, 1) reads all of it.
@@ -51,17 +55,23 @@ class DatasetBatches:
         views: int = 1,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         by_length: bool = False,
+        drawn: DrawnOrder | None = None,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.form = dataset, batch_size, form
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
         self.num_workers, self.views, self.collate_fn, self.by_length = num_workers, views, collate_fn, by_length
-        self.part = (0, 1)
+        self.part, self.drawn = (0, 1), drawn
+
+    @property
+    def num_items(self) -> int:
+        """Samples of the dataset."""
+        return len(self.dataset) // self.views
 
     @property
     def num_samples(self) -> int:
         """Samples of one pass."""
-        return len(self.dataset) // self.views
+        return self.num_items if self.drawn is None else self.drawn.num_drawn
 
     def __len__(self) -> int:
         return -(-self.num_samples // self.batch_size)
@@ -77,7 +87,10 @@ class DatasetBatches:
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         same: dict[str, Any] = {"shuffle": self.shuffle, "seed": self.seed, "epoch": self.epoch}
-        whole = epoch_order(self.num_samples, views=self.views, **same)
+        whole = (
+            epoch_order(self.num_items, views=self.views, **same) if self.drawn is None
+            else self.drawn.order(self.epoch) + self.epoch % self.views * self.num_items
+        )  # fmt: skip
         whole = grouped_by_length(whole, self.lengths, self.batch_size, **same) if self.by_length else whole
         order = own_part(whole, self.batch_size, *self.part).tolist()
         size = self.batch_size // self.part[1]
@@ -99,7 +112,7 @@ class DatasetBatches:
     def first_targets(self, count: int) -> Any:
         """Targets of the first samples as one batch."""
         if self.collate_fn is not None:
-            return self.batch([*range(min(count, self.num_samples))])[1]
+            return self.batch([*range(min(count, self.num_items))])[1]
         return first_targets(self.dataset, count, self.form)
 
 

@@ -1,8 +1,11 @@
 import pytest
+import torch
+from torch import nn
 
 import frostline as fl
 from frostline.caching.fill.fill_plan import FillPlan
 from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill
+from helpers_lengths import Sentences, pad, sentences
 
 
 def plan(root, data, part=None):
@@ -67,3 +70,26 @@ def test_a_sample_that_lacks_an_input_is_named(tmp_path):
     with pytest.raises(fl.DataError, match="Sample 7 has no input 'mask'") as error:
         fill(tmp_path, MaskedPart(), Lacking(0, 20))
     assert error.value.received == "inputs 'x'"
+
+
+def test_a_plan_follows_the_ways_of_the_fill(tmp_path):
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), [(torch.randn(6), at % 2) for at in range(20)]
+    fl.freeze(model, through="0")
+    split, cache = fl.split(model, torch.randn(4, 6)), fl.FeatureCache(tmp_path)
+    cache.fill(split, data, frozen_pass="bf16", progress=False)
+    assert cache.plan(split, data, frozen_pass="bf16").num_missing == 0
+    assert cache.plan(split, data).num_missing == 20
+
+
+def test_a_plan_takes_samples_of_differing_length(tmp_path):
+    torch.manual_seed(0)
+    model, data = Sentences(), sentences(12)
+    fl.freeze(model, through="low")
+    example = {name: own for name, own in pad(data[:4]).items() if name != "labels"}
+    cache, split = fl.FeatureCache(tmp_path), fl.split(model, example)
+    assert cache.plan(split, data, collate_fn=pad).num_missing == 12
+    cache.fill(split, data, collate_fn=pad, progress=False)
+    assert cache.plan(split, data, collate_fn=pad).num_missing == 0
+    with pytest.raises(fl.DataError, match="no collate function says"):
+        cache.plan(split, data)

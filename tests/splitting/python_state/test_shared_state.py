@@ -1,3 +1,5 @@
+from contextvars import ContextVar
+
 import pytest
 import torch
 from torch import nn
@@ -132,3 +134,82 @@ def test_layers_that_keep_to_themselves_share_nothing():
     shared = SharedState(model)
     assert not any(shared.has(module) for module in (model.low, model.high, model.aside))
     check(model, x(4))
+
+
+class Collector:
+    """A context variable as transformers holds one for the outputs that a call collects."""
+
+    def __init__(self):
+        self.variable, self.plain = ContextVar("collected", default=None), None
+
+    def get(self):
+        return self.variable.get() if self.plain is None else self.plain
+
+    def set(self, value):
+        if value == "elsewhere":
+            self.plain = value
+        return self.variable.set(value)
+
+
+COLLECTED = Collector()
+
+
+class Collecting(nn.Module):
+    """Layers around which outputs are collected; what a layer leaves behind is put back, or is not."""
+
+    def __init__(self, *, puts_back=True):
+        super().__init__()
+        self.first, self.second, self.puts_back = nn.Linear(8, 8), nn.Linear(8, 8), puts_back
+
+    def forward(self, batch):
+        token = COLLECTED.set([])
+        made = self.second(self.first(batch).relu())
+        if COLLECTED.get() is not None and self.puts_back:
+            COLLECTED.variable.reset(token)
+        return made
+
+
+def stepwise(m, batch):
+    """A trainable part that takes as many steps as the batch has rows, so that no graph holds."""
+    made = m.encoder(batch)
+    rows = [m.decoder(made[at : at + 1]) for at in range(len(made))]
+    return torch.cat(rows) * (3.0 if COLLECTED.get() is not None else 1.0)
+
+
+def collecting(**options):
+    model = Net(stepwise)
+    model.encoder, model.decoder = Collecting(**options).requires_grad_(False), Collecting()
+    return model
+
+
+def test_a_context_variable_at_rest_passes_nothing():
+    model = collecting()
+    shared = SharedState(model)
+    shared.note_rest()
+    assert shared.has(model.encoder)
+    assert not shared.has(model.encoder, beside_contexts=True)
+    assert shared.is_at_rest()
+    token = COLLECTED.variable.set([])
+    assert not shared.is_at_rest()
+    COLLECTED.variable.reset(token)
+    assert shared.is_at_rest()
+
+
+def test_a_frozen_module_that_collects_outputs_is_stored_whole():
+    model = collecting()
+    split, batch = fl.split(model, x(4)), x(3)
+    assert [tensor.name for tensor in split.frontier] == ["encoder"]
+    torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
+
+
+def test_a_context_that_is_left_set_is_no_rest():
+    token = COLLECTED.variable.set(None)
+    try:
+        model = collecting(puts_back=False)
+        try:
+            split = fl.split(model, x(4))
+        except fl.FrostlineError:
+            return
+        assert "encoder" not in [tensor.name for tensor in split.frontier]
+    finally:
+        COLLECTED.variable.reset(token)

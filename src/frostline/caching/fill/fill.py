@@ -222,8 +222,8 @@ class Filling:
         storage = self.storage if self.storage.rounded else None
         shared = self.computer.shared or self.opened.shared()  # others may have computed all rows
         gatherer = Gatherer(rows, keys, self.part.frontier, shared, passed, self.padding, storage)
-        if self.padding is not None:
-            self.opened.notes.append(gatherer.sizes_text())
+        if self.padding is not None and (sizes_text := gatherer.sizes_text()):
+            self.opened.notes.append(sizes_text)
         figures = CacheFigures(
             len(keys) // self.views, self.computed, reused, self.opened.num_bytes(), self.opened.text,
             self.row_proof.num_proven,

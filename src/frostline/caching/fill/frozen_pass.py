@@ -64,7 +64,13 @@ class Computer:
 
     def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
         """All that the frontier holds, in its order, of samples that were computed before in other batches."""
-        return self._extract(self.collate(inputs, indices))
+        if self.padding is None or isinstance(self.part, FollowsLengths):
+            return self._extract(self.collate(inputs, indices))
+        # features without a place for each of the sample's own (pooled ones) are of samples of one size
+        groups = groups_of_one_size(inputs)
+        found = [self._extract(self.padding.batch([inputs[at] for at in group])) for group in groups]
+        order = torch.tensor([at for group in groups for at in group], device="cpu").argsort()
+        return {name: torch.cat([own[name] for own in found])[order.to(self.device)] for name in found[0]}
 
     @property
     def is_steered(self) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
-from frostline.core.padding import own_part, pad_rows
+from frostline.core.padding import groups_of_one_size, own_part, pad_rows
 from frostline.core.tolerances import relative_difference
 
 if TYPE_CHECKING:
@@ -196,6 +196,28 @@ class RowProof:
         deviation = (self._square - self._mean**2).clamp(min=0).sqrt()
         scores_B = ((columns_BS - self._mean).abs() / (deviation + 1e-12)).amax(dim=1)
         return [float(score) for score in scores_B.nan_to_num(nan=1e9)]
+
+
+def prove_some_rows(computer: Computer, samples: Any, count: int = _PROVEN) -> None:
+    """Prove the rows of some samples, from the first to the last, of which none is stored.
+
+    Args:
+        computer: Runs the frozen part.
+        samples: A dataset of (inputs, target) that differ in size, as `of_any_length` gives it.
+        count: How many.
+
+    Raises:
+        NotCacheable: If a row depends on the other samples of its batch, or on the padding.
+        SplitError: If the head is not the model on these rows.
+    """
+    proof = RowProof(computer)
+    chosen = torch.linspace(0, len(samples) - 1, min(count, len(samples)), device="cpu").long().unique().tolist()
+    items = [samples[at][0] for at in chosen]
+    for group in groups_of_one_size(items):
+        inputs, indices = [items[at] for at in group], [chosen[at] for at in group]
+        batch = computer.collate(inputs, indices)
+        proof.offer(inputs, batch, indices, computer.compute(batch, indices))
+    proof.check(is_last=True)
 
 
 def row_depends_on_batch(name: str, index: int, difference: float, allowed: float) -> NotCacheable:

@@ -138,11 +138,14 @@ class CachedDataset(Dataset[Sample]):
                 what="A part of a cached dataset needs samples.", where=where, received="no positions",
                 do=f"pass positions from 0 to {len(self) - 1}.",
             )  # fmt: skip
-        rows = torch.cat([samples + view * len(self) for view in range(self.views)])
+        return self._of_rows(torch.cat([samples + view * len(self) for view in range(self.views)]), self.views)
+
+    def _of_rows(self, rows: Tensor, views: int) -> CachedDataset:
+        """These rows, so many views behind one another."""
         targets = batches.map_tensors(self._targets, lambda x: self._gatherer.chosen(x, rows))
         part = CachedDataset(
             self._gatherer.part(rows), targets, self.figures, self.notes, self._device, self._check_weights,
-            self.views, self._mixable, None if self._sizes is None else self._sizes.part(rows),
+            views, self._mixable, None if self._sizes is None else self._sizes.part(rows),
         )  # fmt: skip
         part._given = self._given
         return part
@@ -358,3 +361,8 @@ def _stacked(targets: list[Any]) -> Any:
             received=batches.describe(targets[0]), do="return a class index, a number or a tensor as the target.",
         )  # fmt: skip
     return stacked
+
+
+def first_view(data: CachedDataset) -> CachedDataset:
+    """The first view of every sample, in every epoch: what heads can be compared on."""
+    return data if data.views == 1 else data._of_rows(torch.arange(len(data)), 1)

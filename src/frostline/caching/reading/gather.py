@@ -219,10 +219,10 @@ class Gatherer:
         return self._loaded(tensor.name, samples)(rows)
 
     def sizes_text(self) -> str:
-        """The sizes of the stored rows, for people."""
+        """The sizes of the stored rows, for people; empty where all have one."""
         varying = [tensor.name for tensor in self.frontier if tensor.is_varying]
         if not varying:
-            return "all rows have one size"
+            return ""
         for name in varying:
             _check_padding_known(name, self.ragged(name).shapes_N, self.padding or Padding({}))
         shapes_N = self.ragged(varying[-1]).shapes_N

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from frostline.caching.reading.gather import Gatherer
     from frostline.caching.store.ragged import TargetSizes
     from frostline.core.given_rows import GivenRows
+    from frostline.core.order import DrawnOrder
 
 # Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
@@ -39,6 +40,7 @@ class CachedLoader:
         batch_size: Samples per batch.
         views: Of each sample; an epoch gives one of them, and no view comes again before all have come.
         part: (rank, number of processes) of the part of every batch that is read; (0, 1) reads all of it.
+        drawn: Draws the order of epochs, in place of the seed; None where none does.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class CachedLoader:
     ) -> None:  # fmt: skip
         self.batch_size, self.views, self._mix = batch_size, views, mix
         self.part = (0, 1)
+        self.drawn: DrawnOrder | None = None
         self._sizes, self._lengths = sizes, lengths
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
@@ -77,7 +80,7 @@ class CachedLoader:
     @property
     def num_samples(self) -> int:
         """Samples of one pass."""
-        return self._num_samples
+        return self._num_samples if self.drawn is None else self.drawn.num_drawn
 
     def agree(self, exchanged: Callable[[Any], list[Any]]) -> None:
         """Read rows as all processes that train together can: the order of an epoch follows from how they are read.
@@ -92,8 +95,8 @@ class CachedLoader:
 
     def __len__(self) -> int:
         if self._drop_last:
-            return self._num_samples // self.batch_size
-        return -(-self._num_samples // self.batch_size)
+            return self.num_samples // self.batch_size
+        return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
         epoch, start = self._epoch, self._start
@@ -138,10 +141,13 @@ class CachedLoader:
         same: dict[str, Any] = {
             "seed": self._seed, "epoch": epoch, "views": self.views, "folder": self._folder,
         }  # fmt: skip
-        if self._read is not None and self._shuffle:
+        if self.drawn is None and self._read is not None and self._shuffle:
             own = self._read
             return windowed_order(self._num_samples, block=own.block, window=own.window, **same)
-        order = epoch_order(self._num_samples, shuffle=self._shuffle, **same)
+        order = (
+            epoch_order(self._num_samples, shuffle=self._shuffle, **same) if self.drawn is None
+            else self.drawn.order(epoch) + epoch % self.views * self._num_samples
+        )  # fmt: skip
         if self._lengths is None:
             return order
         return grouped_by_length(

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 
 from frostline.core.errors import DataError
+from frostline.core.records import FrontierTensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from frostline.caching.part import FrozenPart
-    from frostline.core.records import FrontierTensor
 
 EXACT = "exact"
 # The largest error of a value, relative to the largest value of its row: half a step of the type.
@@ -155,6 +155,26 @@ def check_storage(call: str, kind: Any) -> str:
             do=f"pass one of {', '.join(map(repr, BOUNDS))}.",
         )  # fmt: skip
     return kind
+
+
+def as_loaded(kind: str, name: str, values: Tensor) -> tuple[Tensor, float]:
+    """A batch (B, *shape) of features as they come back from this storage, and the share of its bytes that it takes.
+
+    Args:
+        kind: `exact`, `float16`, `bfloat16` or `int8`.
+        name: Of the features, for errors.
+        values: As the model computes them.
+
+    Raises:
+        DataError: If a value is beyond the range of the type.
+    """
+    size = values[0].numel() * values.itemsize
+    own = FrontierTensor(name, tuple(values.shape[1:]), values.dtype, size, shared=False)
+    storage: Any = Storage(kind, cast("Any", StoredPart({}, (own,))))
+    if not storage.rounded:
+        return values, 1.0
+    rows = storage.rounded_rows({name: values}, range(len(values)))
+    return storage.loaded(name, rows[name], rows.get(f"{name}{_SUFFIX}")), storage.row_bytes / max(1, size)
 
 
 def _is_larger(own: FrontierTensor, kind: str) -> bool:

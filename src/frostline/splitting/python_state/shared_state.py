@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import CodeType, FunctionType, ModuleType
@@ -28,6 +29,7 @@ _CONTAINERS = (dict, list, set, deque)
 _CHANGING = frozenset(
     ("append", "extend", "insert", "add", "update", "appendleft", "pop", "popitem", "clear", "setdefault", "remove")
 )
+_LOCALS = ("LOAD_FAST", "LOAD_DEREF")
 _LOADS = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME")
 
 
@@ -78,13 +80,35 @@ class SharedState:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._reaches: dict[int, _Reach] = {}
-        self._known: dict[int, bool] = {}
+        self._known: dict[tuple[int, bool], bool] = {}
 
-    def has(self, module: nn.Module) -> bool:
-        """True if the module, or a part of it, exchanges Python values with code outside of it."""
-        if id(module) not in self._known:
-            self._known[id(module)] = self._exchanges(module)
-        return self._known[id(module)]
+    def has(self, module: nn.Module, *, beside_contexts: bool = False) -> bool:
+        """True if the module, or a part of it, exchanges Python values with code outside of it.
+
+        Args:
+            module: A part of the model.
+            beside_contexts: Values of context variables do not count: whether they are passed, `is_at_rest` shows.
+        """
+        key = (id(module), beside_contexts)
+        if key not in self._known:
+            self._known[key] = self._exchanges(module, counts_contexts=not beside_contexts)
+        return self._known[key]
+
+    # A context variable is set for the time of a call: around the layers whose outputs are collected, say. Where it has
+    # the value of no call at all when a module begins and when it ends, nothing has passed through it.
+    def is_at_rest(self) -> bool:
+        """True if all context variables that the model's code reaches have their values from outside of its calls."""
+        return all(_context_values(own) == values for own, values in self._resting)
+
+    @cached_property
+    def _resting(self) -> list[tuple[Any, list[Any]]]:
+        reaches = [reach for same in self._by_codes.values() for reach in same]
+        found = {key: own for reach in reaches for key, (own, _) in reach.objects.items()}
+        return [(own, values) for own in found.values() if (values := _context_values(own))]
+
+    def note_rest(self) -> None:
+        """Remember the values of context variables: no call of the model runs now."""
+        _ = self._resting
 
     @cached_property
     def _by_codes(self) -> dict[frozenset[CodeType], list[_Reach]]:
@@ -100,7 +124,7 @@ class SharedState:
         """How many parts reach an object, by identity."""
         return Counter(key for own in self._by_codes.values() for reach in own for key in reach.objects)
 
-    def _exchanges(self, module: nn.Module) -> bool:
+    def _exchanges(self, module: nn.Module, *, counts_contexts: bool) -> bool:
         parts = [self._reach(part) for part in module.modules()]
         counts = Counter(reach.codes for reach in parts)
         own_codes = {code for codes in counts for code in codes}
@@ -123,7 +147,7 @@ class SharedState:
         return any(
             _passes(*objects[key], inside, outside) or _passes(*objects[key], outside, inside)
             for key, count in reached.items()
-            if count < self._holders[key]
+            if count < self._holders[key] and (counts_contexts or not _context_values(objects[key][0]))
         )
 
     def _reach(self, module: nn.Module) -> _Reach:
@@ -135,6 +159,14 @@ class SharedState:
                 usage.add(_usage(code))
             self._reaches[id(module)] = _Reach(codes, usage, dict(_objects(module, sources)))
         return self._reaches[id(module)]
+
+
+def _context_values(value: Any) -> list[Any]:
+    """Identities of the values of the context variables that an object holds, and of what it holds beside them."""
+    held = attributes_of(value)
+    if not any(isinstance(own, ContextVar) for own in held.values()):
+        return []
+    return [id(own.get(None)) if isinstance(own, ContextVar) else id(own) for own in held.values()]
 
 
 def _passes(value: Any, names: set[str], writer: _Usage, reader: _Usage) -> bool:
@@ -202,7 +234,7 @@ def _usage(code: CodeType) -> _Usage:
             found.changed.update(line if is_changing else ())
             line, is_changing = set(), False
         is_local, is_held = before[0].startswith("LOAD_FAST"), before[0].startswith(_LOADS)
-        is_own = is_local and before[1] == first
+        is_own = before[0].startswith(_LOCALS) and before[1] == first  # a closure's variable, too
         if opname.startswith(_LOADS):
             line.add(name)
             found.loaded.add(name)

@@ -90,6 +90,8 @@ class Recorder(Listener):
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.ledger.add_frozen(tensor, Point(root.frame, "input", 0, name))
+        if self.keeps_blocks:
+            self.frost_line.shared.note_rest()
         moved, left = MovedBuffers(self.frost_line, self.ledger, self.recording), LeftValues(self.model)
         with listening(self), TorchCalls(self.torch_called):
             output = batches.call_with_model(self.model, inputs)
@@ -150,6 +152,8 @@ class Recorder(Listener):
         handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
         is_block = handed.blocks.get(frame.frame) == frame.frame
         state = python_state(module) if is_block else {}
+        shared = self.frost_line.shared
+        rests = is_block and self.keeps_blocks and shared.is_at_rest()
         calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
@@ -168,7 +172,8 @@ class Recorder(Listener):
                 guard = returned_guard(frame.frame, result, torch_calls.user_line())
                 if guard is not None:
                     handed.guards[guard.point] = guard
-                if python_state(module) != state or self.frost_line.shared.has(module):
+                rests = rests and shared.is_at_rest()
+                if python_state(module) != state or shared.has(module, beside_contexts=rests):
                     handed.leave_open(frame.frame)
                 elif calls is not None and self.frost_line.has_frozen(module):
                     kept = detached(result)
