@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
+from operator import is_
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,9 +29,9 @@ def generator_states() -> GeneratorStates:
     return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda
 
 
-def drawn_generator(before: GeneratorStates) -> str | None:
+def drawn_generator(before: GeneratorStates, now: GeneratorStates | None = None) -> str | None:
     """The library whose global generator is not in this state any more: python, numpy or torch; None without one."""
-    now = generator_states()
+    now = generator_states() if now is None else now
     if before[0] != now[0]:
         return "python"
     numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, now)]
@@ -227,7 +228,8 @@ def kept_values(tables: list[dict[str, Any]], values: Iterable[Any] = (), *, num
         yield
     finally:
         for table, kept in copies:
-            _put_back(table, kept, numbers=numbers)
+            if len(table) != len(kept) or not all(map(is_, table.values(), kept.values())) or [*table] != [*kept]:
+                _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
             if not holder and not content:
                 continue

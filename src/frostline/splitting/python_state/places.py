@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
@@ -24,11 +27,12 @@ from frostline.core.code_names import is_library, loaded, loaded_arguments, nest
 from frostline.core.digests import tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
-from frostline.splitting.python_state.sources import Source, stored, texts_as_names, with_callees
+from frostline.splitting.python_state.sources import Source, reached_from, stored, texts_as_names
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
            torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
 _MAX_DEPTH = 4  # containers inside of containers
+_ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 _HOLDERS = (set, frozenset, deque, bytearray, array)
 
 
@@ -144,6 +148,7 @@ class Walk:
 
     Attributes:
         places: What was found.
+        memos: Functions with what `functools.lru_cache` keeps for them.
         containers: Lists, tables and the like that were found.
         library: Names of places that hold something of a library, with its name there.
         unnamed: Names of places whose content cannot be read.
@@ -154,7 +159,8 @@ class Walk:
         reads_all: bool = False, left: Container[str] = (), follows_modules: bool = False,
         known: Iterable[int] = (),
     ) -> None:  # fmt: skip
-        self.sources, self.places = with_callees(sources, modules), list[Place]()
+        self.places = list[Place]()
+        self.sources, self.memos = reached_from(sources, modules)
         self.library, self.unnamed, self.containers = list[str](), list[str](), list[Any]()
         self._reads_all, self._left, self._follows_modules = reads_all, left, follows_modules
         codes = [part for source in self.sources for part in nested(source.code)]
@@ -185,6 +191,8 @@ class Walk:
             for name in sorted(source.defaults.keys() & loaded_arguments(source.code)):  # a set has an order of its own
                 if not isinstance(source.defaults[name], NUMBERS):
                     self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
+            for text in _variables(source):
+                self._value(f"os.environ[{text!r}]", os.environ, text, 0)
 
     def default_numbers(self) -> list[str]:
         """Numbers and texts that stand as default arguments: no call moves them, and code alone does not show them."""
@@ -252,6 +260,10 @@ class Walk:
                 self._value(f"{name}.{key}", kept, key, depth + 1)
         elif isinstance(value, MethodType):
             self._value(f"{name}.__self__", {0: value.__self__}, 0, depth + 1)
+        elif isinstance(value, weakref.ref):
+            self._value(f"{name}()", {0: value()}, 0, depth + 1)
+        elif isinstance(value, ContextVar):
+            self._table(f"{name}.", _Context(value), depth + 1)
         else:
             own = attributes_of(value)
             if not own and callable(value) and hasattr(value, "__name__"):  # built in
@@ -267,6 +279,42 @@ class Walk:
             if not is_library(kind):
                 shown = _Shown(value, kind)
                 self._table(f"{kind.__name__}.", shown, depth)
+
+
+def _variables(source: Source) -> set[str]:
+    """Variables of the environment that the code may read: those of which it holds the name."""
+    codes = [code for code in nested(source.code) if _ENVIRONMENT.intersection(code.co_names)]
+    return {text for code in codes for text in code.co_consts if isinstance(text, str) and text in os.environ}
+
+
+class _Context(Mapping[str, Any]):
+    """What a context variable holds, as an entry of a table."""
+
+    def __init__(self, variable: ContextVar[Any]) -> None:
+        self._variable = variable
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._variable.get()
+        except LookupError:
+            raise KeyError(key) from None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._variable.set(value)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("get",) if _is_set(self) else ())
+
+    def __len__(self) -> int:
+        return int(_is_set(self))
+
+
+def _is_set(context: _Context) -> bool:
+    try:
+        context["get"]
+    except KeyError:
+        return False
+    return True
 
 
 class _Shown(Mapping[str, Any]):

@@ -57,13 +57,18 @@ def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
 
 def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
     """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
+    return reached_from(sources, modules)[0]
+
+
+def reached_from(sources: Iterable[Source], modules: Iterable[nn.Module]) -> tuple[list[Source], list[Any]]:
+    """(the code and the functions that it names; those that `functools.lru_cache` has wrapped, with what they keep)."""
     callees = _Callees(sources)
     modules = list(modules)
     for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
         callees.offer(vars(kind).items())
     for module in modules:
         callees.offer(_kept(module))
-    return callees.found()
+    return callees.found(), [*callees.memos.values()]
 
 
 class _Callees:
@@ -75,6 +80,7 @@ class _Callees:
         self._by_name: dict[str, list[Any]] = {}
         self._named: set[str] = {"__call__"}
         self._kinds: set[type] = set()
+        self.memos: dict[int, Any] = {}
 
     def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
         """Values that code may name as attributes."""
@@ -102,7 +108,11 @@ class _Callees:
         """A function is followed; of a class or an object of one, the methods are offered."""
         value = value.fget if isinstance(value, property) else value
         value = value.func if isinstance(value, (functools.partial, functools.cached_property)) else value
-        value = getattr(value.__wrapped__ if isinstance(value, _LRU) else value, "__func__", value)
+        value = getattr(value, "__func__", value)  # of a class method, that of a memo too
+        if isinstance(value, _LRU):
+            if not is_library(value.__wrapped__):
+                self.memos[id(value)] = value
+            value = value.__wrapped__
         if isinstance(value, FunctionType):
             if not is_library(value) and id(value.__code__) not in self._found:
                 self._waiting.append(Source.of_function(value))
@@ -111,7 +121,7 @@ class _Callees:
         if isinstance(value, (dict, list, tuple)):  # a registry of functions
             own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
             for part in own[:_MAX_REGISTERED]:
-                if isinstance(part, FunctionType):
+                if isinstance(part, (FunctionType, _LRU)):
                     self._take(part)
             return
         kind: type = value if isinstance(value, type) else type(value)
