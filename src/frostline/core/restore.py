@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
@@ -212,10 +213,16 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         model: The model.
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
-    tables = [vars(module) for module in _moved_by(model)]
+    modules = _moved_by(model)
+    tables, kinds = [vars(module) for module in modules], [*map(type, modules)]
     tables += [vars(value) for table in tables for value in table.values() if _is_record(value)]
     with kept_values(tables, numbers=numbers):
-        yield
+        try:
+            yield
+        finally:
+            for module, kind in zip(modules, kinds, strict=True):
+                if type(module) is not kind:  # forward may give a module another class
+                    module.__class__ = kind
 
 
 @contextmanager
@@ -301,12 +308,13 @@ def kept_buffers(model: nn.Module) -> Generator[None]:
 
 @contextmanager
 def kept_parameters(model: nn.Module) -> Generator[None]:
-    """Put the value of every trainable parameter back to the bit, in place."""
+    """Put the value of every trainable parameter back to the bit, in place, and its count of writes."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     copies = [parameter.detach().clone() for parameter in parameters]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, copy in zip(parameters, copies, strict=True):
-                parameter.copy_(copy)
+    with _unsafe_preserve_version_counter(tuple(parameters)):  # the values are those of that count
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, copy in zip(parameters, copies, strict=True):
+                    parameter.copy_(copy)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from frostline.core.restore import kept_values
 from frostline.splitting.python_state.places import Walk
 from frostline.splitting.python_state.sources import sources_of
 
+_KINDS: tuple[Any, ...] = (dict, list, set, deque)
 _MOST_BYTES = 2**26  # of one tensor that is copied: larger ones are data, which no forward pass writes into
 
 
@@ -46,21 +50,25 @@ class KeptPlaces:
     def kept(self) -> Generator[None]:
         """Inside, run the model; afterwards classes, globals, closures and default arguments keep what they kept.
 
-        Generators of random numbers stand where they stood, and what came in is taken out. Buffers and modes are not
-        looked at.
+        Generators of random numbers stand where they stood, what came in is taken out, and weights train that trained.
+        Buffers and modes are not looked at.
         """
-        walk = self._walk
+        walk, trains = self._walk, [(own, own.requires_grad) for own in self._model.parameters()]
         with ExitStack() as stack:
             stack.enter_context(kept_values([], [*walk.containers, *(place.value for place in walk.places)]))
             for place in walk.places:
                 if isinstance(place.value, GENERATORS):
                     stack.enter_context(kept_state(place.value))
             stack.enter_context(kept_memos(walk.memos))
-            restoring = [put_back for place in walk.places if (put_back := _content_of(place.value)) is not None]
+            held = (*walk.containers, *(place.value for place in walk.places))
+            restoring = [put_back for value in held if (put_back := _content_of(value)) is not None]
             try:
                 yield
             finally:
                 stack.close()
+                for parameter, has_gradient in trains:
+                    if parameter.requires_grad is not has_gradient:
+                        parameter.requires_grad_(has_gradient)
                 for put_back in restoring:
                     put_back()
                 for place in walk.places:
@@ -135,4 +143,21 @@ def _content_of(value: Any) -> Callable[[], None] | None:
     if isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES and value.flags.writeable:
         held = value.copy()
         return lambda: np.copyto(value, held)
-    return None
+    if isinstance(value, (bytearray, array)):
+        return partial(value.__setitem__, slice(None), value[:])
+    return _entries_of(value)
+
+
+def _entries_of(container: Any) -> Callable[[], None] | None:
+    """What fills a container of a class of its own with the entries of now; None for others."""
+    own = type(container)
+    kind = next((kind for kind in _KINDS if isinstance(container, kind) and own not in (kind, OrderedDict)), None)
+    if kind is None:
+        return None
+    entries, add = kind(container), kind.update if kind in (dict, set) else kind.extend
+
+    def fill() -> None:
+        kind.clear(container)  # by the methods of the kind: those of its class may do more
+        add(container, entries)
+
+    return fill

@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from frostline.core.code_names import Cells, is_library, loaded, nested
 
 _LRU = type(functools.lru_cache(len))
+_METHODS = (FunctionType, property, classmethod, staticmethod, functools.cached_property, _LRU)
+# Methods that Python calls where no code names them, but for those that make or copy an object.
+_MAKING = frozenset(f"__{name}__" for name in ("init", "new", "post_init", "init_subclass", "set_name", "del", "repr",
+                                               "reduce", "getstate", "setstate", "copy", "deepcopy"))  # fmt: skip
+_OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp")
 _MAX_REGISTERED = 64
 _BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
 
@@ -78,7 +84,7 @@ class _Callees:
         self._found = {id(source.code): source for source in sources}
         self._waiting = list(self._found.values())
         self._by_name: dict[str, list[Any]] = {}
-        self._named: set[str] = {"__call__"}
+        self._named = {"__call__"}
         self._kinds: set[type] = set()
         self.memos: dict[int, Any] = {}
 
@@ -86,7 +92,7 @@ class _Callees:
         """Values that code may name as attributes."""
         for name, value in methods:
             self._by_name.setdefault(name, []).append(value)
-            if name in self._named:
+            if name in self._named or _is_implicit(name, value):
                 self._take(value)
 
     def found(self) -> list[Source]:
@@ -124,12 +130,19 @@ class _Callees:
                 if isinstance(part, (FunctionType, _LRU)):
                     self._take(part)
             return
-        kind: type = value if isinstance(value, type) else type(value)
-        if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded by themselves
-            self._kinds.add(kind)
-            for own in kind.__mro__:
-                if not is_library(own):
-                    self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
+        if isinstance(value, type) and issubclass(value, torch.autograd.Function):  # what `apply` runs
+            self._named.update(_OF_FUNCTIONS)
+        kinds: tuple[type, ...] = (value, type(value)) if isinstance(value, type) else (type(value),)
+        for kind in kinds:
+            if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
+                self._kinds.add(kind)
+                own_kinds: list[type] = [base for base in kind.__mro__ if not is_library(base)]
+                for base in own_kinds:
+                    self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
+
+
+def _is_implicit(name: str, value: Any) -> bool:
+    return name.startswith("__") and name.endswith("__") and name not in _MAKING and isinstance(value, _METHODS)
 
 
 def names_read_by(function: Any) -> frozenset[str]:
