@@ -136,8 +136,7 @@ class _Callees:
         for kind in kinds:
             if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
                 self._kinds.add(kind)
-                own_kinds: list[type] = [base for base in kind.__mro__ if not is_library(base)]
-                for base in own_kinds:
+                for base in (base for base in inspect.getmro(kind) if not is_library(base)):
                     self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
 
 
