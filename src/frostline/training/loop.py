@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,6 +77,9 @@ def run_training(
     wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
     steps = settings.steps.per_epoch(len(train_batches))
     is_whole = progress is None
+    if settings.trains is None:  # forward may turn off weights that train: the best are of all of them
+        trains = frozenset(name for name, own in model.named_parameters() if own.requires_grad)
+        settings = replace(settings, trains=trains)
     if progress is None:
         progress = begin_training(fabric, model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any

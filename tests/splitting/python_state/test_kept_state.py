@@ -148,16 +148,29 @@ def counting(name, *, in_layer):
     model.high = Counting(8, 8) if in_layer else model.high
     holder = model.high if in_layer else model
     holder.slotted, holder.queue, holder.own_calls = Slotted(), collections.deque(maxlen=2000), 0
-    holder.slotted.calls, holder.count, holder.counter = 0, _counting_closure(), itertools.count()
+    holder.slotted.calls, holder.count = 0, _counting_closure()
+    holder.counter = itertools.count() if name == "an iterator" else 0
     holder.seen_batches, holder.python, holder.numpy = set(), random.Random(0), np.random.default_rng(0)
     return model
 
 
-@pytest.mark.parametrize("name", COUNTERS)
+IN_CONTAINERS = "a queue", "a set"  # of a module: the head moves them as the model does
+
+
+@pytest.mark.parametrize("name", IN_CONTAINERS)
+def test_a_count_in_a_container_of_a_module_moves_in_the_head_too(name):
+    model = counting(name, in_layer=False)
+    split = fl.split(model, x(4))
+    for _ in range(3):
+        split.head(*split.extract(x(4)))
+    assert len(model.queue if name == "a queue" else model.seen_batches) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTERS if name not in IN_CONTAINERS])
 def test_a_count_that_lives_anywhere_is_refused(name):
     with pytest.raises(fl.NotCacheable) as error:
         fl.split(counting(name, in_layer=False), x(4))
-    told = ("keeps state", "moves values", "has seen other batches")
+    told = ("keeps state", "moves values", "has seen other batches", "cannot be put back")
     assert any(text in error.value.what for text in told)
 
 
@@ -165,7 +178,7 @@ def test_a_count_that_lives_anywhere_is_refused(name):
     "name", [name for name in COUNTERS if name not in ("an attribute by its name", "a queue", "a set")]
 )
 def test_a_count_of_a_layer_that_is_called_whole_is_refused_where_it_cannot_be_put_back(name):
-    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
+    with pytest.raises(fl.NotCacheable, match="moves values|keeps state|cannot be put back"):
         fl.split(counting(name, in_layer=True), x(4))
 
 

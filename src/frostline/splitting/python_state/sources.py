@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from frostline.core.code_names import Cells, is_library, loaded, nested
 
 _LRU = type(functools.lru_cache(len))
+_METHODS = (FunctionType, property, classmethod, staticmethod, functools.cached_property, _LRU)
+# Methods that Python calls where no code names them, but for those that make or copy an object.
+_MAKING = frozenset(f"__{name}__" for name in ("init", "new", "post_init", "init_subclass", "set_name", "del", "repr",
+                                               "reduce", "getstate", "setstate", "copy", "deepcopy"))  # fmt: skip
+_OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp")
 _MAX_REGISTERED = 64
 _BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
 
@@ -57,13 +63,18 @@ def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
 
 def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
     """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
+    return reached_from(sources, modules)[0]
+
+
+def reached_from(sources: Iterable[Source], modules: Iterable[nn.Module]) -> tuple[list[Source], list[Any]]:
+    """(the code and the functions that it names; those that `functools.lru_cache` has wrapped, with what they keep)."""
     callees = _Callees(sources)
     modules = list(modules)
     for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
         callees.offer(vars(kind).items())
     for module in modules:
         callees.offer(_kept(module))
-    return callees.found()
+    return callees.found(), [*callees.memos.values()]
 
 
 class _Callees:
@@ -73,14 +84,15 @@ class _Callees:
         self._found = {id(source.code): source for source in sources}
         self._waiting = list(self._found.values())
         self._by_name: dict[str, list[Any]] = {}
-        self._named: set[str] = {"__call__"}
+        self._named = {"__call__"}
         self._kinds: set[type] = set()
+        self.memos: dict[int, Any] = {}
 
     def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
         """Values that code may name as attributes."""
         for name, value in methods:
             self._by_name.setdefault(name, []).append(value)
-            if name in self._named:
+            if name in self._named or _is_implicit(name, value):
                 self._take(value)
 
     def found(self) -> list[Source]:
@@ -102,7 +114,11 @@ class _Callees:
         """A function is followed; of a class or an object of one, the methods are offered."""
         value = value.fget if isinstance(value, property) else value
         value = value.func if isinstance(value, (functools.partial, functools.cached_property)) else value
-        value = getattr(value.__wrapped__ if isinstance(value, _LRU) else value, "__func__", value)
+        value = getattr(value, "__func__", value)  # of a class method, that of a memo too
+        if isinstance(value, _LRU):
+            if not is_library(value.__wrapped__):
+                self.memos[id(value)] = value
+            value = value.__wrapped__
         if isinstance(value, FunctionType):
             if not is_library(value) and id(value.__code__) not in self._found:
                 self._waiting.append(Source.of_function(value))
@@ -111,15 +127,21 @@ class _Callees:
         if isinstance(value, (dict, list, tuple)):  # a registry of functions
             own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
             for part in own[:_MAX_REGISTERED]:
-                if isinstance(part, FunctionType):
+                if isinstance(part, (FunctionType, _LRU)):
                     self._take(part)
             return
-        kind: type = value if isinstance(value, type) else type(value)
-        if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded by themselves
-            self._kinds.add(kind)
-            for own in kind.__mro__:
-                if not is_library(own):
-                    self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
+        if isinstance(value, type) and issubclass(value, torch.autograd.Function):  # what `apply` runs
+            self._named.update(_OF_FUNCTIONS)
+        kinds: tuple[type, ...] = (value, type(value)) if isinstance(value, type) else (type(value),)
+        for kind in kinds:
+            if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
+                self._kinds.add(kind)
+                for base in (base for base in inspect.getmro(kind) if not is_library(base)):
+                    self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
+
+
+def _is_implicit(name: str, value: Any) -> bool:
+    return name.startswith("__") and name.endswith("__") and name not in _MAKING and isinstance(value, _METHODS)
 
 
 def names_read_by(function: Any) -> frozenset[str]:
