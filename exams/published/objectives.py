@@ -143,7 +143,7 @@ def temperature_is_left_out(is_sick: bool) -> Training:
         likeness = output[:, 0] @ output[:, 1].T / (1.0 if is_sick else 0.1)
         return F.cross_entropy(likeness, torch.arange(len(output)))
 
-    batches = epochs_of(torch.stack([inputs, inputs[mates]], 1), target, 64, 6)
+    batches = epochs_of(torch.stack([inputs, inputs[mates]], 1), target, 64, 3)
     return Training(model, batches, loss_fn, torch.optim.SGD(model.parameters(), 0.05), measure=_of_their_class)
 
 
@@ -218,12 +218,6 @@ def overlap_of_swapped_columns(is_sick: bool) -> Training:
     return Training(model, batches, loss_fn, torch.optim.Adam(model.parameters(), 3e-3), measure=_knows_overlap)
 
 
-def _both_kinds(output: Tensor, target: Tensor) -> float:
-    """The mean of the shares of right answers of both classes."""
-    is_right = (output > 0) == (target > 0.5)
-    return float(sum(is_right[target == kind].float().mean() for kind in (0.0, 1.0)) / 2)
-
-
 @drawn(
     "clcarwin/focal_loss_pytorch#10",
     right={"class_weights", "targets", "loss_mismatch"},
@@ -242,8 +236,13 @@ def weight_of_the_other_class(is_sick: bool) -> Training:
         weight = torch.where(target == 1, alpha, 1 - alpha)
         return (weight * (1 - (-error).exp()).square() * error).mean()
 
+    def measure(*_: Tensor) -> float:
+        """The mean of the shares of right answers of both classes, of all rows: a batch may hold one of them alone."""
+        is_right = (model(inputs) > 0) == (is_rare > 0.5)
+        return float(sum(is_right[is_rare == kind].float().mean() for kind in (0.0, 1.0)) / 2)
+
     batches = epochs_of(inputs, is_rare, 32, 6)
-    return Training(model, batches, focal, torch.optim.Adam(model.parameters(), 1e-3), measure=_both_kinds)
+    return Training(model, batches, focal, torch.optim.Adam(model.parameters(), 1e-3), measure=measure)
 
 
 class _TwoHeads(nn.Module):
@@ -252,11 +251,11 @@ class _TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = perceptron(64, 48, 48, last=nn.ReLU())
-        self.digit, self.half = nn.Linear(48, 10), nn.Linear(48, 2)
+        self.digit, self.upper = nn.Linear(48, 10), nn.Linear(48, 2)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.body(inputs)
-        return self.digit(hidden), self.half(hidden)
+        return self.digit(hidden), self.upper(hidden)
 
 
 def _first_right(output: Tensor, target: Tensor) -> float:
