@@ -17,10 +17,10 @@ from frostline.caching.fill.builders import Alone, SamplePart
 from frostline.caching.fill.climbed_rows import ClimbedRows
 from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill, positions
 from frostline.caching.fill.frozen_pass import Computer, Golden, spread
+from frostline.caching.fill.known_rows import KnownRows
 from frostline.caching.fill.missing_rows import MissingRows
 from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
-from frostline.caching.fill.stored_rows import StoredRows
 from frostline.caching.fill.view_cost import check_room, measured_cost
 from frostline.caching.keys import item_key
 from frostline.caching.part import Faster, Provable, items_of
@@ -85,7 +85,7 @@ class Filling:
         self.row_proof = RowProof(self.computer)
         passed = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.samples = Samples(len(dataset), passed, opened.folder)
-        self.rows = rows = StoredRows(opened, self.samples)
+        self.rows = rows = KnownRows(opened, self.samples)
         keys, frontier, own = self.samples.keys, part.frontier, self.storage  # no self: a ring would keep shards mapped
         self.golden = Golden(
             self.computer, lambda chosen: _stored(rows.now, keys[chosen], frontier, padding, own), batch_size, padding

@@ -16,7 +16,7 @@ from frostline.caching.store.claims import MOST_CLAIMED, LockedClaims
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from frostline.caching.fill.stored_rows import StoredRows
+    from frostline.caching.fill.known_rows import KnownRows
     from frostline.caching.store.claims import Claims
     from frostline.caching.store.opening import Opened
 
@@ -37,7 +37,7 @@ class Turns:
     """
 
     def __init__(
-        self, claims: Claims | None, rows: StoredRows, adopted: Callable[[Sequence[int]], list[int]],
+        self, claims: Claims | None, rows: KnownRows, adopted: Callable[[Sequence[int]], list[int]],
         row_s: Callable[[], float], batch_size: int,
     ) -> None:  # fmt: skip
         self._claims, self._rows, self._adopted = claims, rows, adopted

@@ -1,16 +1,16 @@
 import frostline as fl
 from frostline.caching.fill.fill_plan import Samples
-from frostline.caching.fill.stored_rows import StoredRows, place_ids
+from frostline.caching.fill.known_rows import KnownRows, place_ids
 from frostline.caching.keys import as_words, offered_keys
 from helpers_caching import N, Offering, fill, opened_in
 
 
-def rows_of(root) -> StoredRows:
+def rows_of(root) -> KnownRows:
     """Of all samples, whose keys are known."""
     samples = Samples(N, [])
     for first, keys in offered_keys(Offering()):
         samples.keys[first : first + len(keys)] = keys
-    return StoredRows(opened_in(fl.FeatureCache(root)), samples)
+    return KnownRows(opened_in(fl.FeatureCache(root)), samples)
 
 
 def test_what_others_publish_is_known_after_a_look_and_what_was_there_is_told_apart(tmp_path):
@@ -27,7 +27,7 @@ def test_what_others_publish_is_known_after_a_look_and_what_was_there_is_told_ap
 
 def test_a_look_that_is_not_needed_waits_until_it_takes_a_twentieth_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("frostline.caching.fill.stored_rows.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("frostline.caching.fill.known_rows.time.monotonic", lambda: now[0])
     rows, looks = rows_of(tmp_path), []
     monkeypatch.setattr(rows._opened, "has_news", lambda: True)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOOK_SHARE = 0.05  # of the time, for reading what others publish while there is something else to do
 
 
-class StoredRows:
+class KnownRows:
     """The rows of one recipe, for the samples of one fill.
 
     Args:
