@@ -59,6 +59,18 @@ def test_frozen_layers_behind_trainable_ones_are_noted():
     assert not any("behind trainable" in own for own in fl.split(plain, x(4)).explain().notes)
 
 
+def test_a_parameter_that_a_freeze_took_along_is_noted():
+    """Such as the weights of several losses, which the model itself holds: freeze(through=) freezes them too."""
+    model = Net(lambda m, x: (m.high(m.low(x) + m.token), m.log_var))
+    model.token, model.log_var = nn.Parameter(torch.zeros(D)), nn.Parameter(torch.zeros(2))
+    fl.freeze(model, through="low")
+    notes = fl.split(model, x(4)).explain().notes
+    assert any(note.startswith("log_var is frozen, and the trainable part reads it") for note in notes)
+    assert not any("token" in note for note in notes)  # the frozen part reads it
+    model.log_var.requires_grad_(True)
+    assert fl.split(model, x(4)).explain().notes == ()
+
+
 def test_a_little_that_is_only_returned_is_not_worth_a_note():
     model = Net(
         lambda m, a: {"logits": m.top(m.wide(a)), "kept": m.one(a)}, wide=nn.Linear(D, 40 * D), one=nn.Linear(D, 1)

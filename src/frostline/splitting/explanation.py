@@ -113,8 +113,9 @@ def only_returned(head: Head, frontier: tuple[FrontierTensor, ...]) -> tuple[str
     names, as_is = _some(tuple(tensor.name for tensor in own), 2), "as they are" if len(own) > 1 else "as it is"
     return (
         f"no trainable layer reads {names}: the model returns {'them' if len(own) > 1 else 'it'} {as_is}, "
-        f"{size_text(size)} of {size_text(whole)} per sample. If your loss does not read this either, turn it off "
-        "(transformers: model.config.use_cache = False) and split again",
+        f"{size_text(size)} of {size_text(whole)} per sample. If your loss does not read this either, return less: "
+        "wrap the model in a module whose forward returns what the loss reads (of a decoder of transformers: "
+        "model.config.use_cache = False), and split again",
     )
 
 
@@ -134,6 +135,22 @@ def computed_in_every_step(head: Head, frost_line: FrostLine) -> tuple[str, ...]
         f"{size:,} of {sum(frozen.values()):,} frozen parameters are read behind trainable layers "
         f"({_some(behind, 3)}): every step computes them, forward and backward, with a cache or without. A cache saves "
         "what runs below the first trainable layer: train layers further up, and more is saved",
+    )
+
+
+def frozen_beside_the_line(head: Head, frost_line: FrostLine) -> tuple[str, ...]:
+    """A note on parameters of the head that `freeze(through=)` froze with the modules that hold them: loss weights."""
+    if runs_own_forward(head):
+        return ()
+    read = {id(own) for own in head.parameters() if not own.requires_grad}
+    held = _outermost(frost_line.model, frost_line.is_frozen, is_trainable=False)
+    names = tuple(name for name in held if name in frost_line.parameters and id(frost_line.parameters[name]) in read)
+    if not names:
+        return ()
+    are, it, them = ("are", "they", "them") if len(names) > 1 else ("is", "it", "it")
+    return (
+        f"{_some(names)} {are} frozen, and the trainable part reads {them}: if {it} should train, call "
+        f".requires_grad_(True) on {them} after the freeze, and split again",
     )
 
 
