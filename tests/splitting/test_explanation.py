@@ -40,6 +40,47 @@ def test_noise_that_was_turned_off_is_noted():
     assert "Note:" not in str(fl.split(Net(FORWARDS["plain"]), x(4)).explain())
 
 
+def test_parameters_of_mixed_modules_are_listed():
+    model = Net(lambda m, x: m.high(m.low(x) + m.prompt))
+    model.prompt, model.scale = nn.Parameter(torch.zeros(D)), nn.Parameter(torch.ones(()), requires_grad=False)
+    explanation = fl.split(model, x(4)).explain()
+    assert explanation.trainable == ("prompt", "high", "code")
+    assert explanation.frozen == ("scale", "low")
+
+
+def test_frozen_layers_behind_trainable_ones_are_noted():
+    """As those around an adapter or behind a prompt: a practitioner may think that they are saved."""
+    model = Net(lambda m, x: m.mid(m.high(m.low(x))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    note = next(own for own in fl.split(model, x(4)).explain().notes if "behind trainable" in own)
+    assert note.startswith(f"{D * D + D} of {2 * (D * D + D)} frozen parameters are read behind trainable layers (mid)")
+    plain = Net(lambda m, x: m.high(m.mid(m.low(x))), mid=nn.Linear(D, D))
+    plain.mid.requires_grad_(False)
+    assert not any("behind trainable" in own for own in fl.split(plain, x(4)).explain().notes)
+
+
+def test_a_parameter_that_a_freeze_took_along_is_noted():
+    """Such as the weights of several losses, which the model itself holds: freeze(through=) freezes them too."""
+    model = Net(lambda m, x: (m.high(m.low(x) + m.token), m.log_var))
+    model.token, model.log_var = nn.Parameter(torch.zeros(D)), nn.Parameter(torch.zeros(2))
+    fl.freeze(model, through="low")
+    notes = fl.split(model, x(4)).explain().notes
+    assert any(note.startswith("log_var is frozen, and the trainable part reads it") for note in notes)
+    assert not any("token" in note for note in notes)  # the frozen part reads it
+    model.log_var.requires_grad_(True)
+    assert fl.split(model, x(4)).explain().notes == ()
+
+
+def test_a_little_that_is_only_returned_is_not_worth_a_note():
+    model = Net(
+        lambda m, a: {"logits": m.top(m.wide(a)), "kept": m.one(a)}, wide=nn.Linear(D, 40 * D), one=nn.Linear(D, 1)
+    )
+    model.wide.requires_grad_(False)
+    model.one.requires_grad_(False)
+    model.top = nn.Linear(40 * D, 2)
+    assert not any("no trainable layer reads" in own for own in fl.split(model, x(4)).explain().notes)
+
+
 def test_features_that_the_model_only_returns_are_noted():
     """Such as keys and values that a decoder keeps for generation."""
     model = Net(lambda m, a, b: {"logits": m.high(m.low(a)), "kept": m.low(b)})

@@ -18,7 +18,13 @@ from frostline.core.restore import kept_attributes, kept_generators
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.calls.addresses import Frame, Point
 from frostline.splitting.calls.containers import outline
-from frostline.splitting.explanation import explain, only_returned, seconds_of
+from frostline.splitting.explanation import (
+    computed_in_every_step,
+    explain,
+    frozen_beside_the_line,
+    only_returned,
+    seconds_of,
+)
 from frostline.splitting.parts.extraction import extract_features
 from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.proof.features import Company, check_repeatable
@@ -213,7 +219,10 @@ class Candidate:
             int(figures["samples"]), int(figures["compared"]), figures["largest_difference"], bool(figures["is_exact"])
         )
         seconds = (figures["frozen_s"], figures["head_s"])
-        notes = (*self.plan.settings.notes(), *only_returned(self.head, self.frontier))
+        # what a plan has the head compute again is told by the settings
+        behind = () if self.plan.settings.again else computed_in_every_step(self.head, self.plan.frost_line)
+        behind += frozen_beside_the_line(self.head, self.plan.frost_line)
+        notes = (*self.plan.settings.notes(), *behind, *only_returned(self.head, self.frontier))
         return explain(self.plan.frost_line, self.frontier, seconds, SMALL, verification, notes)
 
     def verify(

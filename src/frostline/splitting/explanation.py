@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from frostline.splitting.proof.verification import Verification
     from frostline.splitting.recording.frost_line import FrostLine
 
+_WORTH_A_NOTE = 0.05  # of the bytes, or of the frozen parameters
+
 
 @dataclass(frozen=True)
 class Explanation:
     """The frost line of a split.
 
     Attributes:
-        frozen: Qualified names of the outermost modules that are wholly frozen.
-        trainable: Qualified names of the outermost modules that are wholly trainable.
+        frozen: Qualified names of the outermost modules that are wholly frozen, and of parameters that others hold.
+        trainable: The same of what trains.
         num_frozen: Elements in frozen parameters.
         num_trainable: Elements in trainable parameters.
         frontier: What crosses the line.
@@ -105,14 +107,50 @@ def only_returned(head: Head, frontier: tuple[FrontierTensor, ...]) -> tuple[str
         places = [node for node in mode.graph.nodes if node.op == "placeholder"]
         idle &= {at for at, node in enumerate(places) if all(user.op == "output" for user in node.users)}
     own = [frontier[at] for at in sorted(idle) if not frontier[at].shared and not frontier[at].is_input]
-    if not own:
-        return ()
     size, whole = (sum(tensor.bytes_per_sample for tensor in found) for found in (own, frontier))
+    if size <= _WORTH_A_NOTE * whole:
+        return ()
     names, as_is = _some(tuple(tensor.name for tensor in own), 2), "as they are" if len(own) > 1 else "as it is"
     return (
         f"no trainable layer reads {names}: the model returns {'them' if len(own) > 1 else 'it'} {as_is}, "
-        f"{size_text(size)} of {size_text(whole)} per sample. If your loss does not read this either, turn it off "
-        "(transformers: model.config.use_cache = False) and split again",
+        f"{size_text(size)} of {size_text(whole)} per sample. If your loss does not read this either, return less: "
+        "wrap the model in a module whose forward returns what the loss reads (of a decoder of transformers: "
+        "model.config.use_cache = False), and split again",
+    )
+
+
+def computed_in_every_step(head: Head, frost_line: FrostLine) -> tuple[str, ...]:
+    """A note on frozen layers behind trainable ones, as those around an adapter or a prompt: no cache holds them."""
+    if runs_own_forward(head):
+        return ()
+    frozen = {name: own.numel() for name, own in frost_line.parameters.items() if not own.requires_grad}
+    read = {id(own) for own in head.parameters() if not own.requires_grad}
+    again = {name for name, own in frost_line.parameters.items() if id(own) in read}
+    size = sum(frozen.get(name, 0) for name in again)
+    if size <= _WORTH_A_NOTE * sum(frozen.values()):
+        return ()
+    modules = _outermost(frost_line.model, frost_line.is_frozen, is_trainable=False)
+    behind = tuple(name for name in modules if any(own == name or own.startswith(f"{name}.") for own in again))
+    return (
+        f"{size:,} of {sum(frozen.values()):,} frozen parameters are read behind trainable layers "
+        f"({_some(behind, 3)}): every step computes them, forward and backward, with a cache or without. A cache saves "
+        "what runs below the first trainable layer: train layers further up, and more is saved",
+    )
+
+
+def frozen_beside_the_line(head: Head, frost_line: FrostLine) -> tuple[str, ...]:
+    """A note on parameters of the head that `freeze(through=)` froze with the modules that hold them: loss weights."""
+    if runs_own_forward(head):
+        return ()
+    read = {id(own) for own in head.parameters() if not own.requires_grad}
+    held = _outermost(frost_line.model, frost_line.is_frozen, is_trainable=False)
+    names = tuple(name for name in held if name in frost_line.parameters and id(frost_line.parameters[name]) in read)
+    if not names:
+        return ()
+    are, it, them = ("are", "they", "them") if len(names) > 1 else ("is", "it", "it")
+    return (
+        f"{_some(names)} {are} frozen, and the trainable part reads {them}: if {it} should train, call "
+        f".requires_grad_(True) on {them} after the freeze, and split again",
     )
 
 
@@ -134,8 +172,8 @@ def explain(
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
     return Explanation(
-        frozen=_outermost(model, frost_line.is_frozen),
-        trainable=_outermost(model, frost_line.is_trainable),
+        frozen=_outermost(model, frost_line.is_frozen, is_trainable=False),
+        trainable=_outermost(model, frost_line.is_trainable, is_trainable=True),
         num_frozen=sum(frozen),
         num_trainable=sum(trainable),
         frontier=frontier,
@@ -148,11 +186,15 @@ def explain(
     )
 
 
-def _outermost(model: nn.Module, holds: Callable[[nn.Module], bool], prefix: str = "") -> tuple[str, ...]:
-    found: list[str] = []
+def _outermost(
+    model: nn.Module, holds: Callable[[nn.Module], bool], prefix: str = "", *, is_trainable: bool
+) -> tuple[str, ...]:  # fmt: skip
+    """Names of the outermost modules of a kind, and of parameters that mixed modules hold themselves."""
+    own = model.named_parameters(prefix=prefix.removesuffix("."), recurse=False)
+    found = [name for name, parameter in own if parameter.requires_grad == is_trainable]
     for name, child in model.named_children():
         path = f"{prefix}{name}"
-        found += [path] if holds(child) else _outermost(child, holds, f"{path}.")
+        found += [path] if holds(child) else _outermost(child, holds, f"{path}.", is_trainable=is_trainable)
     return tuple(found)
 
 

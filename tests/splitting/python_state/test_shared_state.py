@@ -213,3 +213,30 @@ def test_a_context_that_is_left_set_is_no_rest():
         assert "encoder" not in [tensor.name for tensor in split.frontier]
     finally:
         COLLECTED.variable.reset(token)
+
+
+class Flagged(nn.Module):
+    """A frozen encoder that sets a flag on a configuration for the time of a call, as those of transformers do."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.first, self.second = config, nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, batch):
+        before, self.config.count = self.config.count, 1
+        made = self.second(self.first(batch).relu())
+        self.config.count = before
+        return made
+
+
+def test_of_a_frozen_module_that_exchanges_values_the_inner_ones_are_answered():
+    """It runs itself, as a mixed module does, and its layers give what is stored of them."""
+    model = Net(lambda m, batch: torch.cat([m.high(row[None]) for row in m.encoder(batch)]) * (1.0 + m.config.count))
+    model.config = Holder()
+    model.encoder = Flagged(model.config).requires_grad_(False)
+    assert SharedState(model).has(model.encoder)
+    split, batch = fl.split(model, x(4)), x(3)
+    names = [tensor.name for tensor in split.frontier]
+    assert "encoder.second" in names
+    assert not any(name == "input.0" or name == "encoder" for name in names)
+    torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))

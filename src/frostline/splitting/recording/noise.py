@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]  # all kinds of it
 
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting.calls import torch_calls
@@ -17,7 +18,7 @@ from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, is_dropout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -85,17 +86,28 @@ class Noise:
                 what=f"The frozen part is not deterministic: {name} {reason}.",
                 where=f"{name} ({type(top.module).__name__}) is in {mode} mode; {torch_calls.user_line()}",
                 received=f"{torch_calls.name_of(func)} inside of a frozen module",
-                do=self._remedy(owner, has_statistics),
+                do=self._remedy(owner, has_statistics, is_layer=has_statistics or is_dropout(func)),
             )
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule
         call = top.following(torch_calls.name_of(func)) if is_dropout(func) else None
         return NoiseSource(call, self.frost_line.name(owner), torch_calls.user_line())
 
-    def _remedy(self, owner: nn.Module, has_statistics: bool) -> str:
+    def _remedy(self, owner: nn.Module, has_statistics: bool, *, is_layer: bool) -> str:
+        if owner.training and not is_layer:
+            return (
+                "if that line draws in training only: frostline.freeze(model, modules=[model.get_submodule("
+                f"{self.frost_line.name(owner)!r})]), then split again. If it always draws (random masking), nothing "
+                "can be stored: train with frostline.fit(..., cache=False)."
+            )
         if owner.training:
-            name = self.frost_line.name(owner)
-            return f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again."
+            names = self._dropping_below(self.frost_line.name(owner))
+            if len(names) == 1:
+                return f"frostline.freeze(model, modules=[model.get_submodule({names[0]!r})]), then split again."
+            return (
+                f"frostline.freeze(model, modules=[model.get_submodule(name) for name in {names}]), then split again; "
+                "or frostline.freeze(model, through=...), which freezes all lower layers."
+            )
         line = (
             "let that layer use stored statistics in inference mode (track_running_stats=True, training=self.training)"
             if has_statistics
@@ -160,14 +172,28 @@ class Noise:
 
     def _with_batch_statistics(self) -> list[str]:
         """Names of the outermost frozen modules that hold such a layer."""
+        return [name for name, own in self._outermost_frozen() if any(map(torch_calls.is_batch_norm_in_training, own))]
+
+    def _dropping_below(self, owner: str) -> list[str]:
+        """Names of the outermost frozen modules with dropout before the first trainable one; `owner` is among them."""
         line, found = self.frost_line, list[str]()
-        for name, module in line.model.named_modules():
-            is_inside = bool(found) and name.startswith(f"{found[-1]}.")
-            if not name or is_inside or not line.is_frozen(module):
-                continue
-            if any(torch_calls.is_batch_norm_in_training(own) for own in module.modules()):
+        first = next((name for name, own in line.parameters.items() if own.requires_grad), "")
+        for name, own in self._outermost_frozen():
+            if name != owner and not owner.startswith(f"{name}.") and _comes_behind(name, first, line.parameters):
+                break
+            drops = any(isinstance(part, _DropoutNd) and part.training and part.p > 0 for part in own)
+            if drops or owner.startswith(f"{name}.") or name == owner:
                 found.append(name)
-        return found
+        return found if any(owner == name or owner.startswith(f"{name}.") for name in found) else [owner]
+
+    def _outermost_frozen(self) -> Iterator[tuple[str, list[nn.Module]]]:
+        """The outermost frozen modules by name, each with its parts."""
+        last = None
+        for name, module in self.frost_line.model.named_modules():
+            is_inside = last is not None and name.startswith(f"{last}.")
+            if name and not is_inside and self.frost_line.is_frozen(module):
+                last = name
+                yield name, list(module.modules())
 
     def refuse_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
@@ -180,6 +206,13 @@ class Noise:
         )
         if is_frozen:
             raise NoiseOnFrozenSide(cast("NoiseSource", self.ledger.noise[id(tainted[0])]))
+
+
+def _comes_behind(module: str, parameter: str, parameters: Iterable[str]) -> bool:
+    """True if the parameters of a module are registered behind this one."""
+    order = list(parameters)
+    own = next((at for at, name in enumerate(order) if name.startswith(f"{module}.")), len(order))
+    return bool(parameter) and own > order.index(parameter)
 
 
 def python_noise_error(module: str, line: str) -> SplitError:

@@ -148,12 +148,13 @@ class Recorder(Listener):
             refusals.refuse_backward_hooks(module, self.frames.names[id(module)])
         is_frozen = not is_fed and not self.frost_line.has_trainable(module)
         outer, frame = self.frames.top, self.frames.opened(module, self.ledger.clock)
-        handed = self.recording.handed
-        handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
+        handed, shared = self.recording.handed, self.frost_line.shared
+        rests = is_frozen and self.keeps_blocks and shared.is_at_rest()
+        # one that exchanges values runs as a mixed module does: the frozen modules inside of it are answered
+        is_open = is_frozen and self.keeps_blocks and shared.has(module, beside_contexts=rests)
+        handed.opened(frame.frame, outer.frame, is_frozen=is_frozen and not is_open)
         is_block = handed.blocks.get(frame.frame) == frame.frame
         state = python_state(module) if is_block else {}
-        shared = self.frost_line.shared
-        rests = is_block and self.keeps_blocks and shared.is_at_rest()
         calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
