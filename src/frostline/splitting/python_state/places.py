@@ -206,7 +206,7 @@ class Walk:
             return False
         return self._reads_all or key in self._read or key.startswith(self._named)
 
-    def _table(self, prefix: str, table: Mapping[str, Any], depth: int, hidden: Container[str] = ()) -> None:
+    def _table(self, prefix: str, table: Mapping[str, Any], depth: int, hidden: frozenset[str] = frozenset()) -> None:
         for key in list(table):
             if key not in hidden and self._is_read(key):
                 self._value(f"{prefix}{key}", table, key, depth)
@@ -253,7 +253,10 @@ class Walk:
             own = ClassTable(value) if isinstance(value, type) else vars(value)
             if is_library(value):  # it keeps nothing but what the code itself has put there
                 self.library.append(f"{name} = {value.__name__}")
-            self._table(f"{name}.", own, depth + 1, hidden=own.keys() - self._set if is_library(value) else ())
+                for key in sorted(key for key in self._set if key in own and self._is_read(key)):
+                    self._value(f"{name}.{key}", own, key, depth + 1)
+            else:
+                self._table(f"{name}.", own, depth + 1)
             if isinstance(value, type):
                 self._class_of(value, depth + 1)  # a metaclass
         elif isinstance(value, functools.partial):
