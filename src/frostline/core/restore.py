@@ -35,12 +35,17 @@ def drawn_generator(before: GeneratorStates, now: GeneratorStates | None = None)
     now = generator_states() if now is None else now
     if before[0] != now[0]:
         return "python"
-    numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, now)]
-    if numpy[0] != numpy[1]:
+    if numpy_mark(before[1]) != numpy_mark(now[1]):
         return "numpy"
     if not torch.equal(before[2], now[2]) or not all(map(torch.equal, before[3], now[3])):
         return "torch"
     return None
+
+
+def numpy_mark(state: Any) -> tuple[Any, ...]:
+    """A state of NumPy's global generator as something that can be compared; normal numbers are drawn in pairs."""
+    own = state["state"]
+    return own["pos"], own["key"].tobytes(), state["has_gauss"], state["gauss"]
 
 
 def set_generator_states(states: GeneratorStates) -> None:

@@ -2,6 +2,8 @@ import collections
 import copy
 import itertools
 import random
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -415,3 +417,73 @@ def test_a_layer_that_freezes_itself_is_refused_and_thawed():
     with pytest.raises(fl.FrostlineError):
         fl.split(model, x(4))
     assert model.high.weight.requires_grad
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def scaled(self, batch):
+        return batch * self.factor
+
+
+EVALUATED = [1.0]
+
+
+def _of_registry(factor):
+    table = {"one": Scaled(1.0), "other": Scaled(factor)}
+    return lambda batch: table["other"].scaled(batch)
+
+
+def _of_file(factor, name="frostline_test_file"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].factor = factor
+    exec("def act(batch):\n    return batch * factor\n", vars(sys.modules[name]))
+    return sys.modules[name]
+
+
+def _named(factor):
+    file = _of_file(factor)
+    return lambda batch: file.act(batch)
+
+
+def _imported(factor):
+    _of_file(factor)
+
+    def act(batch):
+        from frostline_test_file import act
+
+        return act(batch)
+
+    return act
+
+
+def _evaluated(factor):
+    EVALUATED[0] = factor
+    return lambda batch: batch * eval("EVALUATED")[0]
+
+
+def _of_globals(factor):
+    EVALUATED[0] = factor
+    return lambda batch: batch * globals()["EVALUATED"][0]
+
+
+class Rare(nn.Linear):
+    """A layer that large samples take another way through."""
+
+    def forward(self, batch):
+        low = super().forward(batch)
+        is_large = (low.abs() > 100).any(1, keepdim=True)
+        return torch.where(is_large, self.act(low), low) if is_large.any() else low
+
+
+@pytest.mark.parametrize("make", [_of_registry, _named, _imported, _evaluated, _of_globals])
+def test_what_only_a_rare_branch_reads_is_in_the_recipe(make):
+    recipes = []
+    for factor in (2.0, 3.0, 2.0):
+        torch.manual_seed(0)
+        model = Net(lambda m, batch: m.high(m.low(batch)))
+        model.low = Rare(8, 8).requires_grad_(False)
+        model.low.act = make(factor)
+        recipes.append(fl.split(model, x(4)).recipe)
+    assert recipes[0] == recipes[2] != recipes[1]

@@ -27,7 +27,7 @@ from frostline.core.code_names import is_library, loaded, loaded_arguments, nest
 from frostline.core.digests import tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
-from frostline.splitting.python_state.sources import Source, reached_from, stored, texts_as_names
+from frostline.splitting.python_state.sources import Source, imported_by, reached_from, stored, texts_as_names
 from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, ShownTable, SizeTable
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
@@ -175,7 +175,8 @@ class Walk:
         """Globals and closures that the code names, and default arguments."""
         seen: set[tuple[int, str]] = set()
         for source in self.sources:
-            read = {name for code in nested(source.code) for name in loaded(code)}
+            codes = [*nested(source.code)]
+            read = {name for code in codes for names in (loaded(code), texts_as_names(code)) for name in names}
             for name in sorted(name for name in read if name in source.scope and not name.startswith("__")):
                 if (id(source.scope), name) not in seen:  # two functions of a file share its globals
                     seen.add((id(source.scope), name))
@@ -186,6 +187,8 @@ class Walk:
             for name in sorted(source.defaults.keys() & loaded_arguments(source.code)):  # a set has an order of its own
                 if not isinstance(source.defaults[name], NUMBERS):
                     self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
+            for module in imported_by(source):
+                self._value(f"the module {module.__name__}", {0: module}, 0, 0)
             for text in _variables(source):
                 self._value(f"os.environ[{text!r}]", os.environ, text, 0)
 
@@ -203,7 +206,7 @@ class Walk:
             return False
         return self._reads_all or key in self._read or key.startswith(self._named)
 
-    def _table(self, prefix: str, table: Mapping[str, Any], depth: int, hidden: Container[str] = ()) -> None:
+    def _table(self, prefix: str, table: Mapping[str, Any], depth: int, hidden: frozenset[str] = frozenset()) -> None:
         for key in list(table):
             if key not in hidden and self._is_read(key):
                 self._value(f"{prefix}{key}", table, key, depth)
@@ -250,7 +253,10 @@ class Walk:
             own = ClassTable(value) if isinstance(value, type) else vars(value)
             if is_library(value):  # it keeps nothing but what the code itself has put there
                 self.library.append(f"{name} = {value.__name__}")
-            self._table(f"{name}.", own, depth + 1, hidden=own.keys() - self._set if is_library(value) else ())
+                for key in sorted(key for key in self._set if key in own and self._is_read(key)):
+                    self._value(f"{name}.{key}", own, key, depth + 1)
+            else:
+                self._table(f"{name}.", own, depth + 1)
             if isinstance(value, type):
                 self._class_of(value, depth + 1)  # a metaclass
         elif isinstance(value, functools.partial):

@@ -5,24 +5,29 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from frostline.core.code_names import Cells, is_library, loaded, nested
+from frostline.core.code_names import Cells, is_installed, is_library, loaded, nested
 
 _LRU = type(functools.lru_cache(len))
+_ATOMS = (str, bytes, int, float, complex, type(None), Tensor)
 _METHODS = (FunctionType, property, classmethod, staticmethod, functools.cached_property, _LRU)
 # Methods that Python calls where no code names them, but for those that make or copy an object.
 _MAKING = frozenset(f"__{name}__" for name in ("init", "new", "post_init", "init_subclass", "set_name", "del", "repr",
                                                "reduce", "getstate", "setstate", "copy", "deepcopy"))  # fmt: skip
 _OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp")
 _MAX_REGISTERED = 64
-_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__", "globals"))
+_AS_CODE = frozenset(("eval", "exec"))
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class _Callees:
         self._by_name: dict[str, list[Any]] = {}
         self._named = {"__call__"}
         self._kinds: set[type] = set()
+        self._opened: dict[int, Any] = {}
         self.memos: dict[int, Any] = {}
 
     def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
@@ -99,8 +105,10 @@ class _Callees:
         """All that is reached."""
         while self._waiting:
             source = self._waiting.pop()
+            for module in imported_by(source):
+                self._take(module)
             for code in nested(source.code):
-                for name in (*code.co_names, *code.co_freevars):
+                for name in (*code.co_names, *code.co_freevars, *texts_as_names(code)):
                     for table in (source.scope, source.closure):
                         if name in table:
                             self._take(table[name])
@@ -124,20 +132,31 @@ class _Callees:
                 self._waiting.append(Source.of_function(value))
                 self._found[id(value.__code__)] = self._waiting[-1]
             return
-        if isinstance(value, (dict, list, tuple)):  # a registry of functions
-            own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
-            for part in own[:_MAX_REGISTERED]:
-                if isinstance(part, (FunctionType, _LRU)):
-                    self._take(part)
+        if isinstance(value, _ATOMS):
+            return
+        if isinstance(value, (dict, list, tuple, ModuleType)):
+            if id(value) not in self._opened:
+                self._opened[id(value)] = value
+                self._open(value)
             return
         if isinstance(value, type) and issubclass(value, torch.autograd.Function):  # what `apply` runs
-            self._named.update(_OF_FUNCTIONS)
+            self._open({name: vars(value).get(name) for name in _OF_FUNCTIONS})
         kinds: tuple[type, ...] = (value, type(value)) if isinstance(value, type) else (type(value),)
         for kind in kinds:
             if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
                 self._kinds.add(kind)
                 for base in (base for base in inspect.getmro(kind) if not is_library(base)):
                     self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
+
+    def _open(self, value: Any) -> None:
+        """What a registry holds may be called; what a file of the caller's own defines counts if it is named."""
+        if isinstance(value, ModuleType):
+            if not is_installed(value):
+                self.offer([*vars(value).items()])
+            return
+        parts = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
+        for part in parts[:_MAX_REGISTERED]:
+            self._take(part)
 
 
 def _is_implicit(name: str, value: Any) -> bool:
@@ -201,11 +220,25 @@ def stored(code: CodeType) -> frozenset[str]:
 
 
 def texts_as_names(code: CodeType) -> Iterator[str]:
-    """Texts, or their beginnings, by which the code may look attributes up: `getattr(self, f"scale_{i}")`."""
-    if _BY_TEXT.intersection(code.co_names):
+    """Texts, or their beginnings, by which the code may look values up: `getattr(self, f"scale_{i}")`, `eval("k")`."""
+    is_code = not _AS_CODE.isdisjoint(code.co_names)
+    if is_code or not _BY_TEXT.isdisjoint(code.co_names):
         for constant in code.co_consts:
-            if isinstance(constant, str) and constant.isidentifier():
-                yield constant
+            if isinstance(constant, str) and (is_code or constant.isidentifier()):
+                yield from _IDENTIFIER.findall(constant)
+
+
+def imported_by(source: Source) -> list[ModuleType]:
+    """The modules of the caller's own that the code imports while it runs."""
+    package = str(source.scope.get("__package__") or "")
+    named = [name for code in nested(source.code) for name in _imports(code)]
+    found = [sys.modules.get(path) for name in named for path in (name, f"{package}.{name}" if name else package)]
+    return [module for module in found if module is not None and not is_installed(module)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _imports(code: CodeType) -> tuple[str, ...]:
+    return tuple(str(own.argval) for own in dis.get_instructions(code) if own.opname == "IMPORT_NAME")
 
 
 def _kept(module: nn.Module) -> list[tuple[str, Any]]:
