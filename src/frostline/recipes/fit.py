@@ -42,7 +42,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
-from frostline.recipes.sampled_order import SampledOrder
+from frostline.recipes.sampled_order import sampled_order
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
@@ -238,10 +238,9 @@ def fit(
         started = time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
-        drawn = SampledOrder(sampler, len(without_views(shown)), seed) if sampler is not None else None
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
-                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length, drawn=drawn,
-                              **stored.of_setup)  # fmt: skip
+                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
+                              drawn=sampled_order(sampler, shown, seed), **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -254,7 +253,7 @@ def fit(
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
                              **start_text(init_head, views, by_length=by_length), **stored.described,
-                             **line.described, **(drawn.described if drawn else {}),
+                             **line.described, **setup.order_text,
                              **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
