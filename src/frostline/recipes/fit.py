@@ -42,7 +42,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
-from frostline.recipes.sampled_order import SampledOrder
+from frostline.recipes.sampled_order import drawn_by
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
@@ -80,6 +80,7 @@ from frostline.training import (
     num_counted,
     run_training,
     step_options,
+    untrained_text,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -238,10 +239,9 @@ def fit(
         started = time.perf_counter()
         given_line, moves = as_schedule(freeze, thaw, train, monitor)
         fabric = make_fabric(precision, devices, folder, loggers)
-        drawn = SampledOrder(sampler, len(without_views(shown)), seed) if sampler is not None else None
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
-                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length, drawn=drawn,
-                              **stored.of_setup)  # fmt: skip
+                              loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
+                              drawn=drawn_by(sampler, without_views(shown), seed), **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -254,8 +254,7 @@ def fit(
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
                              **start_text(init_head, views, by_length=by_length), **stored.described,
-                             **line.described, **(drawn.described if drawn else {}),
-                             **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
+                             **line.described, **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
@@ -270,6 +269,8 @@ def fit(
 def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
     """The schedule of the learning rate over the whole run; a note on an average over too few steps is printed."""
     per_epoch = steps.per_epoch(setup.num_batches)
+    if setup.progress and (text := untrained_text(setup.loss, optimizer)):
+        sys.stderr.write(f"loss: {text}\n")
     if setup.progress and (note := steps.note(epochs * per_epoch)) is not None:
         sys.stderr.write(f"ema: {note}\n")
     return make_scheduler(scheduler, optimizer, steps.length(epochs, per_epoch), is_per_epoch=steps.is_per_epoch)
@@ -364,7 +365,7 @@ def _settings(
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
                   "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
                   "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
-                  "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
+                  **setup.described, "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     ranks = setup.ranks
     return Settings(loss, setup.metrics, epochs, clip, patience, folder if ranks.is_first else None, again, described,
                     setup.progress, watch, partial(num_counted, setup.loss), ignored_label(setup.loss),

@@ -21,6 +21,11 @@ _SEEDS = 2**63  # generators of torch take no larger ones
 _WHERE = "fit(sampler=...)"
 
 
+def drawn_by(sampler: Any, dataset: Any, seed: int) -> SampledOrder | None:
+    """The order that a sampler draws, checked; None without one."""
+    return None if sampler is None else SampledOrder(sampler, len(dataset), seed)
+
+
 class SampledOrder:
     """The positions that a sampler gives for each epoch.
 

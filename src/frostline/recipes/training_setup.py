@@ -99,6 +99,11 @@ class TrainingSetup:
                              drawn=self.drawn)  # fmt: skip
 
     @property
+    def described(self) -> dict[str, str]:
+        """What a resumed run must have as well, beside its settings."""
+        return self.drawn.described if self.drawn is not None else {}
+
+    @property
     def num_batches(self) -> int:
         """Batches of an epoch."""
         count = len(without_views(self.train)) if self.drawn is None else self.drawn.num_drawn
