@@ -52,15 +52,15 @@ def _climbed(
         fl.thaw(model)
         fl.freeze(model, through=low)
         split = fl.split(model, example)
-        below = fill_as_planned(fl.FeatureCache(f"{folder}/low"), split, data, BATCH, progress=False)
+        below = fill_as_planned(fl.FeatureCache(f"{folder}/low").location, split, data, BATCH, progress=False)
         for name in blocks:
             fl.freeze(model, through=name)
             upper, middle = fl.split(model, example), remembered_split(split.head, split.extract(example), None)
             earlier, block, ratios, bare = Earlier(below, partial(_given, middle)), model.get_submodule(name), [], []
             rows = next(iter(below.loader(len(data))))[0][0]
             for number in range(rounds):
-                cache = fl.FeatureCache(f"{folder}/{name} {number}")
-                filled = partial(fill_as_planned, cache, upper, data, BATCH, progress=False, earlier=earlier)
+                location = fl.FeatureCache(f"{folder}/{name} {number}").location
+                filled = partial(fill_as_planned, location, upper, data, BATCH, progress=False, earlier=earlier)
                 ours, above = _measured(filled)
                 bare.append(_measured(partial(_forward, block, rows))[0])
                 ratios.append(ours / bare[-1])

@@ -6,6 +6,7 @@ time, on files in the page cache, and of a pass in wall time after the page cach
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
@@ -49,9 +50,16 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
             mapped = _seconds(lambda data=data: _passed(data.loader(64, shuffle=True)))
             figures[f"pass within the budget / mapped, warm, {name} rows, processor time"] = within / mapped
             figures[f"verify, {name} rows, GB/s"] = size / _seconds(fl.FeatureCache(folder).verify) / 1e9
+            figures[f"SHA-256 of the same in memory, {name} rows, GB/s"] = size / _seconds(partial(_hashed, size)) / 1e9
             rows = Path(folder) / "rows.safetensors"
             figures[f"export, {name} rows, GB/s"] = size / _seconds(partial(data.export, rows)) / 1e9
     return figures
+
+
+def _hashed(size: int) -> None:
+    digest, block = hashlib.sha256(), bytes(2**20)
+    for _ in range(size // len(block)):
+        digest.update(block)
 
 
 def _passed(loader: Any) -> None:

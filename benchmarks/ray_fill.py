@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,25 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     """The time of one worker, divided by that of the slower one of two, from the first image to the last.
 
     By the clock, and by the processor time of the workers, which says the same of two free cores where others use them.
+    Beside it, the same frozen part in one process and in two, without a cache or a cluster: what two cores of this
+    machine give at most.
     """
     del device
+    torch.set_num_threads(1)
+    row_s = _plain(32, 0.0) / 32
+    figures = dict[str, Any]()
+    for seconds in (5,) if is_quick else (30, 120):
+        count = int(seconds / row_s)
+        figures |= {f"{name}, {seconds} s of work": own for name, own in _compared(count).items()}
+    return figures
+
+
+def _compared(count: int) -> dict[str, Any]:
     import ray
 
-    torch.set_num_threads(1)
     model = Network()
     fl.freeze(model, through="frozen")
-    split, images = fl.split(model, torch.randn(4, 3, SIZE, SIZE)), torch.randn(32, 3, SIZE, SIZE)
-    split.extract(images)
-    started = time.process_time()
-    split.extract(images)
-    count = int((5 if is_quick else 30) / ((time.process_time() - started) / len(images)))
+    split = fl.split(model, torch.randn(4, 3, SIZE, SIZE))
     took: dict[int, tuple[float, list[float]]] = {}
     for workers in (1, 2):
         ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False)
@@ -69,13 +77,36 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
             took[workers] = _fill(split, count)
         finally:
             ray.shutdown()
+    alone = _in_processes(1, count)[0]
+    both = max(_in_processes(2, count // 2))
     return {
         "samples": count, "seconds of the clock, one worker": took[1][0],
         "seconds of the clock, two workers": took[2][0],
         "two workers against one, by the clock": took[1][0] / took[2][0],
         "processor seconds, one worker": took[1][1][0], "processor seconds, two workers": took[2][1],
         "two workers against one, by processor time": took[1][1][0] / max(took[2][1]),
+        "two plain processes against one, by processor time": alone / both,
     }  # fmt: skip
+
+
+def _in_processes(number: int, count: int) -> list[float]:
+    """Processor seconds of each of so many processes that run the frozen part alone for so many images, at once."""
+    begin = time.time() + 10.0
+    with get_context("spawn").Pool(number) as pool:
+        return pool.starmap(_plain, [(count, begin)] * number, chunksize=1)
+
+
+def _plain(count: int, begin: float) -> float:
+    """Processor seconds of the frozen part for so many images, in batches of 32, from a time of the clock on."""
+    torch.set_num_threads(1)
+    frozen, images = Network().frozen, torch.randn(32, 3, SIZE, SIZE)
+    with torch.no_grad():
+        frozen(images)
+        time.sleep(max(0.0, begin - time.time()))
+        started = time.process_time()
+        for _ in range(-(-count // len(images))):
+            frozen(images)
+    return time.process_time() - started
 
 
 def _fill(split: Any, count: int) -> tuple[float, list[float]]:

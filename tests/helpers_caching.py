@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.caching.keys import recipe_key
 
 D, N = 6, 40
 
@@ -30,6 +31,11 @@ def dataset(count: int = N) -> TensorDataset:
 
 def fill(root, part=None, data=None, **options):
     return fl.FeatureCache(root).fill(part or Part(), dataset() if data is None else data, progress=False, **options)
+
+
+def opened_in(cache: fl.FeatureCache):
+    """What is stored of the rows of `Part`."""
+    return cache.location.opened(recipe_key(Part()), Part().frontier)
 
 
 def shards(root) -> list[Path]:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .kind import Kind
 
 _HEADER = (
-    "import collections, dataclasses, functools, itertools, math, pickle, random, types, weakref\n"
+    "import collections, contextvars, dataclasses, functools, io, itertools, math, os, pickle, random\n"
+    "import threading, types, weakref\n"
     "import numpy as np\nimport torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
     "from torch.utils.checkpoint import checkpoint\n\nSEEN_FEATURES = []\n"
 )

@@ -25,12 +25,15 @@ from . import healthy_networks as healthy_networks
 from . import images as images
 from . import loops as loops
 from . import losses as losses
+from . import objectives as objectives
 from . import pairs as pairs
 from . import rates as rates
 from . import real_networks
 from . import sequences as sequences
 from . import settings as settings
 from . import steps as steps
+from . import streams as streams
+from . import structures as structures
 from . import targets as targets
 from . import wiring as wiring
 from .case import CASES, Published, Training
@@ -110,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument(
-        "--part", default="open", choices=("open", "set aside", "later", "all"), help="of the bugs, if unnamed"
+        "--part", default="open", choices=("open", "set aside", "later", "drawn", "all"), help="of the bugs, if unnamed"
     )
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
     parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")

@@ -49,7 +49,7 @@ class Published:
         words: One of these is in advice that leads to the fix.
         build: callable(is_sick) -> training; False gives the fixed twin.
         part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers; `later`: the same,
-            of bugs that were collected once the others had shaped the rules.
+            of bugs that were collected once the others had shaped the rules; `drawn`: of a search, by a rule.
         treatment: What of the model or the optimizer can be changed in place against it; "" where the bug is a line of
             the loop, the loss, the data or the code of the model, which no treatment changes.
         line: What the published fix changes; written down before the case was asked.
@@ -70,7 +70,14 @@ CASES: dict[str, Published] = {}
 
 
 def published(
-    source: str, *, right: set[str], words: tuple[str, ...], is_drawn: bool = False, treatment: str = "", line: str = ""
+    source: str,
+    *,
+    right: set[str],
+    words: tuple[str, ...],
+    is_drawn: bool = False,
+    treatment: str = "",
+    line: str = "",
+    part: str = "",
 ) -> Callable[[Callable[[bool], Training]], Callable[[bool], Training]]:
     """Enter a bug under the name of the function that builds it; its docstring is the mechanism.
 
@@ -81,13 +88,14 @@ def published(
         is_drawn: True draws whether the case is set aside, by a digest of its name: about every second one is.
         treatment: What can be changed in place against it, or "".
         line: What the published fix changes, of bugs that were collected later: all of them are set aside.
+        part: The part that the case belongs to, where the two above do not say it.
     """
 
     def enter(build: Callable[[bool], Training]) -> Callable[[bool], Training]:
         name = build.__name__
-        part = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
-        part, mechanism = "later" if line else part, build.__doc__ or ""
-        CASES[name] = Published(name, source, mechanism, frozenset(right), words, build, part, treatment, line)
+        own = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
+        own, mechanism = part or ("later" if line else own), build.__doc__ or ""
+        CASES[name] = Published(name, source, mechanism, frozenset(right), words, build, own, treatment, line)
         return build
 
     return enter

@@ -155,6 +155,28 @@ def test_all_generators_are_seeded(seed):
     assert all(a != b for a, b in zip(first, other, strict=True))
 
 
+def test_the_second_normal_number_of_a_pair_is_drawn_too():
+    restore.seed_generators(0)
+    np.random.randn()
+    before = restore.generator_states()
+    assert restore.drawn_generator(before) is None
+    np.random.randn()  # no bits move
+    assert restore.drawn_generator(before) == "numpy"
+
+
+def test_a_module_has_its_class_and_a_weight_its_count_of_writes_again():
+    class Other(nn.Linear):
+        pass
+
+    model = nn.Linear(2, 2)
+    writes = model.weight._version
+    with restore.kept_attributes(model, numbers=True), restore.kept_parameters(model), torch.no_grad():
+        model.__class__ = Other
+        model.weight.add_(1)
+    assert type(model) is nn.Linear
+    assert model.weight._version == writes
+
+
 def test_frozen_parameters_and_missing_buffers_are_left_alone():
     model = nn.BatchNorm1d(2)
     model.register_buffer("none", None)

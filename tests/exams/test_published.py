@@ -67,6 +67,13 @@ def test_bugs_collected_later_have_a_line_to_change_and_are_all_set_aside():
     assert all(case.line and "#" in case.source for case in later)
 
 
+def test_bugs_drawn_by_a_rule_have_a_line_to_change():
+    drawn = [case for case in CASES.values() if case.part == "drawn"]
+    assert len(drawn) == 21
+    assert {case.build.__module__.rpartition(".")[2] for case in drawn} == {"objectives", "streams", "structures"}
+    assert all(case.line and "#" in case.source for case in drawn)
+
+
 @pytest.mark.parametrize("name", ["policy_gradient", "messages_in_a_graph", "normalising_flow"])
 def test_a_healthy_network_learns_its_task(name):
     torch.manual_seed(1)

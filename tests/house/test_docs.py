@@ -15,6 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 CODES = sorted(rule.ABOUT.code for rule in RULES)
 # Findings that an example shows beside its own, each with the reason.
 BESIDE = {
+    "FL404": {"FL514"},  # an image gets another label in each epoch
     "FL102": {"FL302"},  # the output layer is too large for the same reason
     "FL501": {"FL302"},  # large inputs make large outputs
 }

@@ -13,8 +13,7 @@ from torch.utils.data import Subset
 import frostline as fl
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.store import opening, shard_writer
-from frostline.caching.store.storage_type import Storage
-from helpers_caching import N, Part, dataset
+from helpers_caching import N, Part, dataset, opened_in
 from helpers_processes import run_script
 from helpers_s3 import SECRET, cache_on, s3_server, without_waiting
 
@@ -211,7 +210,7 @@ import frostline as fl
 from frostline.caching.store import opening
 from frostline.caching.store import shard_writer
 from frostline.core import io
-from helpers_caching import Part, dataset
+from helpers_caching import Part, dataset, opened_in
 from helpers_processes import run_script
 from helpers_s3 import SECRET, SOON
 from torch.utils.data import Subset
@@ -290,7 +289,7 @@ def test_workers_that_were_forked_fetch_for_themselves(server, tmp_path, large):
     _, options = server
     fill(options, tmp_path / "one", batch_size=10)
     data = fill(options, tmp_path / "two")
-    rows = cache_on(options, tmp_path / "three")._opened(Storage("exact", Part())).rows()
+    rows = opened_in(cache_on(options, tmp_path / "three")).rows()
     data._gatherer = Gatherer(rows, data._gatherer.keys.numpy(), Part().frontier, {}, {})
     assert not list((tmp_path / "three").glob("*/shards/*.safetensors"))
     loader = torch.utils.data.DataLoader(data, batch_size=5, num_workers=2, multiprocessing_context="fork",

@@ -17,7 +17,6 @@ from frostline.caching.samples.lengths import of_any_length
 from frostline.caching.samples.views import viewed
 from frostline.caching.store.manifest import read_newest
 from frostline.caching.store.mapped_shard import WRONG_CONTENT
-from frostline.caching.store.opening import open_folder
 from frostline.caching.store.shards import Shards
 from frostline.caching.store.storage_type import EXACT, Storage, check_storage
 from frostline.caching.upkeep.eviction import evict
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart, Recipe
     from frostline.caching.reading.cached_dataset import CachedDataset
     from frostline.caching.store.manifest import Manifest
-    from frostline.caching.store.opening import Opened
     from frostline.caching.upkeep.eviction import Eviction
 
 
@@ -85,10 +83,6 @@ class FeatureCache:
         self.engine = check_engine("FeatureCache", engine)
         self.location = Location(root, storage_options, local_folder, local_bytes, key_file)
         self.root = self.location.root
-        self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.location)!r})"
@@ -155,9 +149,10 @@ class FeatureCache:
         samples, padding = of_any_length(split, dataset, collate_fn)
         part = faster_part(split, ways, batch_size, self.root, has_one_size=padding is None)
         data = fill_as_planned(
-            self, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress, padding=padding,
-            storage=storage, builders=builders_of(self, part, dataset, batch_size, num_workers, engine=engine,
-                                                  storage=storage, views=views, collate_fn=collate_fn),
+            self.location, part, viewed(samples, "fill", views), batch_size, num_workers, progress=progress,
+            padding=padding, storage=storage,
+            builders=builders_of(self.location, part, dataset, batch_size, num_workers, engine=engine,
+                                 storage=storage, views=views, collate_fn=collate_fn),
         )  # fmt: skip
         head = getattr(split, "head", None)
         if isinstance(head, ChecksBatches):
@@ -197,22 +192,12 @@ class FeatureCache:
         part = faster_part(split, ways, 32, self.root, has_one_size=padding is None)
         own = Storage(storage, part)
         with kept_generators():
-            return Filling(self._opened(own), part, viewed(samples, "plan", views), 1, 0, padding=padding,
-                           storage=own).plan()  # fmt: skip
-
-    def _opened(self, storage: Storage) -> Opened:
-        shards = self._shards_of(recipe_key(storage.part))
-        opened = open_folder(shards.folder.parent, shards, storage.frontier)
-        self.location.bound_copies()
-        return opened
-
-    def _shards_of(self, recipe: str) -> Shards:
-        if recipe not in self._shards:
-            self._shards[recipe] = Shards(self.root / recipe / "shards", self.location.sharing(recipe))
-        return self._shards[recipe]
+            opened = self.location.opened(recipe_key(own.part), own.frontier)
+            seen = viewed(samples, "plan", views)
+            return Filling(opened, part, seen, 1, 0, padding=padding, storage=own).plan()
 
     def _manifest_of(self, recipe: str) -> Manifest:
-        shards = self._shards_of(recipe)
+        shards = self.location.shards(recipe)
         return read_newest(shards.folder.parent / "manifests", shards.sharing)[1]
 
     def entries(self) -> tuple[CacheEntry, ...]:
@@ -237,7 +222,7 @@ class FeatureCache:
         return tuple(problems)
 
     def _problems_of(self, recipe: str) -> list[str]:
-        shared = self._shards_of(recipe)
+        shared = self.location.shards(recipe)
         fresh, manifests = Shards(shared.folder, shared.sharing), shared.folder.parent / "manifests"
         _, manifest, notes = read_newest(manifests, shared.sharing)
         problems = list(notes)
@@ -293,7 +278,7 @@ class FeatureCache:
         """
         begin = None if recipe is None else as_name("FeatureCache.export", "recipe", recipe)
         chosen = self._one(self.location.recipes(), begin)
-        return write_table(recipe_table(self._shards_of(chosen.name)), path, "FeatureCache.export")
+        return write_table(recipe_table(self.location.shards(chosen.name)), path, "FeatureCache.export")
 
     @public("prune")
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> Eviction:
@@ -343,7 +328,7 @@ class FeatureCache:
         check_map_style(dataset)
         samples = Forgotten(dataset, views, collate_fn)
         with kept_generators():
-            return sum(samples.delete_from(self._shards_of(own.name)) for own in self.location.recipes())
+            return sum(samples.delete_from(self.location.shards(own.name)) for own in self.location.recipes())
 
     def _one(self, recipes: list[StoredRecipe], recipe: str | None) -> StoredRecipe:
         """The only one whose name begins like this; None takes any.

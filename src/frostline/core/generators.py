@@ -20,6 +20,8 @@ GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.rand
 
 def state_of(generator: Any) -> Any:
     """The state of a generator as something that can be compared later; drawing from it changes the state."""
+    if isinstance(generator, random.SystemRandom):
+        return "the system"  # it has no state
     if isinstance(generator, random.Random):
         return generator.getstate()
     if isinstance(generator, torch.Generator):
@@ -56,7 +58,9 @@ def kept_state(generator: Any) -> Generator[None]:
     """Inside, draw from one of `GENERATORS` as you like; outside, nobody can tell."""
     state: Any
     put_back: Any
-    if isinstance(generator, random.Random):
+    if isinstance(generator, random.SystemRandom):
+        state, put_back = None, lambda _: None
+    elif isinstance(generator, random.Random):
         state, put_back = generator.getstate(), generator.setstate
     elif isinstance(generator, (torch.Generator, np.random.RandomState)):
         state, put_back = generator.get_state(), generator.set_state

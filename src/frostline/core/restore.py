@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
+from operator import is_
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
@@ -28,17 +30,22 @@ def generator_states() -> GeneratorStates:
     return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda
 
 
-def drawn_generator(before: GeneratorStates) -> str | None:
+def drawn_generator(before: GeneratorStates, now: GeneratorStates | None = None) -> str | None:
     """The library whose global generator is not in this state any more: python, numpy or torch; None without one."""
-    now = generator_states()
+    now = generator_states() if now is None else now
     if before[0] != now[0]:
         return "python"
-    numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, now)]
-    if numpy[0] != numpy[1]:
+    if numpy_mark(before[1]) != numpy_mark(now[1]):
         return "numpy"
     if not torch.equal(before[2], now[2]) or not all(map(torch.equal, before[3], now[3])):
         return "torch"
     return None
+
+
+def numpy_mark(state: Any) -> tuple[Any, ...]:
+    """A state of NumPy's global generator as something that can be compared; normal numbers are drawn in pairs."""
+    own = state["state"]
+    return own["pos"], own["key"].tobytes(), state["has_gauss"], state["gauss"]
 
 
 def set_generator_states(states: GeneratorStates) -> None:
@@ -211,10 +218,16 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         model: The model.
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
-    tables = [vars(module) for module in _moved_by(model)]
+    modules = _moved_by(model)
+    tables, kinds = [vars(module) for module in modules], [*map(type, modules)]
     tables += [vars(value) for table in tables for value in table.values() if _is_record(value)]
     with kept_values(tables, numbers=numbers):
-        yield
+        try:
+            yield
+        finally:
+            for module, kind in zip(modules, kinds, strict=True):
+                if type(module) is not kind:  # forward may give a module another class
+                    module.__class__ = kind
 
 
 @contextmanager
@@ -227,7 +240,8 @@ def kept_values(tables: list[dict[str, Any]], values: Iterable[Any] = (), *, num
         yield
     finally:
         for table, kept in copies:
-            _put_back(table, kept, numbers=numbers)
+            if len(table) != len(kept) or not all(map(is_, table.values(), kept.values())) or [*table] != [*kept]:
+                _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
             if not holder and not content:
                 continue
@@ -299,12 +313,13 @@ def kept_buffers(model: nn.Module) -> Generator[None]:
 
 @contextmanager
 def kept_parameters(model: nn.Module) -> Generator[None]:
-    """Put the value of every trainable parameter back to the bit, in place."""
+    """Put the value of every trainable parameter back to the bit, in place, and its count of writes."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     copies = [parameter.detach().clone() for parameter in parameters]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, copy in zip(parameters, copies, strict=True):
-                parameter.copy_(copy)
+    with _unsafe_preserve_version_counter(tuple(parameters)):  # the values are those of that count
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for parameter, copy in zip(parameters, copies, strict=True):
+                    parameter.copy_(copy)

@@ -228,7 +228,8 @@ def measured(
         with passing_freeze(model), told_mismatch(model, example):
             thaw(model)
             model.eval()
-            fill = partial(fill_as_planned, store, batch_size=batch_size, num_workers=num_workers, progress=progress)
+            fill = partial(fill_as_planned, store.location, batch_size=batch_size, num_workers=num_workers,
+                           progress=progress)  # fmt: skip
             found = find_lines(model, example, names)
             lines, taps, data = _stored(model, found, example, store, fill, part, made)
             loaded = list(data.loader(_BATCH, device="cpu"))

@@ -42,7 +42,7 @@ from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.phases import MovingLine
 from frostline.recipes.prepare import frozen_epoch_at_most_s, prepare
 from frostline.recipes.run_folder import run_folders
-from frostline.recipes.sampled_order import drawn_by
+from frostline.recipes.sampled_order import sampled_order
 from frostline.recipes.schedules import as_schedule
 from frostline.recipes.solved_head import start_solved, start_text
 from frostline.recipes.training_setup import TrainingSetup, checked_validation, form_of_run
@@ -241,7 +241,7 @@ def fit(
         fabric = make_fabric(precision, devices, folder, loggers)
         setup = TrainingSetup(model, shown, val, stored.cache, fabric, folder, batch_size, seed, progress, example,
                               loss, metrics, num_workers, collate_fn=collate_fn, by_length=by_length,
-                              drawn=drawn_by(sampler, without_views(shown), seed), **stored.of_setup)  # fmt: skip
+                              drawn=sampled_order(sampler, shown, seed), **stored.of_setup)  # fmt: skip
         model.to(fabric.device)
         through, moves = chosen_line(given_line, moves, setup, again, epochs)
         with _frozen(model, through, is_moving=moves is not None):
@@ -365,7 +365,7 @@ def _settings(
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
                   "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
                   "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
-                  **setup.described, "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
+                  **setup.order_text, "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     ranks = setup.ranks
     return Settings(loss, setup.metrics, epochs, clip, patience, folder if ranks.is_first else None, again, described,
                     setup.progress, watch, partial(num_counted, setup.loss), ignored_label(setup.loss),

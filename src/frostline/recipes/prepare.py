@@ -43,7 +43,7 @@ from frostline.recipes.run_cache import cache_of
 from frostline.recipes.stored_line import SHOWN, StoredLine
 from frostline.recipes.training_setup import Ready, TrainingSetup
 from frostline.recipes.viewed_data import steady_validation
-from frostline.splitting import frozen_side_in_inference_mode, kept_places, remembered_split, verify_once
+from frostline.splitting import KeptPlaces, frozen_side_in_inference_mode, remembered_split, verify_once, wrapped
 from frostline.training import DatasetBatches, first_outputs, in_dtype
 from frostline.transfer import check_still
 
@@ -80,14 +80,20 @@ def prepare(
     if isinstance(setup.train, Views) and setup.val is not None:
         with steady_validation():
             check_steady(setup.val, setup.form)
-    if any(not parameter.requires_grad for parameter in setup.model.parameters()):
-        if is_cached and setup.cache is not False:
+    places = KeptPlaces(setup.model)  # a look is no call of the training
+    is_frozen = any(not parameter.requires_grad for parameter in setup.model.parameters())
+    if is_frozen and is_cached and setup.cache is not False:
+        places.check()
+        with places.kept_memos(), wrapped():  # wrapping anew for every batch takes longer than a small batch
             return _cached(setup, num_epochs, earlier)
-        with kept_places(setup.model):  # a look is no call of the training
-            return _uncached(setup)
-    if setup.cache is not False and setup.progress and earlier is None:
+    if not is_frozen and setup.cache is not False and setup.progress and earlier is None:
         sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
-    with kept_places(setup.model):
+    if places.iterators:
+        sys.stderr.write(f"model: not run before it trains, since that would move {places.iterators[0]!r} on.\n")
+        return Ready(setup.model, setup.plain, setup.plain_val)
+    with places.kept():
+        if is_frozen:
+            return _uncached(setup)
         setup.first.check_dataset(setup.model, setup.plain, setup.plain_val)
     return Ready(setup.model, setup.plain, setup.plain_val)
 
@@ -285,8 +291,9 @@ def _filled(
         warns = setup.progress and plain is setup.plain and has_choice
         with nullcontext() if plain is setup.plain else steady_validation():
             filled[where] = fill_as_planned(
-                store, part, samples, setup.batch_size, setup.num_workers, padding=padding, progress=setup.progress,
-                is_fresh=True, on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
+                store.location, part, samples, setup.batch_size, setup.num_workers, padding=padding,
+                progress=setup.progress, is_fresh=True,
+                on_plan=partial(warn_of_cost, part, num_epochs, row_s) if warns else (lambda _: None),
                 earlier=lower.earlier(where, frozen, proofs) if lower is not None else None, storage=setup.storage,
                 builders=_builders(setup, store, part, plain),
             )  # fmt: skip
@@ -298,8 +305,8 @@ def _builders(setup: TrainingSetup, store: FeatureCache, part: Any, plain: Datas
     if setup.ranks.count > 1:
         store.location.check_reached(f"fit(devices={setup.ranks.count})")
         return Together(setup.ranks)
-    return builders_of(store, part, plain.dataset, setup.batch_size, setup.num_workers, engine=store.engine,
-                       storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
+    return builders_of(store.location, part, plain.dataset, setup.batch_size, setup.num_workers,
+                       engine=store.engine, storage=setup.storage, collate_fn=setup.collate_fn)  # fmt: skip
 
 
 def _in_precision(part: Any, model: nn.Module) -> Split | InPrecision:

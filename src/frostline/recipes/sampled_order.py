@@ -16,14 +16,10 @@ from frostline.core.errors import DataError
 from frostline.core.generators import kept_state, seed_generator
 from frostline.core.inputs import describe
 from frostline.core.restore import kept_generators, seed_generators
+from frostline.recipes.viewed_data import without_views
 
 _SEEDS = 2**63  # generators of torch take no larger ones
 _WHERE = "fit(sampler=...)"
-
-
-def drawn_by(sampler: Any, dataset: Any, seed: int) -> SampledOrder | None:
-    """The order that a sampler draws, checked; None without one."""
-    return None if sampler is None else SampledOrder(sampler, len(dataset), seed)
 
 
 class SampledOrder:
@@ -114,3 +110,8 @@ class SampledOrder:
                 do=f"give positions from 0 to {self._num_samples - 1}: of a part of a dataset, they count in the part.",
             )  # fmt: skip
         return found
+
+
+def sampled_order(sampler: Any, shown: Any, seed: int) -> SampledOrder | None:
+    """The order that a sampler draws of a dataset, of each sample's views too; None without a sampler."""
+    return None if sampler is None else SampledOrder(sampler, len(without_views(shown)), seed)

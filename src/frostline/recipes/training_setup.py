@@ -23,9 +23,9 @@ from frostline.training import DatasetBatches, Metric, Ranks, check_metric_targe
 if TYPE_CHECKING:
     from torch import nn
 
-    from frostline.core.order import DrawnOrder
     from frostline.core.records import CacheFigures
     from frostline.core.storage_records import StoragePlan
+    from frostline.recipes.sampled_order import SampledOrder
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TrainingSetup:
     is_planned: bool = False
     storage: str = "exact"
     frozen_pass: tuple[str, ...] = ()
-    drawn: DrawnOrder | None = None
+    drawn: SampledOrder | None = None
     needs_rows: bool = False
 
     @cached_property
@@ -99,15 +99,15 @@ class TrainingSetup:
                              drawn=self.drawn)  # fmt: skip
 
     @property
-    def described(self) -> dict[str, str]:
-        """What a resumed run must have as well, beside its settings."""
-        return self.drawn.described if self.drawn is not None else {}
-
-    @property
     def num_batches(self) -> int:
         """Batches of an epoch."""
         count = len(without_views(self.train)) if self.drawn is None else self.drawn.num_drawn
         return ceil(count / self.batch_size)
+
+    @property
+    def order_text(self) -> dict[str, str]:
+        """What a resumed run must have of the order: the sampler, where there is one."""
+        return {} if self.drawn is None else self.drawn.described
 
     @cached_property
     def plain_val(self) -> DatasetBatches | None:

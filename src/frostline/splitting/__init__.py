@@ -11,12 +11,13 @@ from frostline.splitting.calls.addresses import Frame as Frame
 from frostline.splitting.calls.addresses import Point as Point
 from frostline.splitting.calls.addresses import address_text as address_text
 from frostline.splitting.calls.addresses import as_address as as_address
+from frostline.splitting.calls.listener import wrapped as wrapped
 from frostline.splitting.explanation import Explanation as Explanation
 from frostline.splitting.faster_pass import FasterPart as FasterPart
 from frostline.splitting.parts.head import copied_head as copied_head
 from frostline.splitting.parts.head import model_of as model_of
 from frostline.splitting.parts.head import runs_own_forward as runs_own_forward
 from frostline.splitting.proof.verification import Verification as Verification
-from frostline.splitting.python_state.kept_places import kept_places as kept_places
+from frostline.splitting.python_state.kept_places import KeptPlaces as KeptPlaces
 from frostline.splitting.split import Split as Split
 from frostline.splitting.uncached import frozen_side_in_inference_mode as frozen_side_in_inference_mode

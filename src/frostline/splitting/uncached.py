@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
+from frostline.core.restore import (
+    generator_states,
+    kept_attributes,
+    kept_buffers,
+    kept_generators,
+    kept_modes,
+    kept_parameters,
+)
 from frostline.splitting.plan.recordings import noise_of_frozen_side
 from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.proof.verification import kernels_for
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from torch import nn
+
+    from frostline.core.restore import GeneratorStates
 
 
 @contextmanager
@@ -46,11 +55,16 @@ def kept_model(model: nn.Module) -> Generator[None]:
         yield
 
 
-def run_on_others(model: nn.Module, example: Any) -> None:
-    """Run the model as a split runs it, in both modes and at its sizes, on other samples with other values."""
+def run_on_others(model: nn.Module, example: Any) -> GeneratorStates:
+    """Run the model as a split runs it, in both modes and at its sizes, on other samples with other values.
+
+    Returns:
+        Where this has left the global generators, before they are put back.
+    """
     with kept_model(model), torch.no_grad():
         for is_training in (True, False):
             model.train(is_training)
             for size in (SMALL, LARGE, PROOF, FAR):
                 with suppress(Exception):  # it may take no such batch
                     batches.call(model, other_values(batch_of(example, size, start=1)))
+        return generator_states()

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,6 +77,7 @@ def run_training(
     wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
     steps = settings.steps.per_epoch(len(train_batches))
     is_whole = progress is None
+    settings = _with_trained(settings, model)
     if progress is None:
         progress = begin_training(fabric, model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
@@ -122,6 +124,13 @@ def run_training(
     if is_whole:
         put_back(model, progress.final)
     return progress
+
+
+def _with_trained(settings: Settings, model: nn.Module) -> Settings:
+    """The settings with the names of what trains now: forward may turn off weights, and the best are of all of them."""
+    if settings.trains is not None:
+        return settings
+    return replace(settings, trains=frozenset(name for name, own in model.named_parameters() if own.requires_grad))
 
 
 def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:

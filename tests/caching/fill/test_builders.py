@@ -7,6 +7,7 @@ from torch.utils.data import Subset, TensorDataset
 import frostline as fl
 from frostline.caching import Together
 from frostline.caching.fill.planned_fill import fill_as_planned
+from frostline.caching.location.location import Location
 from frostline.caching.store import opening
 from frostline.caching.store.manifest import read_newest
 
@@ -54,7 +55,7 @@ def test_each_reads_a_range_and_all_have_every_row(tmp_path):
 
     def fill(rank: int) -> None:  # one at a time: splits are of one thread
         found[rank] = fill_as_planned(
-            fl.FeatureCache(tmp_path), Plain(split), dataset, 8, progress=False, builders=Together(threads.group(rank))
+            Location(tmp_path), Plain(split), dataset, 8, progress=False, builders=Together(threads.group(rank))
         )
 
     in_threads(fill)
@@ -72,7 +73,7 @@ def test_a_process_without_a_sample_has_what_all_samples_share(tmp_path):
 
     def fill(rank: int) -> None:
         found[rank] = fill_as_planned(
-            fl.FeatureCache(tmp_path), Sharing(), dataset, 8, progress=False, builders=Together(threads.group(rank))
+            Location(tmp_path), Sharing(), dataset, 8, progress=False, builders=Together(threads.group(rank))
         )
 
     in_threads(fill)
@@ -112,10 +113,10 @@ def test_damage_that_one_of_them_meets_makes_all_of_them_begin_again(tmp_path, m
 
     def fill(rank: int, data=dataset) -> None:
         found[rank] = fill_as_planned(
-            fl.FeatureCache(tmp_path), Sharing(), data, 8, progress=False, builders=Together(threads.group(rank))
+            Location(tmp_path), Sharing(), data, 8, progress=False, builders=Together(threads.group(rank))
         )
 
-    fill_as_planned(fl.FeatureCache(tmp_path), Sharing(), Subset(dataset, range(6)), 8, progress=False)
+    fill_as_planned(Location(tmp_path), Sharing(), Subset(dataset, range(6)), 8, progress=False)
     (folder,) = tmp_path.iterdir()
     path = folder / "shards" / read_newest(folder / "manifests")[1].shards[0]
     content = path.read_bytes()

@@ -37,19 +37,19 @@ class Noted(Alone):
 def test_a_fill_has_its_samples_read_by_its_builders(split, tmp_path):
     builders, plans = Noted(), []
     dataset = TensorDataset(torch.randn(6, 4), torch.arange(6))
-    data = fill_as_planned(fl.FeatureCache(tmp_path), split, dataset, 4, progress=False, on_plan=plans.append,
-                           builders=builders)  # fmt: skip
+    data = fill_as_planned(fl.FeatureCache(tmp_path).location, split, dataset, 4, progress=False,
+                           on_plan=plans.append, builders=builders)  # fmt: skip
     assert builders.asked == [6, range(6), 6]
     assert [plan.num_missing for plan in plans] == [6]
     assert len(data) == 6
 
 
 def test_the_builders_of_one_process_are_none(split, tmp_path):
-    assert builders_of(fl.FeatureCache(tmp_path), split, [], 4, 0, engine="local") is None
+    assert builders_of(fl.FeatureCache(tmp_path).location, split, [], 4, 0, engine="local") is None
 
 
 def test_a_faster_part_is_no_part_that_a_cluster_takes(split, tmp_path):
     pytest.importorskip("ray")
     faster = split.faster(["fold"], 4, Proofs(tmp_path))
     with pytest.raises(fl.DataError, match="cannot be sent"):
-        builders_of(fl.FeatureCache(tmp_path), faster, [], 4, 0, engine="ray")
+        builders_of(fl.FeatureCache(tmp_path).location, faster, [], 4, 0, engine="ray")

@@ -82,12 +82,13 @@ def test_an_engine_that_is_none_is_refused(tmp_path):
 def test_a_part_that_cannot_be_made_again_is_refused(tmp_path):
     part = split_of(torch.randn(4, 6)).faster(["fold"], 8, None)
     with pytest.raises(fl.DataError, match="cannot be sent"):
-        builders_of(fl.FeatureCache(tmp_path), part, [], 8, 0, engine="ray")
+        builders_of(fl.FeatureCache(tmp_path).location, part, [], 8, 0, engine="ray")
 
 
 def order_of(cache: fl.FeatureCache, split, dataset, **changed) -> Order:
-    return replace(Order(cache, split.sent(), dataset, 8, 0, None, None, "exact", dict(split.recipe), fill_as_planned),
-                   **changed)  # fmt: skip
+    recipe = dict(split.recipe)
+    order = Order(cache.location, split.sent(), dataset, 8, 0, None, None, "exact", recipe, fill_as_planned)
+    return replace(order, **changed)
 
 
 def test_a_builder_gives_what_a_range_has(tmp_path):
@@ -158,7 +159,7 @@ def test_what_all_samples_share_and_the_number_of_views_come_from_builders(tmp_p
     split, dataset = fl.split(model, inputs[:4]), TensorDataset(inputs, torch.arange(20))
     assert any(own.shared for own in split.frontier)
     builders = InHalves(order_of(cache, split, dataset, views=2))
-    data = fill_as_planned(cache, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
+    data = fill_as_planned(cache.location, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
     features, _ = next(iter(data.loader(20)))
     assert torch.equal(split.head(*features), model(inputs))
     assert (data.figures.views, cache.entries()[0].views) == (2, 2)

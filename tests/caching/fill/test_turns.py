@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from frostline.caching.fill import turns as module
-from frostline.caching.fill.turns import Turns, place_ids
+from frostline.caching.fill.turns import Turns
 
 
 class Others:
@@ -33,13 +33,29 @@ def waits(monkeypatch):
     return found
 
 
-def turns_of(claims, stored=None, row_s=0.0, batch_size=2):
-    """Turns of samples whose id is their place; `stored` are found to be published, and need not be read."""
-    stored = set() if stored is None else stored
-    return Turns(
-        claims, lambda at: np.array(at, np.uint64), lambda at: np.array([own not in stored for own in at], np.bool_),
-        lambda is_needed: None, lambda at: [own for own in at if own in stored], lambda: row_s, batch_size,
-    )  # fmt: skip
+class Stored:
+    """Rows of samples whose id is their place; `published` are found to be stored meanwhile."""
+
+    def __init__(self, published):
+        self.published = published
+
+    def look(self, *, is_needed):
+        pass
+
+    def is_missing(self, indices):
+        return np.array([own not in self.published for own in indices], np.bool_)
+
+    def published_since(self, indices):
+        return [own for own in indices if own in self.published]
+
+    def ids(self, indices):
+        return np.array(indices, np.uint64)
+
+
+def turns_of(claims, published=None, row_s=0.0, batch_size=2):
+    """Turns of samples; those that others have published need not be read."""
+    rows = Stored(set() if published is None else published)
+    return Turns(claims, rows, list, lambda: row_s, batch_size)
 
 
 def run(turns, positions):
@@ -99,9 +115,3 @@ def test_who_holds_a_claim_for_too_long_is_not_waited_for(waits):
     assert max(waits) == 1.0
     rounds.close()
     assert claims.is_closed
-
-
-def test_ids_of_places_differ_by_place_and_content():
-    one, other = place_ids(range(1000), b"a" * 32), place_ids(range(1000), b"b" * 32)
-    assert len({*one.tolist(), *other.tolist()}) == 2000
-    assert place_ids([7, 3], b"a" * 32).tolist() == one[[7, 3]].tolist()

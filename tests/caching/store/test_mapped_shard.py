@@ -15,10 +15,9 @@ from frostline.caching.location.remote import bound_copies
 from frostline.caching.reading.gather import Gatherer
 from frostline.caching.store import mapped_shard, opening, shard_writer
 from frostline.caching.store.mapped_shard import KEYS, Shard
-from frostline.caching.store.storage_type import Storage
 from frostline.core import shelf
 from frostline.core.shelf import Shelf
-from helpers_caching import D, N, Part, dataset, fill, shards
+from helpers_caching import D, N, Part, dataset, fill, opened_in, shards
 from helpers_lengths import Sentences, pad, sentences
 
 
@@ -48,7 +47,7 @@ def test_a_shard_is_checked_on_its_first_use_and_once(tmp_path, monkeypatch, laz
     fill(tmp_path, batch_size=10)
     assert len(shards(tmp_path)) == 4
     names = checked(monkeypatch)
-    opened = fl.FeatureCache(tmp_path)._opened(Storage("exact", Part()))
+    opened = opened_in(fl.FeatureCache(tmp_path))
     assert len(opened.rows()) == N
     assert names == []  # the size of a cache is not the cost of opening it
     rows = opened.rows()
@@ -98,7 +97,7 @@ def test_a_merge_does_not_carry_damage_into_a_new_shard(tmp_path, lazy, monkeypa
 
 def test_a_shard_that_others_deleted_is_checked_as_it_is_mapped(tmp_path, lazy):
     fill(tmp_path, batch_size=10)
-    opened = fl.FeatureCache(tmp_path)._opened(Storage("exact", Part()))
+    opened = opened_in(fl.FeatureCache(tmp_path))
     for path in shards(tmp_path):
         path.unlink()
     assert all(shard.is_whole() for shard in opened.held.values())
@@ -135,7 +134,7 @@ def all_keys(rows):
 
 
 def gatherer_of(url, folder):
-    rows = opened_at(url, folder)._opened(Storage("exact", Part())).rows()
+    rows = opened_in(opened_at(url, folder)).rows()
     return rows, Gatherer(rows, all_keys(rows), Part().frontier, {}, {})
 
 
@@ -209,7 +208,7 @@ def test_a_damaged_object_that_is_met_late_is_an_error_and_then_computed_anew(ur
 
 def test_an_object_that_goes_before_it_is_fetched_is_computed_anew(url, tmp_path, monkeypatch):
     cache, (files, root) = opened_at(url, tmp_path / "second"), fsspec.url_to_fs(url)
-    held = cache._opened(Storage("exact", Part())).held
+    held = opened_in(cache).held
     for path in [path for path in files.find(root) if "/shards/" in path]:
         files.rm_file(path)
     with pytest.raises(fl.CacheError, match="gone from the store"):

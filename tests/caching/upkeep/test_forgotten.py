@@ -11,10 +11,9 @@ from exams.reliability.building import Calls
 from frostline.caching.store import opening
 from frostline.caching.store.shard_writer import MERGE_LOCK
 from frostline.caching.store.shards import Shards
-from frostline.caching.store.storage_type import Storage
 from frostline.caching.upkeep import forgotten
 from frostline.core import io, locks
-from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
+from helpers_caching import Masked, MaskedPart, N, Offering, Part, dataset, fill, opened_in, shards
 from helpers_lengths import Sentences, pad, sentences
 
 
@@ -148,7 +147,7 @@ def test_a_row_whose_key_is_damaged_is_deleted_from_a_large_cache_too(tmp_path, 
     data = dataset()
     fill(tmp_path, data=data)
     cache, (path,) = fl.FeatureCache(tmp_path), shards(tmp_path)
-    opened = cache._opened(Storage("exact", Part()))
+    opened = opened_in(cache)
     key = opened.rows().keys_of(np.array([3])).tobytes()
     whole = path.read_bytes()
     path.write_bytes(whole.replace(key, bytes(16)))

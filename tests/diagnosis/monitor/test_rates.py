@@ -27,3 +27,12 @@ def test_without_an_optimizer_nothing_is_known():
     watched = Rates(None)
     watched.look(0)
     assert watched.facts(5) is None
+
+
+def test_a_warm_up_that_begins_anew_is_told_from_other_schedules():
+    warm_up = [0.02, 0.06, 0.1]
+    assert looked_at(warm_up * 4).restarts == 3
+    steps = [*warm_up, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4]
+    cosine_restarts = [0.1, 0.07, 0.03, 0.01] * 4
+    triangle = [0.02, 0.06, 0.1, 0.06] * 4
+    assert [looked_at(rates).restarts for rates in (steps, cosine_restarts, triangle, [0.1] * 12)] == [0, 0, 0, 0]

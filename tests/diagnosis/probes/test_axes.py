@@ -36,6 +36,24 @@ def test_other_shapes_are_no_exchange(function):
     assert facts_of_axes(Runs(function), INPUTS_BTC).exchanged == ()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((4, 2, 10, 8), (4, 10, 16)), ((4, 10, 16), (4, 2, 10, 8)), ((2, 12, 8), (12, 16)), ((12, 5, 1, 3), (12, 3, 5))],
+)
+def test_a_transpose_is_missing_before_heads_or_layers_are_joined(before, after):
+    found = facts_of_axes(Runs(lambda x: x.reshape(after)), torch.randn(before))
+    assert found.exchanged == ((before, after),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((4, 10, 16), (4, 10, 2, 8)), ((4, 10, 2, 8), (40, 16)), ((4, 3, 8, 8), (4, 3, 2, 4, 2, 4)),
+     ((6, 10, 4), (12, 5, 4)), ((4, 4, 8), (4, 32)), ((12, 5, 3), (6, 2, 15))],
+)  # fmt: skip
+def test_what_is_joined_split_or_cut_into_pieces_keeps_its_order(before, after):
+    assert facts_of_axes(Runs(lambda x: x.reshape(after)), torch.randn(before)).exchanged == ()
+
+
 def test_a_softmax_over_the_samples_or_over_one_value_is_found():
     assert facts_of_axes(Runs(lambda x: x.softmax(0)), INPUTS_BTC).over_samples == ("softmax over axis 0",)
     assert facts_of_axes(Runs(lambda x: x.softmax(dim=-1)), INPUTS_BTC).over_samples == ()

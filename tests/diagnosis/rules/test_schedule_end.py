@@ -20,3 +20,11 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(schedule_end, Evidence()) == ["not applicable"]
+
+
+def test_a_warm_up_that_begins_anew_is_an_issue():
+    (finding,) = schedule_end.check(Evidence(rates=RateFacts(0.01, None, 300, restarts=5)))
+    assert finding.outcome == "issue"
+    assert "fallen back 5 times in 300 steps" in finding.why
+    assert "count all steps for a warm-up" in finding.advice
+    assert outcomes(schedule_end, Evidence(rates=RateFacts(0.01, None, 300, restarts=2))) == ["passed"]

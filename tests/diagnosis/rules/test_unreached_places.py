@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import unreached_places
-from frostline.diagnosis.rules.wiring_records import ReachFacts
+from frostline.diagnosis.rules.wiring_records import ReachFacts, SignalFacts
 from helpers_health import losses, outcomes
 
 ENOUGH = losses(*[1.0] * 60)
@@ -32,3 +34,14 @@ def test_it_does_not_apply():
     assert outcomes(unreached_places, Evidence(reach=ReachFacts(12, 1, False))) == ["not judged"]
     few = Evidence(reach=ReachFacts(12, 1, False), skill=0.0, losses=losses(1.0, 1.0))
     assert outcomes(unreached_places, few) == ["not judged"]
+
+
+def test_the_layer_where_the_targets_are_lost_is_named():
+    signal = SignalFacts(0.9, "the output of layer 'up' (Linear)", 0.85, "the input of layer 'body.0' (Linear)", 0.01)
+    evidence = Evidence(signal=signal, skill=0.02, losses=ENOUGH)
+    (finding,) = unreached_places.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "body.0")
+    assert "reads 85% of the targets, one of the input of layer 'body.0' (Linear) 1%" in finding.why
+    assert "a sum is meant" in finding.advice
+    assert outcomes(unreached_places, replace(evidence, skill=0.6)) == ["not applicable"]
+    assert outcomes(unreached_places, replace(evidence, signal=SignalFacts(0.9))) == ["not applicable"]

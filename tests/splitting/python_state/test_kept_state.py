@@ -2,6 +2,8 @@ import collections
 import copy
 import itertools
 import random
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -148,16 +150,29 @@ def counting(name, *, in_layer):
     model.high = Counting(8, 8) if in_layer else model.high
     holder = model.high if in_layer else model
     holder.slotted, holder.queue, holder.own_calls = Slotted(), collections.deque(maxlen=2000), 0
-    holder.slotted.calls, holder.count, holder.counter = 0, _counting_closure(), itertools.count()
+    holder.slotted.calls, holder.count = 0, _counting_closure()
+    holder.counter = itertools.count() if name == "an iterator" else 0
     holder.seen_batches, holder.python, holder.numpy = set(), random.Random(0), np.random.default_rng(0)
     return model
 
 
-@pytest.mark.parametrize("name", COUNTERS)
+IN_CONTAINERS = "a queue", "a set"  # of a module: the head moves them as the model does
+
+
+@pytest.mark.parametrize("name", IN_CONTAINERS)
+def test_a_count_in_a_container_of_a_module_moves_in_the_head_too(name):
+    model = counting(name, in_layer=False)
+    split = fl.split(model, x(4))
+    for _ in range(3):
+        split.head(*split.extract(x(4)))
+    assert len(model.queue if name == "a queue" else model.seen_batches) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in COUNTERS if name not in IN_CONTAINERS])
 def test_a_count_that_lives_anywhere_is_refused(name):
     with pytest.raises(fl.NotCacheable) as error:
         fl.split(counting(name, in_layer=False), x(4))
-    told = ("keeps state", "moves values", "has seen other batches")
+    told = ("keeps state", "moves values", "has seen other batches", "cannot be put back")
     assert any(text in error.value.what for text in told)
 
 
@@ -165,7 +180,7 @@ def test_a_count_that_lives_anywhere_is_refused(name):
     "name", [name for name in COUNTERS if name not in ("an attribute by its name", "a queue", "a set")]
 )
 def test_a_count_of_a_layer_that_is_called_whole_is_refused_where_it_cannot_be_put_back(name):
-    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
+    with pytest.raises(fl.NotCacheable, match="moves values|keeps state|cannot be put back"):
         fl.split(counting(name, in_layer=True), x(4))
 
 
@@ -402,3 +417,73 @@ def test_a_layer_that_freezes_itself_is_refused_and_thawed():
     with pytest.raises(fl.FrostlineError):
         fl.split(model, x(4))
     assert model.high.weight.requires_grad
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def scaled(self, batch):
+        return batch * self.factor
+
+
+EVALUATED = [1.0]
+
+
+def _of_registry(factor):
+    table = {"one": Scaled(1.0), "other": Scaled(factor)}
+    return lambda batch: table["other"].scaled(batch)
+
+
+def _of_file(factor, name="frostline_test_file"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].factor = factor
+    exec("def act(batch):\n    return batch * factor\n", vars(sys.modules[name]))
+    return sys.modules[name]
+
+
+def _named(factor):
+    file = _of_file(factor)
+    return lambda batch: file.act(batch)
+
+
+def _imported(factor):
+    _of_file(factor)
+
+    def act(batch):
+        from frostline_test_file import act
+
+        return act(batch)
+
+    return act
+
+
+def _evaluated(factor):
+    EVALUATED[0] = factor
+    return lambda batch: batch * eval("EVALUATED")[0]
+
+
+def _of_globals(factor):
+    EVALUATED[0] = factor
+    return lambda batch: batch * globals()["EVALUATED"][0]
+
+
+class Rare(nn.Linear):
+    """A layer that large samples take another way through."""
+
+    def forward(self, batch):
+        low = super().forward(batch)
+        is_large = (low.abs() > 100).any(1, keepdim=True)
+        return torch.where(is_large, self.act(low), low) if is_large.any() else low
+
+
+@pytest.mark.parametrize("make", [_of_registry, _named, _imported, _evaluated, _of_globals])
+def test_what_only_a_rare_branch_reads_is_in_the_recipe(make):
+    recipes = []
+    for factor in (2.0, 3.0, 2.0):
+        torch.manual_seed(0)
+        model = Net(lambda m, batch: m.high(m.low(batch)))
+        model.low = Rare(8, 8).requires_grad_(False)
+        model.low.act = make(factor)
+        recipes.append(fl.split(model, x(4)).recipe)
+    assert recipes[0] == recipes[2] != recipes[1]

@@ -2,6 +2,7 @@ import contextlib
 import functools
 
 import pytest
+import torch
 from torch import nn
 
 from frostline.core.code_names import loaded, loaded_arguments, nested
@@ -89,6 +90,49 @@ def test_names_are_followed_into_methods_helpers_and_registries():
     assert not names & {"of_unused", "calls"}
     assert "written" in names_written_by([nn.Sequential(Layer())])
     assert stored(Layer.forward.__code__) == {"written", "calls"}
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, batch):
+        return batch * Doubled.of_function
+
+
+class Described:
+    def __get__(self, owner, kind=None):
+        return owner.of_descriptor
+
+    def __repr__(self):
+        return self.of_text
+
+
+class Made(type):
+    @property
+    def of_kind(cls):
+        return cls.of_metaclass
+
+
+class Kinds(metaclass=Made):
+    @classmethod
+    def step(cls):
+        return cls.of_class_method
+
+
+OBJECTS = {"helper": Helper(), "nested": [Helper]}
+
+
+class Reaching(nn.Module):
+    described = Described()
+
+    def forward(self, batch):
+        return Doubled.apply(batch) * self.described * Kinds.of_kind * Kinds.step() * OBJECTS["helper"].step()
+
+
+def test_methods_that_python_calls_unnamed_are_followed():
+    sources = with_callees(sources_of(Reaching()), [Reaching()])
+    names = {name for source in sources for name in loaded(source.code)}
+    assert {"of_function", "of_descriptor", "of_metaclass", "of_class_method", "of_step"} <= names
+    assert "of_text" not in names
 
 
 def test_names_of_attributes_that_code_builds_are_texts():

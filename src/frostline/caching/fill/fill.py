@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from frostline.caching.fill.builders import Alone, SamplePart
+from frostline.caching.fill.climbed_rows import ClimbedRows
 from frostline.caching.fill.fill_plan import FillPlan, Samples, plan_fill, positions
 from frostline.caching.fill.frozen_pass import Computer, Golden, spread
+from frostline.caching.fill.known_rows import KnownRows
 from frostline.caching.fill.missing_rows import MissingRows
 from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.fill.sample_groups import SampleGroups
 from frostline.caching.fill.view_cost import check_room, measured_cost
-from frostline.caching.keys import NewKeys, item_key
+from frostline.caching.keys import item_key
 from frostline.caching.part import Faster, Provable, items_of
 from frostline.caching.reading.cached_dataset import CachedDataset, check_targets
 from frostline.caching.reading.gather import Gatherer
@@ -31,7 +33,6 @@ from frostline.caching.store.mapped_shard import KEYS
 from frostline.caching.store.shard_writer import ShardWriter, merge
 from frostline.caching.store.storage_type import EXACT, Storage
 from frostline.core import inputs as batches
-from frostline.core.disk_array import disk_array
 from frostline.core.errors import CacheError, DataError
 from frostline.core.io import Damaged
 from frostline.core.records import CacheFigures
@@ -75,20 +76,19 @@ class Filling:
         self.reader = Reader(dataset, items_of(part), num_workers)
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
         self.views = dataset.count if isinstance(dataset, Views) else 1
-        self.before, self.earlier = opened.rows(), earlier
+        self.earlier = earlier
         if isinstance(dataset, Views):  # a number that fits no disk fits no memory either
-            check_room(opened.folder, dataset, len(dataset) - len(self.before), self.storage.row_bytes)
+            check_room(opened.folder, dataset, len(dataset) - len(opened.rows()), self.storage.row_bytes)
         self.computer, self.padding = Computer(part, opened.shared(), padding), padding
         self.computer.rounding = self.storage.bound
         self.waiting = SampleGroups(batch_size, is_one_size=padding is None)
         self.row_proof = RowProof(self.computer)
         passed = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.samples = Samples(len(dataset), passed, opened.folder)
-        # no self: a ring would keep shards mapped
-        known, keys, frontier, own = [self.before], self.samples.keys, part.frontier, self.storage
-        self.known = known  # the last entry holds what others have published since
+        self.rows = rows = KnownRows(opened, self.samples)
+        keys, frontier, own = self.samples.keys, part.frontier, self.storage  # no self: a ring would keep shards mapped
         self.golden = Golden(
-            self.computer, lambda chosen: _stored(known[-1], keys[chosen], frontier, padding, own), batch_size, padding
+            self.computer, lambda chosen: _stored(rows.now, keys[chosen], frontier, padding, own), batch_size, padding
         )
         opened.notes += part.notes if isinstance(part, Faster) else []
         self.computed = self.num_adopted = 0
@@ -97,9 +97,9 @@ class Filling:
     def plan(self) -> FillPlan:
         """What is known, what must be read, what must be computed; it is carried out by this filling only."""
         if self.earlier is not None:
-            plan = self.earlier.plan(self.samples, self.before, self.opened.manifest.row_s)
+            plan = self.earlier.plan(self.samples, self.rows.before, self.opened.manifest.row_s)
         else:
-            plan = plan_fill(self.dataset, self.samples, self.before, self.opened)
+            plan = plan_fill(self.dataset, self.samples, self.rows.before, self.opened)
         return replace(plan, views=self.views)
 
     def run(self, plan: FillPlan, advance: Callable[[int], None], *, is_fresh: bool = False) -> CachedDataset:
@@ -178,36 +178,8 @@ class Filling:
         return plan
 
     def _climb(self, climb: Climb, missing: Sequence[int], advance: Callable[[int], None]) -> None:
-        """Compute missing rows from those of a lower line; some are computed from the items too, and compared."""
-        chosen = [missing[at] for at in spread(len(missing))]
-        items = [inputs for inputs, _ in self.reader.read(chosen)]
-        expected = self.computer.compute(batches.collate(items, chosen), chosen)
-        places = {index: at for at, index in enumerate(chosen)}
-        writer, keys = self._writer(self._check_unchanged), self.samples.keys
-        kept, is_new = NewKeys(keys, self.opened.folder), disk_array((len(keys),), np.bool_, self.opened.folder)
-        for index in missing:
-            is_new[index] = kept.add(index)
-        new = positions(len(keys), lambda part: is_new[part], self.opened.folder)
-        size = min(self.batch_size, len(new))
-        for start in range(0, len(new), size):
-            first = min(start, len(new) - size)  # one size of batches: a part that decides by it proves each size
-            rows = {
-                name: tensor[start - first :].cpu()
-                for name, tensor in climb.rows(list(new[first : first + size])).items()
-            }
-            indices = list(new[start : first + size])
-            self.computer.check_finite(rows, indices)
-            both = [(at, places[index]) for at, index in enumerate(indices) if index in places]
-            if both:
-                ours, theirs = (list(own) for own in zip(*both, strict=True))
-                self.computer.check_golden(
-                    {name: tensor[ours] for name, tensor in rows.items()},
-                    {name: tensor[theirs] for name, tensor in expected.items()}, [indices[at] for at in ours],
-                )  # fmt: skip
-            writer.add(torch.from_numpy(keys[indices]), self.storage.rounded_rows(rows, indices))
-            self.computed += len(indices)
-            advance(len(indices))
-        writer.finish()
+        writer = self._writer(self._check_unchanged)
+        ClimbedRows(self, climb, writer, missing, advance).compute()
         self.own = writer.published
         self.opened.notes.append(f"{self.computed:,} rows were computed from those of the line below")
 
@@ -236,7 +208,7 @@ class Filling:
             check_weights()
         keys, passed = self.samples.keys, self.samples.passed()
         targets, sizes = check_targets(self.samples.targets, self.padding)
-        before = self.before.find(keys)
+        before = self.rows.before.find(keys)
         reused = len(positions(len(keys), lambda part: before[part] >= 0, self.opened.folder)) + self.num_adopted
         snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         if self.builders.is_first:

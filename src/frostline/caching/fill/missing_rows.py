@@ -5,7 +5,6 @@ What other builders have claimed is read last: by then most of its rows are publ
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +12,16 @@ import numpy as np
 import torch
 
 from frostline.caching.fill.frozen_pass import spread
-from frostline.caching.fill.turns import Turns, claims_of, place_ids
-from frostline.caching.keys import NewKeys, as_words, item_key
+from frostline.caching.fill.turns import Turns, claims_of
+from frostline.caching.keys import NewKeys, item_key
 from frostline.caching.samples.dataset_reader import content_of
 from frostline.caching.store.ragged import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from frostline.caching.fill.fill import Filling
     from frostline.caching.fill.fill_plan import FillPlan
-    from frostline.caching.store.claims import Ids
     from frostline.caching.store.shard_writer import ShardWriter
 
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
@@ -34,7 +30,6 @@ _ALIKE = (
     "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
     "it is read once"
 )
-_LOOK_SHARE = 0.05  # of the time, for reading what others publish while there is something else to do
 
 
 class MissingRows:
@@ -53,7 +48,7 @@ class MissingRows:
         plan: FillPlan,
     ) -> None:  # fmt: skip
         self._filling, self._writer, self._unread, self._advance = filling, writer, unread, advance
-        self._has_keys, self._content = plan.known is not None, b""
+        self._has_keys = plan.known is not None
         # Where nothing seems to be missing, claims would only delay builders that read the same samples.
         self._is_shared = plan.num_missing > 0
         self._new = NewKeys(filling.samples.keys, filling.opened.folder)
@@ -62,12 +57,14 @@ class MissingRows:
         self._varying = [tensor.name for tensor in filling.part.frontier if tensor.is_varying]
         self._target_of = None if filling.samples.names else getattr(filling.dataset, "target", None)
         self._to_prove: set[int] = set()  # stored by others meanwhile, and read all the same
-        self._num_found, self._look_s, self._looked = 0, 0.0, time.monotonic()
+        self._num_published = 0  # by others, meanwhile
 
     def compute(self) -> None:
         """Read all of the samples; what is missing is computed, and all is published."""
         own = self._filling
-        self._content = own.reader.check_steady()
+        content = own.reader.check_steady()
+        if not self._has_keys:
+            own.rows.follow_places(content)
         if not own.reader.has_differing_views():
             own.opened.notes.append(_ALIKE)
         turns = self._turns()
@@ -84,9 +81,7 @@ class MissingRows:
     def _turns(self) -> Turns:  # not kept: a ring would keep shards mapped
         own = self._filling
         claims = claims_of(own.opened) if self._is_shared else None
-        return Turns(
-            claims, self._ids_of, self._is_missing, self._look, self._found_stored, self._row_s, own.batch_size
-        )
+        return Turns(claims, own.rows, self._adopted, self._row_s, own.batch_size)
 
     def _row_s(self) -> float:
         """Seconds of one row; 0 before any was computed."""
@@ -107,10 +102,10 @@ class MissingRows:
             own.samples.take(index, target, inputs)
             if index in self._chosen:
                 self._read_before[index] = content_of((inputs, target), index)
-            if own.known[-1].has(keys[index]):
+            if own.rows.has(index):
                 if not self._has_keys or index in self._to_prove:  # else some were proven before the first was read
                     own.golden.offer(index, inputs)
-                own.num_adopted += not own.before.has(keys[index])
+                own.num_adopted += not own.rows.had(index)
                 turns.done(index)
             elif not self._new.add(index):
                 turns.done(index)
@@ -137,40 +132,17 @@ class MissingRows:
         if len(self._writer.published) > num_before:
             turns.published()
 
-    def _ids_of(self, positions: Sequence[int]) -> Ids:
-        if not self._has_keys:
-            return place_ids(positions, self._content)
-        return as_words(self._filling.samples.keys[np.array(positions, np.int64)])[:, 0].copy()
-
-    def _is_missing(self, positions: Sequence[int]) -> NDArray[np.bool_]:
-        """Of samples whose keys are not known, any may be."""
-        if not self._has_keys:
-            return np.ones(len(positions), np.bool_)
-        return self._filling.known[-1].find(self._filling.samples.keys[np.array(positions, np.int64)]) < 0
-
-    def _look(self, *, is_needed: bool) -> None:
-        """Read what others have published meanwhile; where it is not needed, only if it takes little time."""
-        own, started = self._filling, time.monotonic()
-        if (is_needed or started - self._looked >= self._look_s / _LOOK_SHARE) and own.opened.has_news():
-            own.opened.refresh()
-            own.known[:] = [own.opened.rows()]
-            self._looked = time.monotonic()
-            self._look_s = self._looked - started
-
-    def _found_stored(self, positions: Sequence[int]) -> list[int]:
-        """Those of the positions whose rows others have published meanwhile, and which need not be read."""
-        own = self._filling
-        if not self._has_keys or own.known[-1] is own.before:
-            return []
-        keys, found = own.samples.keys[np.array(positions, np.int64)], list[int]()
-        is_new = (own.known[-1].find(keys) >= 0) & (own.before.find(keys) < 0)
-        for position in [at for at, is_own in zip(positions, is_new, strict=True) if is_own]:
-            self._num_found += 1
-            if self._target_of is None or self._num_found & (self._num_found - 1) == 0:  # 1, 2, 4, 8, ...
-                self._to_prove.add(position)
+    def _adopted(self, published: Sequence[int]) -> list[int]:
+        """Of samples whose rows others have published meanwhile, those that need not be read; a few are, to prove."""
+        own, found = self._filling, list[int]()
+        for index in published:
+            self._num_published += 1
+            is_power_of_2 = self._num_published & (self._num_published - 1) == 0
+            if self._target_of is None or is_power_of_2:
+                self._to_prove.add(index)
             else:
                 own.num_adopted += 1
-                own.samples.recall(position, self._target_of(position), {})
+                own.samples.recall(index, self._target_of(index), {})
                 self._advance(1)
-                found.append(position)
+                found.append(index)
         return found

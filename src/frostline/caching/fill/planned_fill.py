@@ -16,10 +16,10 @@ from frostline.core.restore import kept_generators
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from frostline.caching.cache import FeatureCache
     from frostline.caching.fill.builders import Builders
     from frostline.caching.fill.earlier import Earlier
     from frostline.caching.fill.fill_plan import FillPlan
+    from frostline.caching.location.location import Location
     from frostline.caching.part import FrozenPart
     from frostline.caching.reading.cached_dataset import CachedDataset
     from frostline.core.padding import Padding
@@ -28,14 +28,14 @@ _TRIES = 8  # damaged shards that one fill finds one after the other
 
 
 def fill_as_planned(
-    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
+    location: Location, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
     on_plan: Callable[[FillPlan], None] = lambda _: None, is_fresh: bool = False, earlier: Earlier | None = None,
     padding: Padding | None = None, storage: str = EXACT, builders: Builders | None = None,
 ) -> CachedDataset:  # fmt: skip
     """As `FeatureCache.fill`, with arguments that were checked.
 
     Args:
-        cache: The cache.
+        location: Of the cache.
         split: The frozen part.
         dataset: A map-style dataset.
         batch_size: Samples per pass of the frozen part.
@@ -51,13 +51,14 @@ def fill_as_planned(
         builders: Who reads the samples; None: this process.
     """
     own = Storage(storage, split)
-    shards = cache._shards_of(recipe_key(own.part))
+    recipe = recipe_key(own.part)
+    shards = location.shards(recipe)
     with in_use(shards.folder.parent, shards.sharing), kept_generators():
         if own.rounded and earlier is not None:  # rows that were rounded give others than the items do
             earlier = replace(earlier, middle=None)
         tries = _TRIES
         while True:
-            opened = cache._opened(own)
+            opened = location.opened(recipe, own.frontier)
             before = opened.manifest
             filling = Filling(opened, split, dataset, batch_size, num_workers, earlier, padding, own, builders)
             plan = filling.plan()
@@ -74,18 +75,18 @@ def fill_as_planned(
         data.notes = (*data.notes, own.text(data.figures.error))
     if opened.manifest != before:
         opened.collect()
-        cache.location.bound_copies()
+        location.bound_copies()
     return data
 
 
 def builders_of(
-    cache: FeatureCache, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int, *, engine: str,
+    location: Location, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int, *, engine: str,
     storage: str = EXACT, views: int | None = None, collate_fn: Any = None,
 ) -> Builders | None:  # fmt: skip
     """Who reads the samples of a fill; None for this process.
 
     Args:
-        cache: The cache.
+        location: Of the cache.
         part: The frozen part, which follows the lengths of samples by now if they differ.
         dataset: As the caller has it.
         batch_size: Samples per pass.
@@ -100,6 +101,6 @@ def builders_of(
     """
     if engine == "local":
         return None
-    cache.location.check_reached("fill(engine='ray')")
-    return RayBuilders(Order(cache, sent(part), dataset, batch_size, num_workers, views, collate_fn, storage,
+    location.check_reached("fill(engine='ray')")
+    return RayBuilders(Order(location, sent(part), dataset, batch_size, num_workers, views, collate_fn, storage,
                              dict(part.recipe), fill_as_planned))  # fmt: skip

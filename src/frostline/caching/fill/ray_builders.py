@@ -21,9 +21,9 @@ from frostline.caching.store.shard_writer import SHARD_BYTES
 from frostline.core.errors import CacheError, DataError, FrostlineError
 
 if TYPE_CHECKING:
-    from frostline.caching.cache import FeatureCache
     from frostline.caching.fill.fill import Filling
     from frostline.caching.fill.fill_plan import FillPlan
+    from frostline.caching.location.location import Location
     from frostline.caching.part import FrozenPart
 
 ENGINES = ("local", "ray")
@@ -44,7 +44,7 @@ class Order:
     """What an actor fills.
 
     Attributes:
-        cache: The cache; its folder or URL is the same on every machine.
+        location: Of the cache; its folder or URL is the same on every machine.
         remake: Makes the frozen part.
         dataset: The whole dataset, views of it included.
         batch_size: Samples per pass.
@@ -56,7 +56,7 @@ class Order:
         fill: What fills a cache in one process.
     """
 
-    cache: FeatureCache
+    location: Location
     remake: Callable[[], FrozenPart]
     dataset: Any
     batch_size: int
@@ -179,7 +179,7 @@ class Builder:
             raise self._error
         order, noted = self._order, _Noted(self._order.views or 1)
         order.fill(
-            order.cache, self._part, _Chosen(self._samples, indices), order.batch_size, order.num_workers,
+            order.location, self._part, _Chosen(self._samples, indices), order.batch_size, order.num_workers,
             progress=False, is_fresh=True, padding=self._padding, storage=order.storage, builders=noted,
         )  # fmt: skip
         assert noted.found is not None

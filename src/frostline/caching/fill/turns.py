@@ -7,7 +7,7 @@ as that costs less than to compute them, or are free because their builder has d
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +16,8 @@ from frostline.caching.store.claims import MOST_CLAIMED, LockedClaims
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
-    from frostline.caching.store.claims import Claims, Ids
+    from frostline.caching.fill.known_rows import KnownRows
+    from frostline.caching.store.claims import Claims
     from frostline.caching.store.opening import Opened
 
 
@@ -26,35 +25,22 @@ _FIRST_POLL_S, _LAST_POLL_S = 0.02, 1.0
 _SHARE_OF_LEFT = 2  # a claim takes at most half of a fair share of what is left, so that all end at about one time
 
 
-class Look(Protocol):
-    """Reads what others have published."""
-
-    def __call__(self, *, is_needed: bool) -> None:
-        """Where it is not needed, it may be left out."""
-        ...
-
-
 class Turns:
     """Gives out the samples of one fill, in rounds.
 
     Args:
         claims: Of this builder; None where every sample is its turn.
-        ids_of: The ids of samples at these positions.
-        is_missing: Of the samples at these positions, whose rows are not known to be stored.
-        look: Reads what others have published meanwhile.
-        found_stored: Those of the samples that others have published, and that need not be read.
+        rows: What is stored.
+        adopted: Of samples whose rows others have published, those that need not be read; they are taken over.
         row_s: Seconds of one row, as measured by now.
         batch_size: Samples per pass.
     """
 
     def __init__(
-        self, claims: Claims | None, ids_of: Callable[[Sequence[int]], Ids],
-        is_missing: Callable[[Sequence[int]], NDArray[np.bool_]], look: Look,
-        found_stored: Callable[[Sequence[int]], list[int]], row_s: Callable[[], float],
-        batch_size: int,
+        self, claims: Claims | None, rows: KnownRows, adopted: Callable[[Sequence[int]], list[int]],
+        row_s: Callable[[], float], batch_size: int,
     ) -> None:  # fmt: skip
-        self._claims, self._ids_of, self._is_missing = claims, ids_of, is_missing
-        self._look, self._found_stored = look, found_stored
+        self._claims, self._rows, self._adopted = claims, rows, adopted
         self._row_s, self._batch_size = row_s, batch_size
         self._later: list[int] = []
         self._done: list[int] = []
@@ -96,7 +82,7 @@ class Turns:
     def published(self) -> None:
         """All rows that are done are published."""
         if self._claims is not None and self._done:
-            self._claims.give_back(self._ids_of(self._done))
+            self._claims.give_back(self._rows.ids(self._done))
         self._done = []
 
     @property
@@ -119,26 +105,26 @@ class Turns:
     def _free(self, claims: Claims, part: Sequence[int]) -> list[int]:
         """Those of the part that nobody else computes, and that must be read; the others come in a later round."""
         if not self._is_first:
-            self._look(is_needed=True)
+            self._rows.look(is_needed=True)
         part = self._without_stored(part)
-        is_missing = self._is_missing(part)
+        is_missing = self._rows.is_missing(part)
         if not is_missing.any():
             return list(part)
         missing = [position for position, is_own in zip(part, is_missing, strict=True) if is_own]
         is_held = np.zeros(len(missing), np.bool_)
         if self._is_patient:
             most = len(missing) if self._is_first else self._size(claims, len(missing))
-            is_held = ~claims.take(self._ids_of(missing), most)
+            is_held = ~claims.take(self._rows.ids(missing), most)
         held = {position for position, is_own in zip(missing, is_held, strict=True) if is_own}
-        self._look(is_needed=not self._is_first)  # what was published before its claim was given back is seen
+        self._rows.look(is_needed=not self._is_first)  # what was published before its claim was given back is seen
         left = self._without_stored(missing)
-        later = [at for at, is_own in zip(left, self._is_missing(left), strict=True) if is_own and at in held]
+        later = [at for at, is_own in zip(left, self._rows.is_missing(left), strict=True) if is_own and at in held]
         self._later += later
         gone = set(later) | set(missing).difference(left)
         return [position for position in part if position not in gone]
 
     def _without_stored(self, positions: Sequence[int]) -> list[int]:
-        found = self._found_stored(positions)
+        found = self._adopted(self._rows.published_since(positions))
         for position in found:
             self.done(position)
         gone = set(found)
@@ -159,19 +145,6 @@ def claims_of(opened: Opened) -> Claims:
     """What one builder claims in the folder of a recipe, or in its store."""
     remote = opened.sharing.remote
     return LockedClaims(opened.folder / "claims") if remote is None else remote.claims()
-
-
-def place_ids(positions: Sequence[int], content: bytes) -> Ids:
-    """Ids of samples whose keys are not known: they follow from the place, and the content of some samples.
-
-    Args:
-        positions: Of the samples.
-        content: A digest of some of them: other data of the same length have other ids.
-    """
-    with np.errstate(over="ignore"):
-        mixed = np.array(positions, np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.frombuffer(content[:8], np.uint64)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        return mixed ^ (mixed >> np.uint64(31))
 
 
 def _wait(seconds: float) -> None:

@@ -6,16 +6,22 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frostline.caching.location.local_recipe import LocalRecipe, StoredRecipe, is_folder
 from frostline.caching.location.remote import RECIPE, RemoteRecipe, bound_copies
+from frostline.caching.store.opening import open_folder
 from frostline.caching.store.proofs import Proofs
+from frostline.caching.store.shards import Shards
 from frostline.caching.store.sharing import Sharing, signer_of
 from frostline.core.arguments import as_count, as_path
 from frostline.core.errors import DataError
 from frostline.core.io import disk_errors, names_in
 from frostline.core.shelf import Shelf, is_url
+
+if TYPE_CHECKING:
+    from frostline.caching.store.opening import Opened
+    from frostline.core.records import FrontierTensor
 
 _LOCAL_BYTES = 50 * 10**9
 
@@ -57,6 +63,10 @@ class Location:
         with disk_errors("find", own):  # the current folder may be gone
             self.root = own.absolute()  # here and now: a later chdir must not make it another one
         self.signer = signer_of(key_file, self.root)
+        self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}}
 
     def __str__(self) -> str:
         return str(self.root) if self.shelf is None else self.shelf.url
@@ -96,6 +106,19 @@ class Location:
         """The remote folder of a recipe, if there is one, and the key that signs its files."""
         remote = None if self.shelf is None else RemoteRecipe(self.shelf, self.root / recipe)
         return Sharing(remote, self.signer)
+
+    def shards(self, recipe: str) -> Shards:
+        """The shards of a recipe; it need not be there yet."""
+        if recipe not in self._shards:
+            self._shards[recipe] = Shards(self.root / recipe / "shards", self.sharing(recipe))
+        return self._shards[recipe]
+
+    def opened(self, recipe: str, frontier: tuple[FrontierTensor, ...]) -> Opened:
+        """What is stored of a recipe, checked against what its rows should be."""
+        shards = self.shards(recipe)
+        opened = open_folder(shards.folder.parent, shards, frontier)
+        self.bound_copies()
+        return opened
 
     def recipes(self, *kinds: str) -> list[StoredRecipe]:
         """Recipes that hold a folder of one of these kinds; of manifests, if none is named."""

@@ -25,12 +25,15 @@ from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_number
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
 from frostline.diagnosis.probes.loss_domain import facts_of_domain
+from frostline.diagnosis.probes.loss_terms import facts_of_terms
+from frostline.diagnosis.probes.lost_signal import facts_of_signal
 from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
+from frostline.diagnosis.probes.rows import facts_of_rows
 from frostline.diagnosis.probes.wiring import (
     cut_off,
     idle_parts,
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.diagnosis.experiments.batches import Batch
+    from frostline.diagnosis.rules.wiring_records import SignalFacts
+
+
+_LEARNS_WELL = 0.5  # of what the constant-prediction baseline leaves
 
 
 @dataclass(frozen=True)
@@ -237,6 +244,7 @@ def with_certain_evidence(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
+        rows=run(("FL514", "FL515"), lambda: facts_of_rows(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
@@ -245,9 +253,18 @@ def with_certain_evidence(
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
         reach=run(("FL513",), lambda: facts_of_reach(model, batch[0]), None),
+        signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip
     return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))
+
+
+def _facts_of_signal(
+    evidence: Evidence, model: nn.Module, start: dict[str, Tensor], data: Sequence[Batch]
+) -> SignalFacts | None:  # fmt: skip
+    """None for a network that learns well, where nothing is lost that it needs."""
+    is_sick = evidence.skill is not None and evidence.skill < _LEARNS_WELL
+    return facts_of_signal(model, start, data) if is_sick else None
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
@@ -255,7 +272,8 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = _called(model, inputs, target, loss_fn)
-        return replace(probe_loss(loss_fn, output, target), domain=facts_of_domain(loss_fn, output, target))  # may draw
+        found, domain = probe_loss(loss_fn, output, target), facts_of_domain(loss_fn, output, target)  # may draw
+        return replace(found, domain=domain, terms=facts_of_terms(loss_fn, output, data))
 
 
 def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Any:

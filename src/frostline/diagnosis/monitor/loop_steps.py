@@ -1,4 +1,4 @@
-"""What a loop does between two reported losses: whether its optimizer steps at all, and with which gradients."""
+"""What a loop does between two reported losses: whether its optimizer steps, or another one, and by which gradients."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ class LoopSteps:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer is not None else set()
         own = [p for p in model.parameters() if p.requires_grad and id(p) in held]
         self._before = [(parameter, _some(parameter)) for parameter in own[:: max(1, len(own) // _MOST)]]
+        self._last = (0, self._version)  # steps, and the version of a parameter, at the report before
+        self._others = 0
+
+    @property
+    def _version(self) -> int:
+        return self._before[-1][0]._version if self._before else 0
+
+    def look(self, num_steps: int) -> None:
+        """At a report: whether a parameter was written since the last, though the optimizer has not stepped.
+
+        Args:
+            num_steps: Of the optimizer.
+        """
+        (steps, version), self._last = self._last, (num_steps, self._version)
+        self._others += num_steps == steps and self._last[1] != version
 
     def facts(self, reported: int, num_steps: int, accumulation: Accumulation) -> LoopFacts | None:
         """After so many losses, and steps of the optimizer; None without one.
@@ -41,7 +56,7 @@ class LoopSteps:
         if not self._before:
             return None
         has_moved = num_steps > 0 or not all(torch.equal(_some(one), values) for one, values in self._before)
-        return LoopFacts(reported, num_steps, has_moved, accumulation.cleared)
+        return LoopFacts(reported, num_steps, has_moved, accumulation.cleared, self._others)
 
 
 def _some(parameter: Tensor) -> Tensor:

@@ -105,8 +105,7 @@ class Monitor:
         self._unheld = Unheld(self._watch.found, inner, optimizer)
         self._rates = Rates(optimizer)
         self._loop = LoopSteps(inner, optimizer)
-        self._is_on, self._is_quiet_from = False, -1
-        self._next = 0  # steps up to then need nothing
+        self._is_on, self._is_quiet_from, self._next = False, -1, 0  # steps up to the next need nothing
         self._open, self._stream = partial(JsonLines, path) if path is not None else None, None
         self._first: list[Sample] = []
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
@@ -170,6 +169,7 @@ class Monitor:
                 do="pass what backward() was called on, or its value.",
             )  # fmt: skip
         self._unread_losses.append((self._num_steps, value))
+        self._loop.look(self._num_steps)
         if len(self._unread_losses) >= _UNREAD_LOSSES:
             self._read_losses()
         if started is not None:

@@ -6,6 +6,7 @@ Legend: B samples of a batch.
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +18,10 @@ from frostline.diagnosis.probes.evaluation_pass import evaluation
 from frostline.diagnosis.rules.wiring_records import AxesFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _RESHAPES = frozenset({"view", "reshape", "view_as", "reshape_as", "unflatten", "flatten"})
+_MOST_AXES = 5  # of which every order is looked at
 _SOFTMAXES = frozenset({"softmax", "log_softmax", "softmin"})
 _TEMPORAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
@@ -120,8 +122,45 @@ def _is_scattered(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
 
 
 def _is_exchanged(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether a shape of three axes or more has the same sizes in another order, of which two are real axes."""
-    if len(before) < 3 or len(before) != len(after) or before == after or sorted(before) != sorted(after):
+    """Whether a reshape gives what a transpose would give, joined or split: (N, H, T, D) to (N, T, H * D), for one.
+
+    Axes of one value are left aside. A part of the shape that is only joined, or only split, keeps its axes.
+    """
+    if max(len(before), len(after)) < 3 or 0 in before:
         return False
-    moved = [one for one, other in zip(before, after, strict=True) if one != other]
-    return all(size > 1 for size in moved)
+    return any(
+        len(own) > 1 and len(other) > 1 and (_is_of_exchanged(own, other) or _is_of_exchanged(other, own))
+        for own, other in _parts(before, after)
+    )
+
+
+def _parts(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The shortest runs of axes on both sides that hold the same values."""
+    own, others = ([size for size in shape if size > 1] for shape in (before, after))
+    while own and others:
+        left, right = [own.pop(0)], [others.pop(0)]
+        while math.prod(left) != math.prod(right):
+            shorter, rest = (left, own) if math.prod(left) < math.prod(right) else (right, others)
+            if not rest:
+                return
+            shorter.append(rest.pop(0))
+        yield tuple(left), tuple(right)
+
+
+def _is_of_exchanged(axes: tuple[int, ...], joined: tuple[int, ...]) -> bool:
+    """Whether these axes, in another order, give the other shape by joining neighbours."""
+    if len(axes) > _MOST_AXES:
+        return False
+    return any(order != axes and _joins(order, joined) for order in set(permutations(axes)))
+
+
+def _joins(axes: tuple[int, ...], joined: tuple[int, ...]) -> bool:
+    """Whether neighbours among these axes can be joined to the other shape."""
+    left = list(axes)
+    for size in joined:
+        product = 1
+        while left and product < size:
+            product *= left.pop(0)
+        if product != size:
+            return False
+    return not left

@@ -61,7 +61,7 @@ def facts_of_numbers(data: Sequence[Batch]) -> NumberFacts | None:
     lowest, half = target_N.min(), len(target_N) // 2
     hot_NC = torch.nn.functional.one_hot((target_N - lowest).long(), count).double()
     known = torch.cat([hot_NC, target_N[:, None]], 1)
-    answers = _linear(inputs_ND[:half], known[:half], inputs_ND[half:])
+    answers = linear_answers(inputs_ND[:half], known[:half], inputs_ND[half:])
     right_N = target_N[half:]
     as_classes = (answers[:, :count].argmax(1) + lowest == right_N).double().mean()
     as_quantity = (answers[:, count].round() == right_N).double().mean()
@@ -87,7 +87,7 @@ def _distinct(data: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     return rows[:, :-1], rows[:, -1]
 
 
-def _linear(inputs: Tensor, known: Tensor, others: Tensor) -> Tensor:
+def linear_answers(inputs: Tensor, known: Tensor, others: Tensor) -> Tensor:
     """What a linear model, fitted to these rows, answers to others."""
     mean, scale = inputs.mean(0), inputs.std(0).clamp(min=1e-12)
     x, y = ((part - mean) / scale for part in (inputs, others))

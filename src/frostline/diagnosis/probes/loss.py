@@ -13,6 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
+from frostline.diagnosis.probes.output_range import (
+    ANY,
+    NAMES,
+    SEVERAL,
+    is_fixed,
+    last_function,
+    out_of_reach,
+    range_of_last,
+    shares_out,
+)
 from frostline.diagnosis.rules.loss_records import LossFacts
 
 if TYPE_CHECKING:
@@ -21,22 +31,12 @@ if TYPE_CHECKING:
 _SURE = 20.0  # a logit that far from the others is a certain answer: exp(-20) is 2e-9
 _CERTAIN = 40.0  # networks that have learnt by heart get there
 _LEAST_COUNT = 0.1  # where a logarithm is taken of counts
-_SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
-                      "UnsafeViewBackward0", "TransposeBackward0", "PermuteBackward0"})  # fmt: skip
-_SEVERAL = 1.5  # labels of a sample, together
 _DEEP = 10.0  # by which a loss falls that falls without end
 _PAIRED = 8  # rows of which all pairs are asked
 _SQUARED = 3.0  # times the loss at twice the error: of a squared error it is 4, of an absolute one 2
-_ANY = (-math.inf, math.inf)
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 _MANY = 0.25  # of the samples have several labels
 _BELOW = 0.1  # of what lies between right and wrong probabilities
-_NAMES = {
-    "SigmoidBackward0": "sigmoid",
-    "SoftmaxBackward0": "softmax",
-    "TanhBackward0": "tanh",
-    "ReluBackward0": "relu",
-}
 
 
 def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> LossFacts:
@@ -51,7 +51,7 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
         return LossFacts("unknown")
     if _ignores_target(loss_fn, output.detach(), target):
         return LossFacts("unknown")  # that of a generator, which a critic judges
-    if _is_fixed(output):
+    if is_fixed(output):
         return LossFacts("values", is_fixed=True)
     try:
         with torch.enable_grad():
@@ -82,12 +82,6 @@ def _ignores_target(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, targe
         )
     )
     return own == others and own != moved and math.isfinite(own) and math.isfinite(moved)
-
-
-def _is_fixed(made: Tensor) -> bool:
-    """Whether the last function is a softmax over one value, which is 1 (its logarithm 0) for any weights."""
-    certain = {"SoftmaxBackward0": 1.0, "LogSoftmaxBackward0": 0.0}.get(_last_function(made))
-    return certain is not None and made.numel() > 0 and bool((made.detach() == certain).all())
 
 
 def _pairs_all(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
@@ -141,10 +135,10 @@ def _classes(
     lowest = [of_right[size][0] for size in (_CERTAIN, 2 * _CERTAIN)]
     start = max(of_right[0.5][1], slope_of_none, 1e-30)
     has_range = as_given is _as_probabilities
-    reach = (0.0, 1.0) if has_range else _range_of_last(made) if as_given is _as_logits else _ANY
+    reach = (0.0, 1.0) if has_range else range_of_last(made) if as_given is _as_logits else ANY
     stuck = _stuck_in_a_simplex(loss_fn, right, target) if has_range else _stuck(loss_fn, 2 * right - 1, target, reach)
     return LossFacts(
-        "classes", last=_NAMES.get(_last_function(made), ""),
+        "classes", last=NAMES.get(last_function(made), ""),
         prefers_right=prefers_right,
         slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
         is_bounded=not (lowest[1] < lowest[0] - _DEEP and lowest[1] < none - _DEEP),
@@ -214,7 +208,7 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
     if 1 not in sides and -1 not in sides:
         return LossFacts("unknown")  # ranks, correlations, hazards: answers stand for something else
     shift, degree = _of_shifts(loss_fn, wanted, target.where(asked, 0.0))
-    return LossFacts("values", prefers_right=1 in sides, out_of_reach=_out_of_reach(made, target),
+    return LossFacts("values", prefers_right=1 in sides, out_of_reach=out_of_reach(made, target),
                      follows_shift=shift and sides[0] == 1, degree=degree)  # fmt: skip
 
 
@@ -251,7 +245,7 @@ def _labels(
     is_shared = made.dim() == 2 and _range_of(made.detach()) is not _as_logits
     if not prefers_right and (is_shared or _may_be_distances(made)):
         return LossFacts("unknown")  # log-probabilities; or a label of 1 may ask for a small distance
-    reach, are_sides = _range_of_last(made), bool(known.abs().min() == 1)
+    reach, are_sides = range_of_last(made), bool(known.abs().min() == 1)
     is_probability = reach == (0.0, 1.0) and not are_sides
     if is_probability:
         stuck = _stuck_between(loss_fn, right, wanted, target)
@@ -260,12 +254,12 @@ def _labels(
     if stuck and _is_floorless(loss_fn, right / _SURE, target):
         stuck = 0.0  # the range of the model is the only floor that this loss has
     return LossFacts(
-        "values", last=_NAMES.get(_last_function(made), ""),
+        "values", last=NAMES.get(last_function(made), ""),
         ignores_shifts=not is_shared and _ignores_shifts(loss_fn, right / _SURE, target),
         wants_probabilities=_wants_probabilities(loss_fn, right, wanted, target, made),
-        prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
+        prefers_right=prefers_right, out_of_reach=out_of_reach(made, target), stuck_share=stuck, reach=reach,
         is_bounded=not are_sides or _is_bounded(loss_fn, right / _SURE, target),
-        has_several=_shares_out(made, target),
+        has_several=shares_out(made, target),
     )  # fmt: skip
 
 
@@ -273,7 +267,7 @@ def _ignores_shifts(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, targe
     """Whether rows have several true labels, and their loss stays where all logits of a row move together."""
     if target.dim() != 2 or target.shape[1] < 3 or not bool(((target == 0) | (target == 1)).all()):
         return False
-    if float((target.sum(1) > _SEVERAL).float().mean()) < _MANY:
+    if float((target.sum(1) > SEVERAL).float().mean()) < _MANY:
         return False
     here, moved = (_cost(loss_fn, toward + shift, target) for shift in (0.0, 3.0))
     wrong = _cost(loss_fn, -toward, target)
@@ -285,7 +279,7 @@ def _wants_probabilities(
 ) -> bool:
     """Whether a loss is lowest at the labels themselves, falls below that beyond them, and the model gives logits."""
     output = made.detach()
-    if _last_function(made) in _NAMES or bool(((output >= 0) & (output <= 1)).all()) or not bool((wanted >= 0).all()):
+    if last_function(made) in NAMES or bool(((output >= 0) & (output <= 1)).all()) or not bool((wanted >= 0).all()):
         return False
     exact, even, wrong = (_cost(loss_fn, answer, target) for answer in (wanted, 0.5 + 0 * wanted, 1 - wanted))
     twice, sure = _cost(loss_fn, 2 * wanted, target), _cost(loss_fn, right, target)
@@ -310,7 +304,7 @@ def _stuck(
     loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor, reach: tuple[float, float]
 ) -> float:  # fmt: skip
     """The share of the loss that outputs within this reach cannot remove, and others would."""
-    if reach == _ANY:
+    if reach == ANY:
         return 0.0
     sizes = (0.5, 1.0, 2.0, 4.0, _SURE)
     none = _ask(loss_fn, torch.zeros_like(toward), target)[0]
@@ -323,7 +317,7 @@ def _stuck(
 
 def _may_be_distances(made: Tensor) -> bool:
     """True for outputs that are never below 0, and no probabilities."""
-    return bool((made >= 0).all()) and _range_of_last(made) == _ANY
+    return bool((made >= 0).all()) and range_of_last(made) == ANY
 
 
 def _finite(values: list[float]) -> list[float]:
@@ -363,33 +357,3 @@ def _stuck_between(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted:
         return 0.0  # the loss takes values from 0 to 1 and nothing else
     best = min(near, best)
     return max(0.0, (near - best) / (none - best)) if none > best else 0.0
-
-
-def _range_of_last(made: Tensor) -> tuple[float, float]:
-    """What the last function of the model can give."""
-    return {
-        "SigmoidBackward0": (0.0, 1.0), "SoftmaxBackward0": (0.0, 1.0), "TanhBackward0": (-1.0, 1.0),
-        "ReluBackward0": (0.0, math.inf),
-    }.get(_last_function(made), _ANY)  # fmt: skip
-
-
-def _last_function(made: Tensor) -> str:
-    """Its name in autograd; what only gives another shape does not count."""
-    function = made.grad_fn
-    while function is not None and type(function).__name__ in _SHAPING:
-        function = function.next_functions[0][0]
-    return type(function).__name__
-
-
-def _shares_out(made: Tensor, target: Tensor) -> bool:
-    """Whether the model gives shares of a whole, for labels by name."""
-    return _last_function(made) == "SoftmaxBackward0" and target.dim() == 2
-
-
-def _out_of_reach(made: Tensor, target: Tensor) -> float:
-    """Share of finite targets that the last function of the model cannot give; of samples, if it shares out a whole."""
-    if _shares_out(made, target):
-        return float((target.nan_to_num().sum(1) > _SEVERAL).float().mean())
-    low, high = _range_of_last(made)
-    known = target[target.isfinite()]
-    return float(((known < low) | (known > high)).float().mean())

@@ -44,7 +44,10 @@ def facts_of_places(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any]
         with torch.no_grad():
             output = batches.call(model, batch[0])
         padding, label = _padding(output, words_BT, target_BT, loss_fn)
-        return PlaceFacts(padding, label, _sees_answer(model, batch[0], output, words_BT, target_BT))
+        changes = _changes_before_the_end(model, batch[0], output, words_BT)
+        is_next = _are_same(target_BT[:, :-1], words_BT[:, 1:])
+        is_own = bool((target_BT >= 0).all()) and _are_same(target_BT, words_BT)
+        return PlaceFacts(padding, label, is_next and changes is True, is_own and changes is False)
 
 
 def _padding(
@@ -74,19 +77,24 @@ def _counts(output: Any, is_end_BT: Tensor, target_BT: Tensor, loss_fn: Callable
     return bool(ways) and all(bool(slope_BTC.abs().sum(2)[is_end_BT].any()) for slope_BTC in ways)
 
 
-def _sees_answer(model: nn.Module, inputs: Any, output: Any, words_BT: Tensor, target_BT: Tensor) -> bool:
-    """Whether the target of a place is the next input, and outputs change with inputs that come later."""
-    is_next = (target_BT[:, :-1] == words_BT[:, 1:]) | (target_BT[:, :-1] < 0)
-    if float(is_next.float().mean()) < _SHIFTED or not isinstance(output, Tensor) or not isinstance(inputs, Tensor):
-        return False
+def _are_same(target_BT: Tensor, words_BT: Tensor) -> bool:
+    """Whether nearly all targets that count are these words."""
+    return float(((target_BT == words_BT) | (target_BT < 0)).float().mean()) >= _SHIFTED
+
+
+def _changes_before_the_end(model: nn.Module, inputs: Any, output: Any, words_BT: Tensor) -> bool | None:
+    """Whether outputs of earlier places change with the last input; None where that cannot be asked."""
+    if not isinstance(output, Tensor) or not isinstance(inputs, Tensor):
+        return None
     others = words_BT.clone()
     others[:, -1] = words_BT.roll(1, 0)[:, 0]  # words that there are
     if not bool((others != words_BT).any()):
-        return False
+        return None
     seed_generators(0)
     with torch.no_grad():
         moved = batches.call(model, others)
     change = (moved - output).abs()
     count, least = words_BT.shape[1], _MOVED * output.abs().max()
     axes = [axis for axis in (1, 2) if change.dim() == 3 and change.shape[axis] == count]  # as many classes as places
-    return bool(axes) and all(bool(change.narrow(axis, 0, count - 1).max() > least) for axis in axes)
+    found = [bool(change.narrow(axis, 0, count - 1).max() > least) for axis in axes]
+    return None if not found else all(found)

@@ -23,6 +23,8 @@ ABOUT = About(
 # and cross-entropy do, softmax before either loses all slope there.
 _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
 _UNCOUNTED = 0.1  # of the samples of a batch
+_RARE, _WEIGHS = 3.0, 5.0  # times as many rows, that count so many times as much each: RetinaNet's 0.25 counts three
+_RANGE = 1.3  # between logits of right and wrong; SimCLR's least temperature, 0.5, allows 2
 _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
     "remove it."
@@ -40,7 +42,7 @@ _LOGARITHMS = (
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The loss of outputs that are right, wrong and confident."""
     facts = evidence.loss
-    of_domain = _wrong_domain(facts.domain) if facts is not None else None
+    of_domain = (_wrong_domain(facts.domain) or _wrong_terms(facts)) if facts is not None else None
     if of_domain is not None:
         why, advice = of_domain
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
@@ -91,6 +93,40 @@ def _wrong_domain(domain: LossDomain) -> tuple[str, str] | None:
             "log(counts.max() / counts), and let ignore_index be no class (-100)."
         )
         return why, advice
+    return None
+
+
+def _wrong_terms(facts: LossFacts) -> tuple[str, str] | None:
+    """(why, what to do) where a term has no output in it, rare classes count less, or logits are bare cosines."""
+    terms = facts.terms
+    count, total = terms.fixed_columns
+    if count:
+        why = (
+            f"a term of the loss changes with {count} of {total} columns of the target, and its slope for no output "
+            "does: it has no output of the model in it."
+        )
+        advice = (
+            "pass the model's output to every term of the loss, kl_div(output.log_softmax(1), teacher), and not the "
+            "same target in both places."
+        )
+        return why, advice
+    if len(terms.weights) > 1 and facts.kind != "unknown":
+        (rare, few, low), (common, many, high) = terms.weights[0], terms.weights[-1]
+        if many > _RARE * few and high > _WEIGHS * low:
+            why = (
+                f"rows of class {rare}, {few:.1%} of all, count {low / high:.2g} times as much as those of class "
+                f"{common}, {many:.1%} of all: the weights are the other way round."
+            )
+            return (
+                why,
+                "exchange the weights of the classes: weight = counts.max() / counts, the largest for the rarest.",
+            )
+    if terms.logit_range is not None and terms.logit_range < _RANGE:
+        why = (
+            f"outputs are embeddings of length 1, so that logits of right and wrong can differ by "
+            f"{terms.logit_range:.2g} at most: the loss can hardly fall, whatever is learnt."
+        )
+        return why, "divide the cosines by a temperature before the loss: cross_entropy(likeness / 0.1, target)."
     return None
 
 

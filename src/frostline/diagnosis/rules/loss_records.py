@@ -28,6 +28,23 @@ class LossDomain:
 
 
 @dataclass(frozen=True)
+class LossTerms:
+    """What a loss counts, asked at outputs that were made for it.
+
+    Attributes:
+        fixed_columns: (columns of the target that change the loss, and for no output its slope; all columns).
+        weights: (class, share of the rows, weight of a row over the largest) of classes, the rarest first; none where
+            that could not be asked.
+        logit_range: By how much logits of right and wrong can differ, where the outputs are embeddings of length 1 and
+            the loss can hardly fall; None elsewhere.
+    """
+
+    fixed_columns: tuple[int, int] = (0, 0)
+    weights: tuple[tuple[int, float, float], ...] = ()
+    logit_range: float | None = None
+
+
+@dataclass(frozen=True)
 class LossFacts:
     """How the loss behaves on made outputs, without the model.
 
@@ -53,6 +70,7 @@ class LossFacts:
             sample move together: it makes one label the rival of the others.
         wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
         domain: What else it takes.
+        terms: What it counts.
     """
 
     kind: str
@@ -73,3 +91,4 @@ class LossFacts:
     ignores_shifts: bool = False
     wants_probabilities: bool = False
     domain: LossDomain = field(default_factory=LossDomain)
+    terms: LossTerms = field(default_factory=LossTerms)

@@ -36,6 +36,10 @@ _ONE_STEP = (
     "call optimizer.step() inside the loop over batches, after each backward(); to accumulate on purpose, call "
     "zero_grad() after a step only, and divide the loss by the number of batches."
 )
+_ANOTHER = (
+    "make the optimizer once, before the loop over epochs: optimizer = torch.optim.SGD(model.parameters(), ...); one "
+    "that is made anew has lost its momentum and its statistics. Pass the one that steps to the monitor."
+)
 _MANY = 8  # passes for one step; through a critic, a generator sends one beside its own
 
 
@@ -67,7 +71,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
-    """(why, what to do) where a loop computes gradients that no step uses."""
+    """(why, what to do) where a loop computes gradients that no step uses, or that of another optimizer does."""
     if loop.reported >= _FEWEST and not loop.steps and not loop.has_moved:
         return f"{loop.reported} losses were reported, and the optimizer has not stepped once.", _NO_STEP
     if loop.cleared >= _MANY:
@@ -76,4 +80,10 @@ def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
             "those of the others are cleared before they are used."
         )
         return why, _ONE_STEP
+    if loop.others >= _FEWEST and loop.others > loop.steps > 0:
+        why = (
+            f"the weights were moved before {loop.others} of {loop.reported} reported losses without a step of this "
+            f"optimizer, which has stepped {loop.steps} times: another one moves them, made later in the loop."
+        )
+        return why, _ANOTHER
     return None

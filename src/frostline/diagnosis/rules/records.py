@@ -15,6 +15,7 @@ from frostline.diagnosis.rules.wiring_records import (
     OutsideFacts,
     PlaceFacts,
     ReachFacts,
+    SignalFacts,
 )
 
 
@@ -212,6 +213,29 @@ class ClassFacts:
 
 
 @dataclass(frozen=True)
+class RowFacts:
+    """Rows that give their target away, that come with several, or that are in another unit later on.
+
+    Attributes:
+        answer_at: The feature that is the target of every row, up to a factor and an offset; None without one.
+        factor: Of it.
+        num_features: Of a row.
+        torn: Share of the rows whose input comes with another target as well.
+        torn_targets: Two targets of one input; None without one.
+        first_size: Root mean square of the usual input in the first batches; 0 if not known.
+        last_size: The same in the last ones.
+    """
+
+    answer_at: int | None = None
+    factor: float = 0.0
+    num_features: int = 0
+    torn: float = 0.0
+    torn_targets: tuple[float, float] | None = None
+    first_size: float = 0.0
+    last_size: float = 0.0
+
+
+@dataclass(frozen=True)
 class RateFacts:
     """How the learning rate went.
 
@@ -219,11 +243,13 @@ class RateFacts:
         highest: The highest rate so far.
         sunk_at: The step after which it was under a thousandth of that for good; None if it was not.
         steps: All steps so far.
+        restarts: How often a rising rate fell back to where it began; 0 for any other course.
     """
 
     highest: float
     sunk_at: int | None
     steps: int
+    restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -260,6 +286,7 @@ class Evidence:
         targets: Real targets, or None if there are none or nobody looked.
         classes: Targets that are classes, or None if they are not, or nobody looked.
         numbers: Real targets that are whole numbers; None if they are not, or nobody looked.
+        rows: What the rows say without a model; None if nobody looked.
         follows: How far outputs change with the inputs, over their spread at the same noise: before training, after it;
             None if nobody looked.
         inputs_vary: False if all inputs of a batch are the same; None if nobody looked, or the batch is small.
@@ -289,6 +316,8 @@ class Evidence:
         axes: Operations over a wrong axis; None if nobody looked.
         places: Targets of every place; None if there are none, or nobody looked.
         reach: Which places of a sequence change the output; None if the input is none, or nobody looked.
+        signal: Where the targets are lost on their way through the network; None if they cannot be read of the inputs,
+            or nobody looked.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
             nobody looked.
@@ -309,6 +338,7 @@ class Evidence:
     targets: TargetFacts | None = None
     classes: ClassFacts | None = None
     numbers: NumberFacts | None = None
+    rows: RowFacts | None = None
     follows: tuple[float, float] | None = None
     inputs_vary: bool | None = None
     loss: LossFacts | None = None
@@ -333,6 +363,7 @@ class Evidence:
     axes: AxesFacts | None = None
     places: PlaceFacts | None = None
     reach: ReachFacts | None = None
+    signal: SignalFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None

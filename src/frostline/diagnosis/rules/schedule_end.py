@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -18,6 +19,11 @@ ABOUT = About(
 )  # fmt: skip
 _EARLY, _HALF = 0.25, 0.5  # of the run: cosine schedules are there at 0.98
 _FEWEST = 20  # steps after it
+_RESTARTS = 3
+_ANEW = (
+    "count all steps for a warm-up, not those of an epoch: make the scheduler once, before the loop over epochs, and "
+    "call scheduler.step() after each batch."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -25,6 +31,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     facts = evidence.rates
     if facts is None:
         return (ABOUT.not_applicable("no optimizer was watched, or it has no learning rate."),)
+    if facts.restarts >= _RESTARTS:
+        why = (
+            f"the learning rate rises, and has fallen back {facts.restarts} times in {facts.steps} steps: a warm-up "
+            f"begins anew each time, and it never got beyond {facts.highest:.2g}."
+        )
+        return (replace(ABOUT.issue(why, float(facts.restarts), float(_RESTARTS)), advice=_ANEW),)
     if facts.sunk_at is None:
         return (ABOUT.passed(f"the learning rate did not sink under a thousandth of {facts.highest:.2g}."),)
     share = facts.sunk_at / facts.steps

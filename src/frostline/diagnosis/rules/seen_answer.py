@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -18,8 +19,19 @@ ABOUT = About(
 )  # fmt: skip
 
 
+_SAME = 1e-3  # of a factor of 1
+_USED = 0.5  # what a network learns that makes use of it
+_OWN = (
+    "move the targets by one place, so that each place predicts the next word: loss_fn(logits[:, :-1], words[:, 1:]); "
+    "and not twice, if the model does it itself."
+)
+
+
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Whether targets are the next inputs, and outputs of earlier places change with later inputs."""
+    in_rows = _in_rows(evidence)
+    if in_rows is not None:
+        return (in_rows,)
     facts = evidence.places
     if facts is None:
         return (ABOUT.not_applicable("the targets are not one class for each place of a sequence."),)
@@ -29,4 +41,28 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             "places: the loss falls by copying, which is of no use where the next input is not there yet."
         )
         return (ABOUT.issue(why, 1.0, 0.0),)
+    if facts.copies_input:
+        why = (
+            "the target of each place is the input of that very place, and outputs do not change with later inputs: "
+            "the loss falls by copying a word that is given."
+        )
+        return (replace(ABOUT.issue(why, 1.0, 0.0), advice=_OWN),)
     return (ABOUT.passed("outputs do not depend on the inputs that are their targets."),)
+
+
+def _in_rows(evidence: Evidence) -> Finding | None:
+    """A feature that is the target itself, in each row."""
+    facts = evidence.rows
+    if facts is None or facts.answer_at is None:
+        return None
+    at, times = facts.answer_at, f"{facts.factor:.3g} times " if abs(facts.factor - 1) > _SAME else ""
+    why = (
+        f"the target of every row is {times}feature {at} of {facts.num_features} of its input, up to an offset: what "
+        "is to be predicted is given."
+    )
+    advice = (
+        f"leave feature {at} out of the inputs: a window that goes one step too far (series[at : at + size] with the "
+        "target series[at + size]), or a label column that was left in the table."
+    )
+    is_used = evidence.skill is not None and evidence.skill > _USED
+    return replace((ABOUT.issue if is_used else ABOUT.tip)(why, 1.0, 0.0), advice=advice)

@@ -24,10 +24,14 @@ _ORDER = (
     "read the places with a recurrence or a convolution before the mean over them."
 )
 _LEAST = 0.5  # of the places
+_BETTER = 2.0  # times what the network learns, that a linear model reads of the inputs
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How many places change the output; in a network that learns, the others may not be needed, nor their order."""
+    lost = _lost(evidence)
+    if lost is not None:
+        return (lost,)
     facts = evidence.reach
     if facts is None:
         return (
@@ -48,3 +52,24 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = "nothing is learnt, and the output stays the same if the places of every input are reversed."
         return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_ORDER),)
     return (ABOUT.passed(f"{facts.reached} of {facts.places} places change the output.", share, _LEAST),)
+
+
+def _lost(evidence: Evidence) -> Finding | None:
+    """Where the targets are lost, in a network that learns less than a linear model reads of the inputs."""
+    facts = evidence.signal
+    is_known = evidence.skill is not None and len(evidence.losses) >= STEPS_TO_LEARN
+    if facts is None or not facts.lost_at or not is_known or evidence.skill is None:
+        return None
+    if evidence.skill * _BETTER > facts.of_inputs:
+        return None
+    why = (
+        f"a linear model of {facts.kept_at} reads {facts.kept:.0%} of the targets, one of {facts.lost_at} "
+        f"{facts.lost:.0%}, before the first step: what stands between them throws the targets away. The network "
+        f"learns {max(0.0, evidence.skill):.0%}."
+    )
+    advice = (
+        f"print the values on both sides, {facts.kept_at} and {facts.lost_at}, for samples of two classes, and look "
+        "for a mean where a sum is meant, a norm or softmax over another axis (dim=-1), a mask the other way round."
+    )
+    name = facts.lost_at.partition("'")[2].partition("'")[0]
+    return replace(ABOUT.issue(why, facts.lost, facts.of_inputs, name or None), advice=advice)

@@ -85,12 +85,14 @@ class LoopFacts:
         has_moved: True if it has stepped, or anything else has moved what it holds.
         cleared: The fewest backward passes before a step that got the gradient of the last one alone; 0 where a step
             got more, or it could not be seen.
+        others: Reports before which something was written to a parameter, though the optimizer had not stepped.
     """
 
     reported: int
     steps: int
     has_moved: bool = True
     cleared: int = 0
+    others: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,27 @@ class ReachFacts:
 
 
 @dataclass(frozen=True)
+class SignalFacts:
+    """How much of the targets a linear model reads of what passes a network, before its first step.
+
+    Shares of what the constant-prediction baseline leaves.
+
+    Attributes:
+        of_inputs: Of the inputs.
+        kept_at: The last place of which it can be read; "" if it can be to the end.
+        kept: What is read there.
+        lost_at: The place after it: here, and at all later ones, next to nothing is.
+        lost: What is read there.
+    """
+
+    of_inputs: float
+    kept_at: str = ""
+    kept: float = 0.0
+    lost_at: str = ""
+    lost: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Targets of every place of a sequence.
 
@@ -116,8 +139,11 @@ class PlaceFacts:
         padding: Share of places that are padding and count in the loss.
         label: What stands for padding in the targets.
         sees_answer: True if the target of a place is the input of a later one, and outputs change with that input.
+        copies_input: True if the target of each place is the input of that very place, though outputs do not change
+            with later inputs, as those of a model that predicts the next one.
     """
 
     padding: float = 0.0
     label: int = 0
     sees_answer: bool = False
+    copies_input: bool = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dis
 import enum
 import hashlib
-import os
 import platform
 import sys
 import threading
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 _SCHEMA = "3"
 _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
-_ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 
 _NO_VALUES = (property, cached_property, type(threading.Lock()), type(threading.RLock()))
 
@@ -209,19 +207,9 @@ def _state(model: nn.Module, plan: Plan) -> list[str] | None:
         return None
     lines = [*(code_digest(source.code) for source in code.sources), *code.default_numbers()]
     lines += [name for walk in walks for name in walk.library]
-    lines += _environment(code.sources)
     for place in (place for walk in walks for place in walk.places):
         if isinstance(place.value, Iterator):
             return None
         is_trained = isinstance(place.value, Tensor) and place.value.requires_grad
         lines.append(f"{place.name} {'' if is_trained else fingerprint(place.value)}")
     return sorted(set(lines))  # classes and default arguments come in an order of each process
-
-
-def _environment(sources: Iterable[Source]) -> Iterator[str]:
-    """Variables of the environment that the code may read: those of which it holds the name."""
-    for code in (part for source in sources for part in nested(source.code)):
-        if _ENVIRONMENT.intersection(code.co_names):
-            for text in code.co_consts:
-                if isinstance(text, str) and text in os.environ:
-                    yield f"environment {text} {os.environ[text]}"

@@ -296,7 +296,7 @@ def _difference(
     if ours.layout is not torch.strided and is_same(ours, theirs):  # a sparse buffer: no step moves one
         return 0.0
     ours, theirs = (own if own.layout is torch.strided else own.to_dense() for own in (ours, theirs))
-    if ours.numel() == 0 or torch.equal(_bits(ours), _bits(theirs)):
+    if ours.numel() == 0 or torch.equal(ours, theirs) or torch.equal(_bits(ours), _bits(theirs)):
         return 0.0
     tolerance = max(_TOLERANCES[ours.dtype], coarsest) if ours.dtype in _TOLERANCES else 0.0
     wide = torch.complex128 if ours.is_complex() else torch.float64

@@ -14,7 +14,8 @@ from torch import nn
 
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable
-from frostline.core.restore import kept_attributes, kept_buffers
+from frostline.core.restore import GeneratorStates, drawn_generator, kept_attributes, kept_buffers
+from frostline.splitting.python_state.kept_places import check_iterators, walked
 from frostline.splitting.python_state.places import Place, Walk, contents, fingerprint, has_state
 from frostline.splitting.python_state.sources import Source, sources_of
 
@@ -105,13 +106,16 @@ class Traces:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = dict(model.named_modules())
-        self._before = self._contents()
+        self._model, walk = model, walked(model)
+        check_iterators(walk)
+        self._before = contents(walk.places)
+        self._empty_memos = [memo for memo in walk.memos if not memo.cache_info().misses]
+        self._filled_memos = list[Any]()
         self._training = {name: own.requires_grad for name, own in model.named_parameters()}
         self._parameters = dict(model.named_parameters())
         self._toggled: list[str] = []
 
-    def check(self, again: Callable[[], object]) -> None:
+    def check(self, again: Callable[[], GeneratorStates]) -> None:
         """Compare after the split.
 
         Args:
@@ -127,12 +131,27 @@ class Traces:
         moved = [name for name in {**self._before, **after} if self._before.get(name) != after.get(name)]
         gained = [name for name in moved if _is_of_cache(name, self._before, after)]
         moved = [name for name in moved if name not in gained] or self._made_otherwise(gained, again)
+        moved = moved or self._drawn_for_memos(again)
         if moved:
             raise leaves_traces_error(moved)
 
-    def _made_otherwise(self, gained: list[str], again: Callable[[], object]) -> list[str]:
+    def _drawn_for_memos(self, again: Callable[[], GeneratorStates]) -> list[str]:
+        """Functions of `functools.lru_cache` whose first call draws random numbers: a training draws its own."""
+        if not self._filled_memos:
+            return []
+        try:
+            states = again(), again()  # with empty memos, and with full ones
+        finally:
+            self._empty()
+        return [memo.__qualname__ for memo in self._filled_memos] if drawn_generator(*states) else []
+
+    def _empty(self) -> None:
+        for memo in self._filled_memos:
+            memo.cache_clear()
+
+    def _made_otherwise(self, gained: list[str], again: Callable[[], GeneratorStates]) -> list[str]:
         """Those of these tensors that other samples do not make again: what the first batch has left."""
-        places = {place.name: place for place in self._walk().places if place.name in gained}
+        places = {place.name: place for place in walked(self._model).places if place.name in gained}
         tensors = {name: place for name, place in places.items() if not name.startswith(_KEYS)}
         if not tensors:
             return []
@@ -150,20 +169,16 @@ class Traces:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Put back which weights train, on errors too."""
+        """Put back which weights train, and empty memos that were empty, on errors too."""
+        self._filled_memos = [memo for memo in self._empty_memos if memo.cache_info().misses]
+        self._empty()
         for name, parameter in self._parameters.items():
             if parameter.requires_grad != self._training[name]:
                 parameter.requires_grad_(self._training[name])
                 self._toggled.append(name)
 
     def _contents(self) -> dict[str, Any]:
-        return contents(self._walk().places)
-
-    def _walk(self) -> Walk:
-        sources = [source for module in self._modules.values() for source in sources_of(module)]
-        walk = Walk(sources, self._modules.values(), is_complete=True)
-        _walked(walk, self._modules)
-        return walk
+        return contents(walked(self._model).places)
 
 
 def steered_state(

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
@@ -24,11 +27,15 @@ from frostline.core.code_names import is_library, loaded, loaded_arguments, nest
 from frostline.core.digests import tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
-from frostline.splitting.python_state.sources import Source, stored, texts_as_names, with_callees
+from frostline.splitting.python_state.sources import Source, imported_by, reached_from, stored, texts_as_names
+from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, ShownTable, SizeTable
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
            torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
-_MAX_DEPTH = 4  # containers inside of containers
+_MAX_DEPTH = 4  # containers inside of containers, of one value
+_MAX_OBJECTS = 10  # objects and containers inside of each other, of one walk
+_LOGS = (logging.Handler, logging.Logger)
+_ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 _HOLDERS = (set, frozenset, deque, bytearray, array)
 
 
@@ -114,20 +121,8 @@ class Place:
         """Leave nothing in the place."""
         table: Any = self._table
         if hasattr(type(table), "__delitem__"):
-            del table[self._key]
-
-
-class _Size(Sequence[int]):
-    """The length of a container as an entry of a table."""
-
-    def __init__(self, container: Any) -> None:
-        self._container = container
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: Any) -> Any:
-        return len(self._container)
+            with contextlib.suppress(KeyError, IndexError):
+                del table[self._key]
 
 
 class Walk:
@@ -144,6 +139,7 @@ class Walk:
 
     Attributes:
         places: What was found.
+        memos: Functions with what `functools.lru_cache` keeps for them.
         containers: Lists, tables and the like that were found.
         library: Names of places that hold something of a library, with its name there.
         unnamed: Names of places whose content cannot be read.
@@ -154,13 +150,15 @@ class Walk:
         reads_all: bool = False, left: Container[str] = (), follows_modules: bool = False,
         known: Iterable[int] = (),
     ) -> None:  # fmt: skip
-        self.sources, self.places = with_callees(sources, modules), list[Place]()
+        self.places = list[Place]()
+        self.sources, self.memos = reached_from(sources, modules)
         self.library, self.unnamed, self.containers = list[str](), list[str](), list[Any]()
         self._reads_all, self._left, self._follows_modules = reads_all, left, follows_modules
         codes = [part for source in self.sources for part in nested(source.code)]
         self._read = {name for code in codes for name in loaded(code)}
         self._named = tuple({text for code in codes for text in texts_as_names(code)})
-        self._written = set[str]() if is_complete else {name for code in codes for name in stored(code)}
+        self._set = {name for code in codes for name in stored(code)}
+        self._is_complete, self._written = is_complete, set[str]() if is_complete else self._set
         self._seen = set(known)
 
     def module(self, name: str, module: nn.Module) -> None:
@@ -168,13 +166,17 @@ class Walk:
         prefix = f"{name}." if name else ""
         own = vars(module)
         self._table(prefix, own, 0, _TORCH_OWN)
+        for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                self._table(f"{prefix}{leaf}.", vars(tensor), 1)
         self._class_of(module, 0)
 
     def scopes(self) -> None:
         """Globals and closures that the code names, and default arguments."""
         seen: set[tuple[int, str]] = set()
         for source in self.sources:
-            read = {name for code in nested(source.code) for name in loaded(code)}
+            codes = [*nested(source.code)]
+            read = {name for code in codes for names in (loaded(code), texts_as_names(code)) for name in names}
             for name in sorted(name for name in read if name in source.scope and not name.startswith("__")):
                 if (id(source.scope), name) not in seen:  # two functions of a file share its globals
                     seen.add((id(source.scope), name))
@@ -185,6 +187,10 @@ class Walk:
             for name in sorted(source.defaults.keys() & loaded_arguments(source.code)):  # a set has an order of its own
                 if not isinstance(source.defaults[name], NUMBERS):
                     self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
+            for module in imported_by(source):
+                self._value(f"the module {module.__name__}", {0: module}, 0, 0)
+            for text in _variables(source):
+                self._value(f"os.environ[{text!r}]", os.environ, text, 0)
 
     def default_numbers(self) -> list[str]:
         """Numbers and texts that stand as default arguments: no call moves them, and code alone does not show them."""
@@ -208,13 +214,15 @@ class Walk:
     def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
         if name in self._left:
             return
-        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
+        if len(self.places) >= _MAX_PLACES or depth > _MAX_OBJECTS:
             self.unnamed.append(name)
             return
         value = table[key]
         if value is None or isinstance(value, (*NUMBERS, Tensor, np.ndarray, *SCRIPTED)) or has_state(value):
             if not isinstance(value, nn.Parameter) or self._follows_modules:
                 self.places.append(Place(name, table, key))
+            if isinstance(value, Tensor):
+                self._table(f"{name}.", vars(value), depth + 1)
         elif id(value) in self._seen:
             return
         elif isinstance(value, nn.Module):
@@ -227,7 +235,7 @@ class Walk:
             self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
         elif isinstance(value, (list, tuple)):
             self._container(name, value, range(len(cast("Sequence[Any]", value))), depth, size=f"len({name})")
-        elif not isinstance(value, logging.Handler):  # what was logged moves with every call, and steers no tensor
+        elif not isinstance(value, _LOGS):  # what was logged moves with every call, and steers no tensor
             self._seen.add(id(value))
             self._object(name, value, depth)
 
@@ -235,29 +243,41 @@ class Walk:
         self._seen.add(id(container))
         self.containers.append(container)
         if size not in self._left:
-            self.places.append(Place(size, _Size(container), 0))
+            self.places.append(Place(size, SizeTable(container), 0))
         for key in keys:
             self._value(f"{name}[{key!r}]", container, key, depth + 1)
 
     def _object(self, name: str, value: Any, depth: int) -> None:
         """What a module, a class, a function or another object keeps."""
         if isinstance(value, (ModuleType, type, FunctionType)):
-            if is_library(value):
+            own = ClassTable(value) if isinstance(value, type) else vars(value)
+            if is_library(value):  # it keeps nothing but what the code itself has put there
                 self.library.append(f"{name} = {value.__name__}")
+                for key in sorted(key for key in self._set if key in own and self._is_read(key)):
+                    self._value(f"{name}.{key}", own, key, depth + 1)
             else:
-                self._table(f"{name}.", vars(value), depth + 1)
+                self._table(f"{name}.", own, depth + 1)
+            if isinstance(value, type):
+                self._class_of(value, depth + 1)  # a metaclass
         elif isinstance(value, functools.partial):
             kept: dict[str, Any] = {"args": value.args, "keywords": value.keywords, "func": value.func}
             for key in kept:
                 self._value(f"{name}.{key}", kept, key, depth + 1)
         elif isinstance(value, MethodType):
             self._value(f"{name}.__self__", {0: value.__self__}, 0, depth + 1)
+        elif isinstance(value, weakref.ref):
+            self._value(f"{name}()", {0: value()}, 0, depth + 1)
+        elif isinstance(value, ContextVar):
+            self._table(f"{name}.", ContextTable(value), depth + 1)
         else:
             own = attributes_of(value)
             if not own and callable(value) and hasattr(value, "__name__"):  # built in
                 self.library.append(f"{name} = {getattr(value, '__module__', None)}.{value.__name__}")
             elif not own and is_library(type(value)):
                 self.unnamed.append(name)
+            if self._is_complete and is_library(type(value)):  # no code of the model names what a queue keeps
+                for key in own.keys() - (self._set - self._read):
+                    self._value(f"{name}.{key}", own, key, depth + 1)
             self._table(f"{name}.", own, depth + 1)
             self._class_of(value, depth + 1)
 
@@ -265,34 +285,17 @@ class Walk:
         """What the classes of an object keep, as the object shows it: an attribute of its own may hide it later."""
         for kind in type(value).__mro__:
             if not is_library(kind):
-                shown = _Shown(value, kind)
+                shown = ShownTable(value, kind)
                 self._table(f"{kind.__name__}.", shown, depth)
+                for key, part in [*vars(kind).items()]:  # descriptors of the caller's own
+                    if hasattr(part, "__get__") and not is_library(type(part)) and self._is_read(key):
+                        self._value(f"{kind.__name__}.{key}", vars(kind), key, depth)
 
 
-class _Shown(Mapping[str, Any]):
-    """Attributes of a class as an object has them; those of the object itself, and what is computed, are left out."""
-
-    def __init__(self, value: Any, kind: type) -> None:
-        own, held = attributes_of(value), vars(kind).items()
-        self._value, self._kind = value, kind
-        self._names = [name for name, part in held if name not in own and not hasattr(part, "__get__")]
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._names or not hasattr(self._value, key):
-            raise KeyError(key)
-        return getattr(self._value, key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        setattr(self._kind, key, value)
-
-    def __delitem__(self, key: str) -> None:
-        delattr(self._kind, key)
-
-    def __iter__(self) -> Any:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+def _variables(source: Source) -> set[str]:
+    """Variables of the environment that the code may read: those of which it holds the name."""
+    codes = [code for code in nested(source.code) if _ENVIRONMENT.intersection(code.co_names)]
+    return {text for code in codes for text in code.co_consts if isinstance(text, str) and text in os.environ}
 
 
 def contents(places: Iterable[Place]) -> dict[str, Any]:

@@ -5,18 +5,29 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from frostline.core.code_names import Cells, is_library, loaded, nested
+from frostline.core.code_names import Cells, is_installed, is_library, loaded, nested
 
 _LRU = type(functools.lru_cache(len))
+_ATOMS = (str, bytes, int, float, complex, type(None), Tensor)
+_METHODS = (FunctionType, property, classmethod, staticmethod, functools.cached_property, _LRU)
+# Methods that Python calls where no code names them, but for those that make or copy an object.
+_MAKING = frozenset(f"__{name}__" for name in ("init", "new", "post_init", "init_subclass", "set_name", "del", "repr",
+                                               "reduce", "getstate", "setstate", "copy", "deepcopy"))  # fmt: skip
+_OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp")
 _MAX_REGISTERED = 64
-_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
+_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__", "globals"))
+_AS_CODE = frozenset(("eval", "exec"))
 
 
 @dataclass(frozen=True)
@@ -57,13 +68,18 @@ def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
 
 def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
     """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
+    return reached_from(sources, modules)[0]
+
+
+def reached_from(sources: Iterable[Source], modules: Iterable[nn.Module]) -> tuple[list[Source], list[Any]]:
+    """(the code and the functions that it names; those that `functools.lru_cache` has wrapped, with what they keep)."""
     callees = _Callees(sources)
     modules = list(modules)
     for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
         callees.offer(vars(kind).items())
     for module in modules:
         callees.offer(_kept(module))
-    return callees.found()
+    return callees.found(), [*callees.memos.values()]
 
 
 class _Callees:
@@ -73,22 +89,26 @@ class _Callees:
         self._found = {id(source.code): source for source in sources}
         self._waiting = list(self._found.values())
         self._by_name: dict[str, list[Any]] = {}
-        self._named: set[str] = {"__call__"}
+        self._named = {"__call__"}
         self._kinds: set[type] = set()
+        self._opened: dict[int, Any] = {}
+        self.memos: dict[int, Any] = {}
 
     def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
         """Values that code may name as attributes."""
         for name, value in methods:
             self._by_name.setdefault(name, []).append(value)
-            if name in self._named:
+            if name in self._named or _is_implicit(name, value):
                 self._take(value)
 
     def found(self) -> list[Source]:
         """All that is reached."""
         while self._waiting:
             source = self._waiting.pop()
+            for module in imported_by(source):
+                self._take(module)
             for code in nested(source.code):
-                for name in (*code.co_names, *code.co_freevars):
+                for name in (*code.co_names, *code.co_freevars, *texts_as_names(code)):
                     for table in (source.scope, source.closure):
                         if name in table:
                             self._take(table[name])
@@ -102,24 +122,45 @@ class _Callees:
         """A function is followed; of a class or an object of one, the methods are offered."""
         value = value.fget if isinstance(value, property) else value
         value = value.func if isinstance(value, (functools.partial, functools.cached_property)) else value
-        value = getattr(value.__wrapped__ if isinstance(value, _LRU) else value, "__func__", value)
+        value = getattr(value, "__func__", value)  # of a class method, that of a memo too
+        if isinstance(value, _LRU):
+            if not is_library(value.__wrapped__):
+                self.memos[id(value)] = value
+            value = value.__wrapped__
         if isinstance(value, FunctionType):
             if not is_library(value) and id(value.__code__) not in self._found:
                 self._waiting.append(Source.of_function(value))
                 self._found[id(value.__code__)] = self._waiting[-1]
             return
-        if isinstance(value, (dict, list, tuple)):  # a registry of functions
-            own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
-            for part in own[:_MAX_REGISTERED]:
-                if isinstance(part, FunctionType):
-                    self._take(part)
+        if isinstance(value, _ATOMS):
             return
-        kind: type = value if isinstance(value, type) else type(value)
-        if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded by themselves
-            self._kinds.add(kind)
-            for own in kind.__mro__:
-                if not is_library(own):
-                    self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
+        if isinstance(value, (dict, list, tuple, ModuleType)):
+            if id(value) not in self._opened:
+                self._opened[id(value)] = value
+                self._open(value)
+            return
+        if isinstance(value, type) and issubclass(value, torch.autograd.Function):  # what `apply` runs
+            self._open({name: vars(value).get(name) for name in _OF_FUNCTIONS})
+        kinds: tuple[type, ...] = (value, type(value)) if isinstance(value, type) else (type(value),)
+        for kind in kinds:
+            if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
+                self._kinds.add(kind)
+                for base in (base for base in inspect.getmro(kind) if not is_library(base)):
+                    self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
+
+    def _open(self, value: Any) -> None:
+        """What a registry holds may be called; what a file of the caller's own defines counts if it is named."""
+        if isinstance(value, ModuleType):
+            if not is_installed(value):
+                self.offer([*vars(value).items()])
+            return
+        parts = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
+        for part in parts[:_MAX_REGISTERED]:
+            self._take(part)
+
+
+def _is_implicit(name: str, value: Any) -> bool:
+    return name.startswith("__") and name.endswith("__") and name not in _MAKING and isinstance(value, _METHODS)
 
 
 def names_read_by(function: Any) -> frozenset[str]:
@@ -179,11 +220,25 @@ def stored(code: CodeType) -> frozenset[str]:
 
 
 def texts_as_names(code: CodeType) -> Iterator[str]:
-    """Texts, or their beginnings, by which the code may look attributes up: `getattr(self, f"scale_{i}")`."""
-    if _BY_TEXT.intersection(code.co_names):
+    """Texts, or their beginnings, by which the code may look values up: `getattr(self, f"scale_{i}")`, `eval("k")`."""
+    is_code = not _AS_CODE.isdisjoint(code.co_names)
+    if is_code or not _BY_TEXT.isdisjoint(code.co_names):
         for constant in code.co_consts:
-            if isinstance(constant, str) and constant.isidentifier():
-                yield constant
+            if isinstance(constant, str) and (is_code or constant.isidentifier()):
+                yield from _IDENTIFIER.findall(constant)
+
+
+def imported_by(source: Source) -> list[ModuleType]:
+    """The modules of the caller's own that the code imports while it runs."""
+    package = str(source.scope.get("__package__") or "")
+    named = [name for code in nested(source.code) for name in _imports(code)]
+    found = [sys.modules.get(path) for name in named for path in (name, f"{package}.{name}" if name else package)]
+    return [module for module in found if module is not None and not is_installed(module)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _imports(code: CodeType) -> tuple[str, ...]:
+    return tuple(str(own.argval) for own in dis.get_instructions(code) if own.opname == "IMPORT_NAME")
 
 
 def _kept(module: nn.Module) -> list[tuple[str, Any]]:

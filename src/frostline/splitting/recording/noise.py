@@ -13,6 +13,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]  # all kinds of it
 
 from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.restore import numpy_mark
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, is_dropout
@@ -227,6 +228,5 @@ def python_noise_error(module: str, line: str) -> SplitError:
     )
 
 
-def _state() -> tuple[Any, bytes, int]:
-    numpy: Any = np.random.get_state(legacy=False)["state"]
-    return random.getstate(), numpy["key"].tobytes(), int(numpy["pos"])
+def _state() -> tuple[Any, ...]:
+    return random.getstate(), numpy_mark(np.random.get_state(legacy=False))

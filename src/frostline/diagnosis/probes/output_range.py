@@ -1,0 +1,54 @@
+"""What the last function of a model can give: a sigmoid values from 0 to 1, a softmax shares of a whole."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+ANY = (-math.inf, math.inf)
+SEVERAL = 1.5  # labels of a sample, together
+_SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
+                      "UnsafeViewBackward0", "TransposeBackward0", "PermuteBackward0"})  # fmt: skip
+NAMES = {
+    "SigmoidBackward0": "sigmoid",
+    "SoftmaxBackward0": "softmax",
+    "TanhBackward0": "tanh",
+    "ReluBackward0": "relu",
+}
+
+
+def is_fixed(made: Tensor) -> bool:
+    """Whether the last function is a softmax over one value, which is 1 (its logarithm 0) for any weights."""
+    certain = {"SoftmaxBackward0": 1.0, "LogSoftmaxBackward0": 0.0}.get(last_function(made))
+    return certain is not None and made.numel() > 0 and bool((made.detach() == certain).all())
+
+
+def range_of_last(made: Tensor) -> tuple[float, float]:
+    """What the last function of the model can give."""
+    return {
+        "SigmoidBackward0": (0.0, 1.0), "SoftmaxBackward0": (0.0, 1.0), "TanhBackward0": (-1.0, 1.0),
+        "ReluBackward0": (0.0, math.inf),
+    }.get(last_function(made), ANY)  # fmt: skip
+
+
+def last_function(made: Tensor) -> str:
+    """Its name in autograd; what only gives another shape does not count."""
+    function = made.grad_fn
+    while function is not None and type(function).__name__ in _SHAPING:
+        function = function.next_functions[0][0]
+    return type(function).__name__
+
+
+def shares_out(made: Tensor, target: Tensor) -> bool:
+    """Whether the model gives shares of a whole, for labels by name."""
+    return last_function(made) == "SoftmaxBackward0" and target.dim() == 2
+
+
+def out_of_reach(made: Tensor, target: Tensor) -> float:
+    """Share of finite targets that the last function of the model cannot give; of samples, if it shares out a whole."""
+    if shares_out(made, target):
+        return float((target.nan_to_num().sum(1) > SEVERAL).float().mean())
+    low, high = range_of_last(made)
+    known = target[target.isfinite()]
+    return float(((known < low) | (known > high)).float().mean())
