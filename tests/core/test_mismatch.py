@@ -138,3 +138,23 @@ def test_a_size_that_is_not_found_is_left_open():
         model(torch.zeros(2, 3, 8, 8))
     assert "none of the usual sizes" in error.value.received
     assert "--size N" in error.value.do
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_keys_that_the_model_does_not_take_are_named_together(tmp_path, is_cached):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, image):
+            return self.high(self.low(image))
+
+    items = [{"image": torch.ones(4) * at, "label": at % 2, "path": f"{at}.png", "id": at} for at in range(8)]
+    model = Named()
+    fl.freeze(model, through="low")
+    options = {"cache": tmp_path if is_cached else False, "progress": False, "epochs": 1}
+    with pytest.raises(fl.DataError, match="keys that Named does not take") as error:
+        fl.fit(model, items, **options)
+    assert error.value.received == "path, id; its forward takes image"
+    fl.fit(model, [{key: own for key, own in item.items() if key in ("image", "label")} for item in items], **options)

@@ -51,6 +51,11 @@ def test_a_plan_in_words():
         "Plan:      train without a cache: 1 epoch of 1,000 samples takes 30.0 s, 9.1 s with one, which pays after "
         "1 epoch"
     )
+    close = replace(none, alternatives=(replace(ways[1], total_s=29.5), ways[2]))
+    assert str(close).splitlines()[0] == (
+        "Plan:      train without a cache: 1 epoch of 1,000 samples takes 30.0 s, 29.5 s with one: too small a gain to "
+        "store anything for it"
+    )
 
 
 def test_a_tenth_of_the_bytes_is_not_worth_a_split_of_its_own():

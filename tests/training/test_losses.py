@@ -286,3 +286,26 @@ def test_other_weights_are_another_loss_for_a_resumed_run():
 def test_cross_entropy_in_all_forms(loss):
     assert is_cross_entropy(loss)
     assert not is_cross_entropy(nn.MSELoss())
+
+
+def test_weights_of_a_loss_that_no_optimizer_holds_are_told(tmp_path, capsys):
+    """Those of a margin loss: training would go on, and never move them."""
+
+    class Margin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.proxies = nn.Parameter(torch.eye(3))
+
+        def forward(self, output, target):
+            return nn.functional.cross_entropy(output @ self.proxies, target)
+
+    data = [(torch.randn(4), at % 3) for at in range(9)]
+    model, loss = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)), Margin()
+    fl.freeze(model, through="0")
+    fl.fit(model, data, loss=loss, epochs=1, cache=tmp_path, monitor=False)
+    told = capsys.readouterr().err
+    assert "loss: Margin has weights of its own, which the optimizer does not hold" in told
+    assert "(proxies)" in told
+    loss.requires_grad_(False)
+    fl.fit(model, data, loss=loss, epochs=1, cache=tmp_path, monitor=False)
+    assert "weights of its own" not in capsys.readouterr().err

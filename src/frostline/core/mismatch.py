@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _DTYPES = re.compile(r"same dtype|[Ii]nput type|scalar type|not implemented for '|should be the same")
 _INDICES = re.compile(r"argument #1 'indices'.*but got torch\.\w*(Float|Double|Half|BFloat16)Tensor")
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument")
 _COLOURS = (1, 3, 4)
 # What a size that does not fit raises: a linear layer behind a flatten, positions, windows, checks of the model's own.
 _SIZE = re.compile(
@@ -47,6 +50,8 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
         cause = error.__cause__ if isinstance(error, FrostlineError) else error
         remedy = _remedy(str(cause), model, inputs)
         if remedy is None:
+            if (extra := _extra_keys(str(cause), model, inputs)) is not None:
+                raise extra from cause
             if _SIZE.search(str(cause)) and (image := _image(inputs)) is not None:
                 raise _wrong_size(model, image, cause) from cause
             raise
@@ -55,6 +60,29 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
             where="the inputs", received=f"{describe(inputs)}; {(str(cause).splitlines() or [''])[0]}",
             do=f"{remedy} in the dataset.",
         ) from cause  # fmt: skip
+
+
+def extra_keys(inputs: Mapping[Any, Any], forward: Callable[..., Any]) -> list[str]:
+    """Keys of inputs by name that a forward does not take."""
+    taken = signature(forward).parameters
+    if any(own.kind is Parameter.VAR_KEYWORD for own in taken.values()):
+        return []
+    return [str(key) for key in inputs if str(key) not in taken]
+
+
+def _extra_keys(text: str, model: nn.Module, inputs: Any) -> DataError | None:
+    """Of items that are mappings: names that the model does not take, all at once."""
+    if not _UNEXPECTED.search(text) or not isinstance(inputs, Mapping):
+        return None
+    if not (extra := extra_keys(cast("Mapping[Any, Any]", inputs), model.forward)):
+        return None
+    taken = signature(model.forward).parameters
+    return DataError(
+        what=f"The items have keys that {type(model).__name__} does not take.", where="the inputs",
+        received=f"{', '.join(extra)}; its forward takes {', '.join(taken)}",
+        do=f"leave them out of the items (of a dataset of Hugging Face: dataset.remove_columns({extra})), or return "
+        "(inputs, target) pairs.",
+    )  # fmt: skip
 
 
 def _image(inputs: Any) -> torch.Tensor | None:

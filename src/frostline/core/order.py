@@ -26,6 +26,11 @@ class DrawnOrder(Protocol):
         """Samples of an epoch."""
         ...
 
+    @property
+    def described(self) -> dict[str, str]:
+        """What makes it the same order, as text."""
+        ...
+
     def order(self, epoch: int) -> Tensor:
         """(num_drawn,) positions of an epoch."""
         ...

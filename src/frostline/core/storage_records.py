@@ -139,6 +139,8 @@ class StoragePlan:
         run = f"{self.epochs} epoch{'s'[self.epochs == 1 :]} of {self.samples:,} samples take{'s'[self.epochs > 1 :]}"
         if not chosen.is_cached:
             with_one = f", {seconds_text(cached.total_s)} with one, which {_pays(cached)}" if cached else ""
+            if cached and chosen.total_s / _AS_QUICK <= cached.total_s <= chosen.total_s:
+                with_one = f", {seconds_text(cached.total_s)} with one: too small a gain to store anything for it"
             return [f"Plan:      train without a cache: {run} {seconds_text(chosen.total_s)}{with_one}"]
         less = " that stores less than the frontier" if chosen.again else ""
         instead = f" instead of {seconds_text(plain.total_s)}" if plain else ""

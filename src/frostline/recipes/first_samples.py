@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
-from frostline.core.mismatch import told_mismatch
+from frostline.core.mismatch import extra_keys, told_mismatch
 from frostline.data import labels_of
 from frostline.training import (
     CrossEntropy,
@@ -78,8 +78,20 @@ def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str
     return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
 
 
-def refuse_texts(inputs: Any, name: str = "") -> None:
-    """Raise if texts that differ from sample to sample are among the inputs: features follow from tensors alone."""
+def refuse_texts(inputs: Any, forward: Callable[..., Any]) -> None:
+    """Raise if texts that differ from sample to sample are among the inputs: features follow from tensors alone.
+
+    Args:
+        inputs: A batch of inputs.
+        forward: Of the model; keys that it does not take are left to it.
+    """
+    if isinstance(inputs, Mapping):
+        extra = extra_keys(cast("Mapping[Any, Any]", inputs), forward)
+        inputs = {key: own for key, own in cast("Mapping[Any, Any]", inputs).items() if str(key) not in extra}
+    _refuse_texts(inputs)
+
+
+def _refuse_texts(inputs: Any, name: str = "") -> None:
     if isinstance(inputs, Mapping):
         parts = cast("Mapping[Any, Any]", inputs).items()
     elif isinstance(inputs, (tuple, list)):
@@ -97,7 +109,7 @@ def refuse_texts(inputs: Any, name: str = "") -> None:
                 do="encode the texts as a tensor in the dataset, such as token ids; or train with "
                 "frostline.fit(..., cache=False).",
             )  # fmt: skip
-        refuse_texts(part, own)
+        _refuse_texts(part, own)
 
 
 def _is_list(value: Any) -> bool:

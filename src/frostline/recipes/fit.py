@@ -80,6 +80,7 @@ from frostline.training import (
     num_counted,
     run_training,
     step_options,
+    untrained_text,
 )
 from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
@@ -253,8 +254,7 @@ def fit(
                 healed = _healed(setup, chosen_loss, optimizer, lr, clip, steps, is_asked=monitor == "heal")
                 described = {**_described(lr, precision, epochs, scheduler, optimizer, healed), **steps.described,
                              **start_text(init_head, views, by_length=by_length), **stored.described,
-                             **line.described, **setup.order_text,
-                             **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
+                             **line.described, **({CHOSEN: through} if given_line == "auto" else {})}  # fmt: skip
                 settings = _settings(setup, watching.loss if watching else chosen_loss, epochs, clip, patience, again,
                                      described, watching.around if watching else None, steps, called)  # fmt: skip
                 schedule = _schedule(scheduler, line.joined(healed.optimizer), setup, steps, epochs)
@@ -269,6 +269,8 @@ def fit(
 def _schedule(scheduler: Any, optimizer: Optimizer, setup: TrainingSetup, steps: StepOptions, epochs: int) -> Any:
     """The schedule of the learning rate over the whole run; a note on an average over too few steps is printed."""
     per_epoch = steps.per_epoch(setup.num_batches)
+    if setup.progress and (text := untrained_text(setup.loss, optimizer)):
+        sys.stderr.write(f"loss: {text}\n")
     if setup.progress and (note := steps.note(epochs * per_epoch)) is not None:
         sys.stderr.write(f"ema: {note}\n")
     return make_scheduler(scheduler, optimizer, steps.length(epochs, per_epoch), is_per_epoch=steps.is_per_epoch)
@@ -363,7 +365,7 @@ def _settings(
     described |= {"batch_size": setup.batch_size, "seed": setup.seed, "loss": describe_callable(setup.loss),
                   "metrics": list(setup.metrics), "frozen parameters": describe_line(model),
                   "model": describe_model(model), "classes": class_names(train), **describe_data(train, setup.val),
-                  "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
+                  **setup.order_text, "frozen layers": describe_frozen(model) if folder or again else ""}  # fmt: skip
     ranks = setup.ranks
     return Settings(loss, setup.metrics, epochs, clip, patience, folder if ranks.is_first else None, again, described,
                     setup.progress, watch, partial(num_counted, setup.loss), ignored_label(setup.loss),

@@ -247,7 +247,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
     started = time.perf_counter()
     first, shown = _shown(setup)
     read_s = (time.perf_counter() - started) / batches.batch_size(first)
-    refuse_texts(first)
+    refuse_texts(first, setup.model.forward)
     plain, size = setup.plain, setup.batch_size
     with told_mismatch(setup.model, shown):
         more = partial(setup.first.inputs, plain, max(size, SHOWN)) if setup.example is None else None

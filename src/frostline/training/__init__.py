@@ -30,6 +30,7 @@ from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import mass_of as mass_of
 from frostline.training.losses import num_counted as num_counted
+from frostline.training.losses import untrained_text as untrained_text
 from frostline.training.metrics import Metric as Metric
 from frostline.training.metrics import check_metric as check_metric
 from frostline.training.metrics import make_collector as make_collector

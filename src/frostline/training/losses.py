@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import batch_size, describe, leaves
 from frostline.training.outputs import output_of
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -355,3 +358,21 @@ def is_one_hot(target: Tensor) -> bool:
     """True for zeros and ones (B, C, ...) with a single one in every sample."""
     is_binary = bool(((target == 0) | (target == 1)).all())
     return is_binary and bool((target.sum(1) == 1).all())
+
+
+def untrained_text(loss: Any, optimizer: Optimizer) -> str:
+    """What is to be said of weights that a loss of the caller holds and that no optimizer moves; empty without any.
+
+    A margin loss has some that should train; a network that only compares images has none. Both look alike.
+    """
+    if not isinstance(loss, nn.Module):
+        return ""
+    moved = {id(own) for group in optimizer.param_groups for own in group["params"]}
+    left = [name for name, own in loss.named_parameters() if own.requires_grad and id(own) not in moved]
+    if not left:
+        return ""
+    return (
+        f"{type(loss).__name__} has weights of its own, which the optimizer does not hold: they stay as they are "
+        f"({', '.join(left[:3])}{' and more' if len(left) > 3 else ''}). If they should train, make the loss a layer "
+        "of the model"
+    )
