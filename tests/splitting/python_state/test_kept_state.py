@@ -468,6 +468,11 @@ def _of_globals(factor):
     return lambda batch: batch * globals()["EVALUATED"][0]
 
 
+def _outside_of_the_tree(factor):
+    side = nn.Hardtanh(-factor, factor)
+    return lambda batch: side(batch)
+
+
 class Rare(nn.Linear):
     """A layer that large samples take another way through."""
 
@@ -477,7 +482,7 @@ class Rare(nn.Linear):
         return torch.where(is_large, self.act(low), low) if is_large.any() else low
 
 
-@pytest.mark.parametrize("make", [_of_registry, _named, _imported, _evaluated, _of_globals])
+@pytest.mark.parametrize("make", [_of_registry, _named, _imported, _evaluated, _of_globals, _outside_of_the_tree])
 def test_what_only_a_rare_branch_reads_is_in_the_recipe(make):
     recipes = []
     for factor in (2.0, 3.0, 2.0):

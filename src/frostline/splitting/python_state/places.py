@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import logging
 import os
 import weakref
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from frostline.core.attributes import attributes_of
 from frostline.core.code_names import is_library, loaded, loaded_arguments, nested
-from frostline.core.digests import tensor_digest
+from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
 from frostline.splitting.python_state.sources import Source, imported_by, reached_from, stored, texts_as_names
@@ -228,7 +229,7 @@ class Walk:
         elif isinstance(value, nn.Module):
             if self._follows_modules:
                 self._seen.add(id(value))
-                self.module(name, value)
+                self._hidden_module(name, value, depth)
                 for part in (value._parameters, value._buffers, value._modules):
                     self._table(f"{name}.", part, depth + 1)
         elif isinstance(value, Mapping):
@@ -238,6 +239,18 @@ class Walk:
         elif not isinstance(value, _LOGS):  # what was logged moves with every call, and steers no tensor
             self._seen.add(id(value))
             self._object(name, value, depth)
+
+    def _hidden_module(self, name: str, module: nn.Module, depth: int) -> None:
+        """A module outside of the tree: what it computes, and its settings, which no code of the model names."""
+        kind = type(module)
+        self.library.append(f"{name} is a {kind.__module__}.{kind.__qualname__}")
+        forward = inspect.getattr_static(kind, "forward")
+        if isinstance(forward, FunctionType) and not is_library(kind):
+            self.library.append(f"{name} {code_digest(forward.__code__)}")
+        elif is_library(kind):
+            for key in (key for key in getattr(kind, "__constants__", ()) if key in vars(module)):
+                self._value(f"{name}.{key}", vars(module), key, depth + 1)
+        self.module(name, module)
 
     def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
         self._seen.add(id(container))
