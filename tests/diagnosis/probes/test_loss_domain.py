@@ -98,3 +98,15 @@ def test_what_cannot_be_asked_is_left_out():
         facts = facts_of_domain(odd, output, target)
         assert facts == LossDomain(is_soft=facts.is_soft)
     assert facts_of_domain(F.cross_entropy, (LOGITS_BC,), CLASSES_B) == LossDomain()
+
+
+def test_a_reward_less_a_baseline_counts_every_class():
+    """Where the baseline is 0, rows without a reward have no slope."""
+    classes = torch.arange(32) % 3
+
+    def policy(output, target):
+        reward = (output[:, :3].argmax(1) == target).float()
+        advantage = reward - output[:, 3].detach()
+        return -(output[:, :3].log_softmax(1)[:, 0] * advantage).mean() + (output[:, 3] - reward).square().mean()
+
+    assert facts_of_domain(policy, torch.randn(32, 4), classes).uncounted == ()

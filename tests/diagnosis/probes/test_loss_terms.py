@@ -23,7 +23,12 @@ def distilled(output, target, compares_itself):
 @pytest.mark.parametrize(("compares_itself", "count"), [(True, 4), (False, 0)])
 def test_a_term_without_an_output_is_found(compares_itself, count):
     facts = facts_of_terms(lambda o, t: distilled(o, t, compares_itself), drawn(32, 4), [(None, TEACHER)])
-    assert facts.fixed_columns == (count, 5)
+    assert facts.columns == (count, 0, 5)
+
+
+def test_columns_that_the_loss_does_not_read_are_counted():
+    facts = facts_of_terms(lambda o, t: F.cross_entropy(o, t[:, 4].long()), drawn(32, 4), [(None, TEACHER)])
+    assert facts.columns == (0, 4, 5)
 
 
 def test_the_weights_of_classes_are_read_of_the_loss():

@@ -188,7 +188,7 @@ def test_of_parts_without_a_gradient_those_whose_values_count_are_cut_off():
     model = Detached()
     idle = (("lower", "without a gradient"), ("unused", "without a gradient"), ("head", "not in the optimizer"))
     weights = [value.clone() for value in model.parameters()]
-    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == (("lower",), ())
+    assert cut_off(model, idle, task(1)[0], F.cross_entropy) == (("lower",), (), ())
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
 
 
@@ -251,7 +251,7 @@ class Dropping(nn.Module):
 
 def test_a_part_that_runs_for_nothing_is_dropped_and_one_that_others_may_use_is_not():
     idle = tuple((name, "without a gradient") for name in ("backbone.pooler", "first", "idle"))
-    assert cut_off(Dropping(), idle, task(1)[0], F.cross_entropy) == ((), ("first",))
+    assert cut_off(Dropping(), idle, task(1)[0], F.cross_entropy) == ((), ("first",), ())
 
 
 class TwoHeads(nn.Module):
@@ -273,3 +273,20 @@ def test_a_head_that_is_left_out_reaches_the_loss_past_all_others(held, past):
     optimizer = torch.optim.SGD([p for name in held for p in model.get_submodule(name).parameters()], lr=0.1)
     idle = tuple((name, "not in the optimizer") for name, _ in model.named_children() if name not in held)
     assert past_all_others(Patient(model, optimizer), idle, task(1)[0], F.cross_entropy) == past
+
+
+def test_a_part_whose_output_the_loss_leaves_out_is_unheard():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+        def forward(self, inputs):
+            hidden = self.body(inputs).relu()
+            return self.first(hidden), self.second(hidden)
+
+    def second_alone(output, target):
+        return F.cross_entropy(output[1], target)
+
+    idle = (("first", "without a gradient"),)
+    assert cut_off(TwoHeads(), idle, task(1)[0], second_alone) == ((), (), ("first",))

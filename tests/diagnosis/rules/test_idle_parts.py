@@ -145,3 +145,10 @@ def test_weights_of_the_loss_alone_are_a_tip_for_a_critic_is_meant():
     assert finding.outcome == "tip"
     assert "the loss computes with 2 weights (shapes (64, 32), (64,))" in finding.why
     assert "*loss.parameters()" in finding.advice
+
+
+def test_an_output_that_the_loss_leaves_out_is_a_tip_with_its_own_advice():
+    (finding,) = idle_parts.check(Evidence(idle=(("first", "without a gradient"),), unheard=("first",)))
+    assert (finding.outcome, finding.layer) == ("tip", "first")
+    assert "first is one of the model's, and makes no difference to the loss" in finding.why
+    assert "loss = loss + " in finding.advice

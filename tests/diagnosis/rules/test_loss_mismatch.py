@@ -3,7 +3,7 @@ import math
 import pytest
 
 from frostline.diagnosis.rules import loss_mismatch
-from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts, LossTerms
 from frostline.diagnosis.rules.records import Evidence
 from helpers_health import outcomes
 
@@ -110,3 +110,29 @@ def test_soft_targets_are_no_labels_and_a_rare_class_may_be_left_out():
     assert judged("values", wants_probabilities=True) == ["issue"]
     assert judged("values", wants_probabilities=True, domain=LossDomain(is_soft=True)) == ["passed"]
     assert judged(domain=LossDomain(uncounted=((3, 0.06),))) == ["passed"]
+
+
+def of_terms(kind="classes", **terms):
+    (finding,) = loss_mismatch.check(Evidence(loss=LossFacts(kind, terms=LossTerms(**terms))))
+    return finding
+
+
+def test_terms_without_an_output_and_columns_that_are_not_read():
+    finding = of_terms(columns=(4, 0, 5))
+    assert finding.outcome == "issue"
+    assert "changes with 4 of 5 columns of the target" in finding.why
+    finding = of_terms("unknown", columns=(0, 4, 5))
+    assert finding.outcome == "tip"
+    assert "4 of 5 columns of the target are exchanged" in finding.why
+    assert of_terms(columns=(0, 1, 3)).outcome == "passed"
+
+
+def test_weights_the_other_way_round_and_cosines_without_a_temperature():
+    finding = of_terms(weights=((1, 0.05, 0.05), (0, 0.95, 1.0)))
+    assert finding.outcome == "issue"
+    assert "rows of class 1, 5.0% of all, count 0.05 times as much as those of class 0, 95.0% of all" in finding.why
+    assert of_terms(weights=((1, 0.05, 1.0), (0, 0.95, 0.05))).outcome == "passed"
+    assert of_terms(weights=((1, 0.05, 0.33), (0, 0.95, 1.0))).outcome == "passed"  # RetinaNet
+    finding = of_terms("unknown", logit_range=1.1)
+    assert finding.outcome == "issue"
+    assert "divide the cosines by a temperature" in finding.advice

@@ -239,7 +239,7 @@ def with_certain_evidence(
     is_still, gradient = stands_still(patient, start, batch, loss_fn)
     idle = idle_parts(patient, start, data, loss_fn)
     run = probes.run
-    cut, dropped = run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ((), ()))
+    cut, dropped, unheard = run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ((), (), ()))
     evidence = replace(
         evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
@@ -248,7 +248,7 @@ def with_certain_evidence(
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
-        cut_off=cut, dropped=dropped,
+        cut_off=cut, dropped=dropped, unheard=unheard,
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_COLUMNS = 32  # of a target
 _SAME = 1e-5  # relative difference of losses, or of gradients, that are the same
-_CHANGED = 1e-4  # of a loss
-_MOST_ROWS, _FEWEST_OF_CLASS = 2000, 4
+_CHANGED, _UNREAD = 1e-4, 1e-6  # of a loss: beyond, a column counts in it; within, it does not
+_MOST_ROWS, _FEWEST_OF_CLASS = 1000, 4
 _MOST_CLASSES = 50
 _UNIT = 1e-3  # by which the length of a cosine's embedding may differ from 1
 _STEPS, _RATE = 60, 0.1  # of the descent to the best outputs of length 1
@@ -47,7 +47,7 @@ def facts_of_terms(loss_fn: Callable[[Any, Any], Tensor], output: Any, data: Seq
     try:
         with torch.enable_grad(), kept_generators():
             return LossTerms(
-                fixed_columns=_fixed_columns(loss_fn, made, target), weights=_weights(loss_fn, made, data),
+                columns=_columns(loss_fn, made, data), weights=_weights(loss_fn, made, data),
                 logit_range=_logit_range(loss_fn, made, target),
             )  # fmt: skip
     except (*FOREIGN, DataError):
@@ -62,20 +62,31 @@ def _slope(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor
     return float(loss.detach()), slope
 
 
-def _fixed_columns(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, target: Tensor) -> tuple[int, int]:
-    """(columns of the target that change the loss, and for no output its slope; all columns)."""
-    if (
-        target.dim() != 2
-        or len(target) < 2
-        or not 1 < target.shape[1] <= _MOST_COLUMNS
-        or not torch.isfinite(target).all()
-    ):
-        return 0, 0
-    answers = [torch.randn(made.shape, generator=torch.Generator().manual_seed(seed)).to(made) for seed in (0, 1)]
+def _pooled(data: Sequence[Batch]) -> Tensor | None:
+    """The targets of several batches: a single one may hold no row of a rare kind."""
+    targets: list[Tensor] = []
+    for _, target in data:
+        if not isinstance(target, Tensor) or not target.dim() or target.shape[1:] != data[0][1].shape[1:]:
+            return None
+        targets.append(target)
+        if sum(map(len, targets)) >= _MOST_ROWS:
+            break
+    return torch.cat(targets)
+
+
+def _columns(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, data: Sequence[Batch]) -> tuple[int, int, int]:
+    """Columns of the target that change the loss, and for no output its slope; that change neither; all of them."""
+    target = _pooled(data)
+    if target is None or target.dim() != 2 or len(target) < 2 or not 1 < target.shape[1] <= _MOST_COLUMNS:
+        return 0, 0, 0
+    if not bool(torch.isfinite(target).all()):
+        return 0, 0, 0
+    shape = (len(target), *made.shape[1:])
+    answers = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(made) for seed in (0, 1)]
     before = [_slope(loss_fn, answer, target) for answer in answers]
     if not all(math.isfinite(loss) and bool(slope.abs().max() > 0) for loss, slope in before):
-        return 0, 0
-    count = 0
+        return 0, 0, 0
+    fixed = unused = 0
     for at in range(target.shape[1]):
         others = target.clone()
         others[:, at] = target[:, at].roll(1, 0)
@@ -83,8 +94,9 @@ def _fixed_columns(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, target: 
         pairs = list(zip(before, after, strict=True))
         is_counted = all(abs(new - old) > _CHANGED * abs(old) for (old, _), (new, _) in pairs)
         is_same = all(bool((new - old).abs().max() <= _SAME * old.abs().max()) for (_, old), (_, new) in pairs)
-        count += is_counted and is_same
-    return count, target.shape[1]
+        is_read = any(abs(new - old) > _UNREAD * abs(old) for (old, _), (new, _) in pairs)
+        fixed, unused = fixed + (is_counted and is_same), unused + (is_same and not is_read)
+    return fixed, unused, target.shape[1]
 
 
 def _weights(
@@ -95,14 +107,9 @@ def _weights(
     The weight of a row is the slope of the loss at an output of 0, which is the same for every class of a loss that
     weighs all alike.
     """
-    targets: list[Tensor] = []
-    for _, target in data:
-        if not isinstance(target, Tensor) or target.shape[1:] != data[0][1].shape[1:]:
-            return ()
-        targets.append(target)
-        if sum(map(len, targets)) >= _MOST_ROWS:
-            break
-    target = torch.cat(targets)
+    target = _pooled(data)
+    if target is None:
+        return ()
     is_classes = target.dtype == torch.long and target.dim() == 1 and made.dim() == 2
     is_binary = (
         target.is_floating_point() and target.numel() == len(target) and target.shape == (len(target), *made.shape[1:])

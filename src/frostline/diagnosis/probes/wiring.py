@@ -77,8 +77,10 @@ def _module_of(parameter: str) -> str:
 
 def cut_off(
     model: nn.Module, idle: tuple[tuple[str, str], ...], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Of the parts without a gradient: those on whose values the loss depends all the same, and those that are dropped.
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Of the parts without a gradient: those on whose values the loss depends all the same, and what is not used.
+
+    The second are parts that are dropped, the third those whose output is one of the model's that the loss leaves out.
 
     A part is dropped if it runs, and what it gives reaches the output of no module around it: a pooler that stands in
     what a backbone gives is not.
@@ -94,6 +96,7 @@ def cut_off(
     before = _pass(model, batch, loss_fn) if parts else _Pass(0.0, {})
     cut: list[str] = []
     dropped: list[str] = []
+    unheard: list[str] = []
     for name in parts:
         own = [parameter for parameter in named[name].parameters(recurse=False) if parameter.requires_grad]
         kept = [parameter.detach().clone() for parameter in own]
@@ -104,6 +107,8 @@ def cut_off(
             after = _pass(model, batch, loss_fn)
             if not math.isclose(after.loss, before.loss, rel_tol=_SAME_LOSS):
                 cut.append(name)
+            elif name and after.is_moved(before, ""):
+                unheard.append(name)
             elif (
                 name and after.is_moved(before, name) and not any(after.is_moved(before, one) for one in _around(name))
             ):
@@ -112,7 +117,7 @@ def cut_off(
             with torch.no_grad():
                 for parameter, values in zip(own, kept, strict=True):
                     parameter.copy_(values)
-    return tuple(cut), tuple(dropped)
+    return tuple(cut), tuple(dropped), tuple(unheard)
 
 
 def past_all_others(

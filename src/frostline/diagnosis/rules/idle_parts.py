@@ -37,6 +37,10 @@ _DROPPED = (
     "these layers run in forward, and what they give is not used: look for a variable that is overwritten or misspelt, "
     "such as self.second(inputs) where self.second(hidden) is meant."
 )
+_UNHEARD = (
+    "if this output is to be learnt, add its loss to that of the others: loss = loss + F.cross_entropy(output[0], "
+    "target[0]), and look for a loss that is overwritten in place of added. If not, freeze these layers."
+)
 _ONE_VALUE = (
     "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
     "shape (B, T, 1)."
@@ -133,6 +137,9 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.dropped:
         why += f" The output of {listed(evidence.dropped)} is not used by anything that comes after."
         return (replace(ABOUT.issue(why, count, 0, layer), advice=_DROPPED),)
+    if evidence.unheard:
+        why += f" The output of {listed(evidence.unheard)} is one of the model's, and makes no difference to the loss."
+        return (replace(ABOUT.tip(why, count, 0, layer), advice=_UNHEARD),)
     if evidence.past:
         why += f" {listed(evidence.past)}: nothing that the optimizer holds stands between these and the loss."
         return (_named(ABOUT.issue(why, count, 0, layer), by_reason),)

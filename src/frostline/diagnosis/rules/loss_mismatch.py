@@ -25,6 +25,10 @@ _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
 _UNCOUNTED = 0.1  # of the samples of a batch
 _RARE, _WEIGHS = 3.0, 5.0  # times as many rows, that count so many times as much each: RetinaNet's 0.25 counts three
 _RANGE = 1.3  # between logits of right and wrong; SimCLR's least temperature, 0.5, allows 2
+_EVERY_TERM = (
+    "pass the model's output to every term of the loss, kl_div(output.log_softmax(1), teacher), and not the same "
+    "target in both places; add the losses of several targets, and write none over another."
+)
 _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
     "remove it."
@@ -46,6 +50,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if of_domain is not None:
         why, advice = of_domain
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
+    unread = _unread(facts) if facts is not None else None
+    if unread is not None:
+        return (unread,)
     if facts is None or facts.kind == "unknown":
         return (ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`)."),)
     found = _wrong(facts)
@@ -99,17 +106,13 @@ def _wrong_domain(domain: LossDomain) -> tuple[str, str] | None:
 def _wrong_terms(facts: LossFacts) -> tuple[str, str] | None:
     """(why, what to do) where a term has no output in it, rare classes count less, or logits are bare cosines."""
     terms = facts.terms
-    count, total = terms.fixed_columns
+    count, _, total = terms.columns
     if count:
         why = (
             f"a term of the loss changes with {count} of {total} columns of the target, and its slope for no output "
             "does: it has no output of the model in it."
         )
-        advice = (
-            "pass the model's output to every term of the loss, kl_div(output.log_softmax(1), teacher), and not the "
-            "same target in both places."
-        )
-        return why, advice
+        return why, _EVERY_TERM
     if len(terms.weights) > 1 and facts.kind != "unknown":
         (rare, few, low), (common, many, high) = terms.weights[0], terms.weights[-1]
         if many > _RARE * few and high > _WEIGHS * low:
@@ -192,3 +195,12 @@ def _wrong_kind(facts: LossFacts) -> tuple[str, str] | None:
         advice = "give this loss probabilities: loss_fn(output.sigmoid(), target), or a softmax for classes."
         return why, advice
     return None
+
+
+def _unread(facts: LossFacts) -> Finding | None:
+    """Columns of the target that the loss does not read; some may be there for a metric."""
+    _, unread, total = facts.terms.columns
+    if not 2 * unread >= total > 0:
+        return None
+    why = f"the loss stays, for any output, where {unread} of {total} columns of the target are exchanged between rows."
+    return replace(ABOUT.tip(why, float(unread), total / 2), advice=_EVERY_TERM)

@@ -32,14 +32,14 @@ class LossTerms:
     """What a loss counts, asked at outputs that were made for it.
 
     Attributes:
-        fixed_columns: (columns of the target that change the loss, and for no output its slope; all columns).
+        columns: (columns of the target that change the loss, and for no output its slope; that change neither; all).
         weights: (class, share of the rows, weight of a row over the largest) of classes, the rarest first; none where
             that could not be asked.
         logit_range: By how much logits of right and wrong can differ, where the outputs are embeddings of length 1 and
             the loss can hardly fall; None elsewhere.
     """
 
-    fixed_columns: tuple[int, int] = (0, 0)
+    columns: tuple[int, int, int] = (0, 0, 0)
     weights: tuple[tuple[int, float, float], ...] = ()
     logit_range: float | None = None
 

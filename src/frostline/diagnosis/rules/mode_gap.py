@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 ABOUT = About(
     "FL606", "training and evaluation mode far apart", "mode",
     "look for what forward does under self.training, and for what only training mode scales (dropout without its "
-    "factor, noise): in evaluation mode the model must compute what it was trained to.",
+    "factor, noise): in evaluation mode the model must compute what it was trained to. Of a running average of the "
+    "weights, lower the decay: 0.99 lags by a hundred steps, 0.9999 by ten thousand.",
     7,
 )  # fmt: skip
 _TIP, _ISSUE = 1.5, 3.0  # times the loss in training mode

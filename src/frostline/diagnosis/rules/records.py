@@ -301,6 +301,7 @@ class Evidence:
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
         dropped: Of the idle parts, those that run, and whose output reaches that of no module around them.
+        unheard: Of the idle parts, those whose output is one of the model's, and makes no difference to the loss.
         past: Of the idle parts that the optimizer does not hold, those that reach the loss past all that it holds.
         walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
             0 because of it.
@@ -350,6 +351,7 @@ class Evidence:
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
     walls: tuple[str, ...] = ()
     unheld: tuple[str, ...] | None = None
