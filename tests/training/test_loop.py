@@ -93,6 +93,19 @@ def test_the_best_weights_are_put_back_and_a_tie_keeps_the_earlier():
     assert torch.equal(model.weight, after_first.weight)
 
 
+def test_the_best_weights_are_put_back_where_forward_turns_them_off_in_evaluation():
+    class Toggling(nn.Linear):
+        def forward(self, batch):
+            self.bias.requires_grad_(self.training)
+            return super().forward(batch)
+
+    model, after_first = linear(), linear()
+    model.__class__ = Toggling
+    run(after_first, epochs=2)
+    run(model, val=True, epochs=4, metric=scored(0.1, 0.7, 0.7, 0.2))
+    assert torch.equal(model.bias, after_first.bias)
+
+
 def test_patience_counts_epochs_without_a_better_score():
     progress = run(linear(), val=True, epochs=9, patience=2, metric=scored(0.1, 0.3, 0.2, 0.2, 0.9))
     assert (len(progress.history), progress.stopped_early, progress.best_epoch) == (4, True, 2)

@@ -75,9 +75,9 @@ def run_training(
         progress: How far the run has come; None begins it.
     """
     wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    settings = _with_names(settings, model)
     steps = settings.steps.per_epoch(len(train_batches))
     is_whole = progress is None
-    settings = _with_trained(settings, model)
     if progress is None:
         progress = begin_training(fabric, model, optimizer, scheduler, settings)
     replaced = settings.out if progress.folder != settings.out else None  # holds another run, if any
@@ -124,13 +124,6 @@ def run_training(
     if is_whole:
         put_back(model, progress.final)
     return progress
-
-
-def _with_trained(settings: Settings, model: nn.Module) -> Settings:
-    """The settings with the names of what trains now: forward may turn off weights, and the best are of all of them."""
-    if settings.trains is not None:
-        return settings
-    return replace(settings, trains=frozenset(name for name, own in model.named_parameters() if own.requires_grad))
 
 
 def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
@@ -209,6 +202,13 @@ def _validate(
                 do="check the labels: -100 stands for 'no label here'.",
             )  # fmt: skip
         return total_loss / count, {name: collector.result() for name, collector in collectors.items()}
+
+
+def _with_names(settings: Settings, model: nn.Module) -> Settings:
+    """With the weights that train now by name: forward may turn some of them off, and the best are of all of them."""
+    if settings.trains is not None:
+        return settings
+    return replace(settings, trains=frozenset(name for name, own in model.named_parameters() if own.requires_grad))
 
 
 def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None:
