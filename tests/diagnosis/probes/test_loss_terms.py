@@ -31,6 +31,12 @@ def test_columns_that_the_loss_does_not_read_are_counted():
     assert facts.columns == (0, 4, 5)
 
 
+def test_columns_of_one_value_say_nothing():
+    words = torch.cat([torch.arange(96).view(32, 3) % 5, torch.zeros(32, 4, dtype=torch.long)], 1)  # and padding
+    facts = facts_of_terms(lambda o, t: F.cross_entropy(o, t, ignore_index=0), drawn(32, 5, 7), [(None, words)])
+    assert facts.columns == (0, 0, 7)
+
+
 def test_the_weights_of_classes_are_read_of_the_loss():
     weight = torch.tensor([1.0, 0.05])
     data = [(None, LABELS_B)]

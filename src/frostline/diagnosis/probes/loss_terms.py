@@ -90,6 +90,8 @@ def _columns(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, data: Sequence
     for at in range(target.shape[1]):
         others = target.clone()
         others[:, at] = target[:, at].roll(1, 0)
+        if torch.equal(others, target):  # one value in all rows: padding, say
+            continue
         after = [_slope(loss_fn, answer, others) for answer in answers]
         pairs = list(zip(before, after, strict=True))
         is_counted = all(abs(new - old) > _CHANGED * abs(old) for (old, _), (new, _) in pairs)
