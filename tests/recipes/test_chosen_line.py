@@ -19,8 +19,8 @@ def chooser(monkeypatch):
     """Chooses what is put into it, and notes what it was asked; what it really chooses is tested with choose_depth."""
     asked, answers = [], ["2"]
 
-    def choose(model, train, candidates, samples, cache, *rest, loss=None):
-        asked.append({"cache": cache, "loss": loss})
+    def choose(model, train, candidates, samples, cache, *rest, loss=None, made=None):
+        asked.append({"cache": cache, "loss": loss, "made": made})
         report = DepthReport(
             answers[-1], (), "Replace the output layer only.", "the probe says so", "accuracy", 0.5, 48, 10
         )
@@ -122,9 +122,11 @@ def test_whole_numbers_are_a_regression_where_the_loss_compares_numbers(tmp_path
     assert [depth.targets.kind for depth in found] == ["classes", "numbers", "numbers"]
 
 
-def test_fit_passes_its_loss(chooser):
-    fit(mlp(), freeze="auto", epochs=1, cache=False, loss="cross_entropy")
-    assert chooser.asked[0]["loss"] == "cross_entropy"
+def test_fit_passes_its_loss_and_how_rows_are_made(tmp_path, chooser):
+    fit(mlp(), freeze="auto", epochs=1, out=tmp_path, loss="cross_entropy", storage="float16")
+    (asked,) = chooser.asked
+    assert asked["loss"] == "cross_entropy"
+    assert (asked["made"].views, asked["made"].collate_fn, asked["made"].storage) == (None, None, "float16")
 
 
 def test_a_run_that_chose_no_line_is_not_resumed_with_auto(tmp_path, chooser):

@@ -11,6 +11,7 @@ from frostline.splitting.python_state.sources import (
     catches,
     names_read_by,
     names_written_by,
+    reached_from,
     returns_nothing,
     sources_of,
     stored,
@@ -129,10 +130,13 @@ class Reaching(nn.Module):
 
 
 def test_methods_that_python_calls_unnamed_are_followed():
-    sources = with_callees(sources_of(Reaching()), [Reaching()])
-    names = {name for source in sources for name in loaded(source.code)}
+    sources = sources_of(Reaching())
+    wide, narrow = reached_from(sources, [Reaching()])[0], with_callees(sources, [Reaching()])
+    names, by_name = ({name for source in own for name in loaded(source.code)} for own in (wide, narrow))
     assert {"of_function", "of_descriptor", "of_metaclass", "of_class_method", "of_step"} <= names
     assert "of_text" not in names
+    assert by_name < names
+    assert {"of_descriptor", "of_metaclass"}.isdisjoint(by_name)
 
 
 def test_names_of_attributes_that_code_builds_are_texts():

@@ -67,25 +67,39 @@ def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
 
 
 def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
-    """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
-    return reached_from(sources, modules)[0]
+    """The code, and the functions and methods that it calls by name: no listener sees those that call no torch.
+
+    What else it may run (properties, metaclasses, methods that Python calls by itself) is left out: in a library, most
+    of it belongs to objects that others pass around, and nearly every layer would count as one that exchanges values.
+    """
+    return _reached(_Callees(sources, is_wide=False), modules).found()
 
 
 def reached_from(sources: Iterable[Source], modules: Iterable[nn.Module]) -> tuple[list[Source], list[Any]]:
-    """(the code and the functions that it names; those that `functools.lru_cache` has wrapped, with what they keep)."""
-    callees = _Callees(sources)
+    """(all code that it may run; functions that `functools.lru_cache` has wrapped, with what they keep)."""
+    callees = _reached(_Callees(sources), modules)
+    return callees.found(), [*callees.memos.values()]
+
+
+def _reached(callees: _Callees, modules: Iterable[nn.Module]) -> _Callees:
     modules = list(modules)
     for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
         callees.offer(vars(kind).items())
     for module in modules:
         callees.offer(_kept(module))
-    return callees.found(), [*callees.memos.values()]
+    return callees
 
 
 class _Callees:
-    """Follows names from function to function; methods of a class that is named count as soon as code names them."""
+    """Follows names from function to function; methods of a class that is named count as soon as code names them.
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    Args:
+        sources: The code that runs.
+        is_wide: Follow what code may run without a call by name, too.
+    """
+
+    def __init__(self, sources: Iterable[Source], *, is_wide: bool = True) -> None:
+        self._is_wide, self._methods = is_wide, _METHODS if is_wide else (FunctionType,)
         self._found = {id(source.code): source for source in sources}
         self._waiting = list(self._found.values())
         self._by_name: dict[str, list[Any]] = {}
@@ -98,17 +112,18 @@ class _Callees:
         """Values that code may name as attributes."""
         for name, value in methods:
             self._by_name.setdefault(name, []).append(value)
-            if name in self._named or _is_implicit(name, value):
+            if name in self._named or (self._is_wide and _is_implicit(name, value)):
                 self._take(value)
 
     def found(self) -> list[Source]:
         """All that is reached."""
         while self._waiting:
             source = self._waiting.pop()
-            for module in imported_by(source):
+            for module in imported_by(source) if self._is_wide else ():
                 self._take(module)
             for code in nested(source.code):
-                for name in (*code.co_names, *code.co_freevars, *texts_as_names(code)):
+                texts = texts_as_names(code) if self._is_wide else ()
+                for name in (*code.co_names, *code.co_freevars, *texts):
                     for table in (source.scope, source.closure):
                         if name in table:
                             self._take(table[name])
@@ -142,21 +157,22 @@ class _Callees:
         if isinstance(value, type) and issubclass(value, torch.autograd.Function):  # what `apply` runs
             self._open({name: vars(value).get(name) for name in _OF_FUNCTIONS})
         kinds: tuple[type, ...] = (value, type(value)) if isinstance(value, type) else (type(value),)
-        for kind in kinds:
+        for kind in kinds if self._is_wide else kinds[:1]:
             if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded themselves
                 self._kinds.add(kind)
                 for base in (base for base in inspect.getmro(kind) if not is_library(base)):
-                    self.offer((name, part) for name, part in vars(base).items() if isinstance(part, _METHODS))
+                    self.offer((name, part) for name, part in vars(base).items() if isinstance(part, self._methods))
 
     def _open(self, value: Any) -> None:
         """What a registry holds may be called; what a file of the caller's own defines counts if it is named."""
         if isinstance(value, ModuleType):
-            if not is_installed(value):
+            if self._is_wide and not is_installed(value):
                 self.offer([*vars(value).items()])
             return
         parts = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
         for part in parts[:_MAX_REGISTERED]:
-            self._take(part)
+            if self._is_wide or isinstance(part, (FunctionType, _LRU)):
+                self._take(part)
 
 
 def _is_implicit(name: str, value: Any) -> bool:
