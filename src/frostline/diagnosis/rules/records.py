@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.wiring_records import (
     AxesFacts,
+    CounterpartFacts,
     LoopFacts,
     ModeFacts,
     OutsideFacts,
     PlaceFacts,
     ReachFacts,
+    SideEffects,
     SignalFacts,
 )
 
@@ -319,6 +321,8 @@ class Evidence:
         reach: Which places of a sequence change the output; None if the input is none, or nobody looked.
         signal: Where the targets are lost on their way through the network; None if they cannot be read of the inputs,
             or nobody looked.
+        effects: What is different after a pass; None if nobody looked.
+        counterparts: The part that keeps it from learning; None where that is not known.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
             nobody looked.
@@ -366,6 +370,8 @@ class Evidence:
     places: PlaceFacts | None = None
     reach: ReachFacts | None = None
     signal: SignalFacts | None = None
+    effects: SideEffects | None = None
+    counterparts: CounterpartFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None

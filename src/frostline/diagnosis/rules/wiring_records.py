@@ -147,3 +147,47 @@ class PlaceFacts:
     label: int = 0
     sees_answer: bool = False
     copies_input: bool = False
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What is different after a pass, besides its result.
+
+    Attributes:
+        inputs: Names of inputs that forward has changed.
+        inputs_in_loss: The same, of the loss.
+        targets: Names of targets that the loss has changed.
+        weights: Names of trainable parameters that forward has written to.
+        modes: Names of modules whose mode forward has changed; "" is the model.
+        reseeds: True if forward sets the seed of all random numbers.
+    """
+
+    inputs: tuple[str, ...] = ()
+    inputs_in_loss: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    reseeds: bool = False
+
+
+@dataclass(frozen=True)
+class CounterpartFacts:
+    """A swap of one part for a plain one that makes a network learn; shares of right answers, or explained variance.
+
+    Attributes:
+        part: `optimizer`, `loss` or `network`.
+        own: As it is.
+        swapped: With that part swapped.
+        plain: With all of them swapped.
+        least: Of the constant-prediction baseline.
+        by: What it was swapped for.
+        settings: Of the optimizer, those that are not its defaults.
+    """
+
+    part: str
+    own: float
+    swapped: float
+    plain: float
+    least: float
+    by: str
+    settings: str = ""
