@@ -137,3 +137,9 @@ def test_nothing_is_said_where_it_cannot_be_asked():
     assert facts_of_aim(F.cross_entropy, "text", LABELS) == LossAim()
     centres = drawn(5, 5).requires_grad_()
     assert facts_of_aim(lambda o, t: F.cross_entropy(o @ centres, t), drawn(40, 5), LABELS).kind == ""
+
+
+def test_a_column_that_drowns_the_others_is_named():
+    target = drawn(40, 4, seed=1) * torch.tensor([1.0, 1.0, 5000.0, 1.0])
+    assert facts_of_aim(F.mse_loss, drawn(40, 4), target).loudest[:2] == (2, 4)
+    assert facts_of_aim(F.mse_loss, drawn(40, 4), drawn(40, 4, seed=1)).loudest is None

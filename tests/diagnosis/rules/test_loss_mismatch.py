@@ -175,3 +175,9 @@ def test_a_loss_that_leads_elsewhere(aim, why, advice):
 )
 def test_a_loss_that_leads_to_its_targets(aim):
     assert judged(aim=aim) == ["passed"]
+
+
+def test_a_column_that_drowns_the_others_is_a_tip():
+    finding = found("unknown", aim=LossAim(loudest=(2, 4, 900.0)))
+    assert finding.outcome == "tip"
+    assert "column 2 of 4 of the output has 900 times the slope" in finding.why

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     Loss = Callable[[Any, Any], Tensor]
 
-_POOR = 0.5  # of what is right beyond the constant-prediction baseline: a network that gets less is compared
-_LEARNABLE, _AHEAD = 0.5, 0.3  # what the plain parts together must get, and by how much more
+_POOR = 0.8  # of what is right beyond the constant-prediction baseline: a network that gets less is compared
+_LEARNABLE, _AHEAD = 0.5, 0.25  # what the plain parts together must get, and by how much more
+_LEFT = 0.5  # of what the network leaves wrong, that they may
 _RATE, _RATES = 3e-3, (3e-3, 3e-4)  # of Adam: for the plain network, and for the network itself
 _CLOSES = 0.6  # of the distance between both
 _KINDS = frozenset({"classes", "values", "labels"})  # whose losses compare each output with its own target
@@ -56,7 +57,11 @@ def facts_of_counterparts(seen: Examination) -> CounterpartFacts | None:
     if not first < _POOR:
         return None
     both = compared.plain_both()
-    if both is None or beyond(both) < max(_LEARNABLE, first + _AHEAD) or not _is_sure(both, own):
+    if (
+        both is None
+        or beyond(both) < max(_LEARNABLE, first + _AHEAD, 1 - _LEFT * (1 - first))
+        or not _is_sure(both, own)
+    ):
         return None
     goal = first + _CLOSES * (beyond(both) - first)
 

@@ -35,6 +35,7 @@ from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.rows import facts_of_rows
+from frostline.diagnosis.probes.shifted_targets import facts_of_shifts
 from frostline.diagnosis.probes.side_effects import facts_of_side_effects
 from frostline.diagnosis.probes.wiring import (
     cut_off,
@@ -250,6 +251,7 @@ def with_certain_evidence(
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         rows=run(("FL514", "FL515"), lambda: facts_of_rows(data), None),
+        shifts=run(("FL404", "FL507"), lambda: facts_of_shifts(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),

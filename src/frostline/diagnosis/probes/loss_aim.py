@@ -35,6 +35,7 @@ _TURNS, _TURNED = 3, 1e-2  # turns that are tried, and the relative difference t
 _NEARER = 0.9  # of what is left unexplained at first: outputs that end above were not brought nearer
 _FLAT = 0.2  # of the wrong outputs
 _SIDE = 0.3  # correlation of where outputs of labels go with these
+_MOST_SLOPES, _DROWNS = 64, 100.0  # columns, and times the usual slope
 _LIKE = 0.6  # correlation of where a column went with where another target lies
 _AWAY = 10.0, 100.0, 1000.0  # steps down the slope
 _FALLS, _STEADY = 30.0, 7.0  # what the last saves over the one before: of a loss that falls faster, or as fast
@@ -51,7 +52,7 @@ def facts_of_aim(loss_fn: Loss, output: Any, target: Any) -> LossAim:
     if _ignores_target(loss_fn, output, target):
         return LossAim()  # of views that are compared with each other, of a generator
     found, given = LossAim(), batches.map_tensors(output, Tensor.detach)
-    for ask in (_of_classes, _of_values, _of_labels, _of_rewards, _of_counted, _of_ends):
+    for ask in (_of_classes, _of_values, _of_labels, _of_rewards, _of_counted, _of_ends, _of_slopes):
         try:
             with torch.enable_grad(), kept_generators():
                 seed_generators(0)
@@ -344,6 +345,17 @@ def _of_ends(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossAim
         if is_falling and (ratio > _FALLS or (ratio > _STEADY and not is_of_targets)):
             return replace(found, unbounded=name)
     return found
+
+
+def _of_slopes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossAim:
+    """The column of an output that has by far the largest slope, where the others have one as well."""
+    if not isinstance(output, Tensor) or output.dim() != 2 or not 1 < output.shape[1] <= _MOST_SLOPES:
+        return found
+    size_C = _slope(loss_fn, output, target)[1].norm(dim=0)
+    largest, usual = float(size_C.max()), float(size_C.median())
+    if not usual > 0 or not _DROWNS * usual < largest < math.inf:
+        return found
+    return replace(found, loudest=(int(size_C.argmax()), output.shape[1], largest / usual))
 
 
 def _parts(output: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:

@@ -267,7 +267,12 @@ def _aims_elsewhere(aim: LossAim) -> tuple[str, str, float | None, float | None]
 
 
 def _unread(facts: LossFacts) -> Finding | None:
-    """Columns of the target that the loss does not read; some may be there for a metric."""
+    """Columns of the target that the loss does not read, or that drown the others; some may be there for a metric."""
+    if facts.aim.loudest is not None:
+        at, count, times = facts.aim.loudest
+        why = f"column {at} of {count} of the output has {times:.0f} times the slope of the usual one: it drowns them."
+        advice = f"bring the terms of the loss to one size: standardise the targets of column {at}, or weigh its term."
+        return replace(ABOUT.tip(why, times, None), advice=advice)
     _, unread, total = facts.terms.columns
     if not 2 * unread >= total > 0:
         return None

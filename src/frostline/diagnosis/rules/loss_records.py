@@ -59,6 +59,7 @@ class LossAim:
         unbounded: Of several outputs, or columns, the one along whose slope the loss falls without end; "" without one.
         flat: The share of wrong outputs that get no slope, of those that get one elsewhere; 0 if few do.
         spread: Of embeddings: how far rows of one class end apart, over those of several; None elsewhere.
+        loudest: (column, of how many, times) of an output whose slope is by far the largest; None without one.
         reward: Correlation of the slope at the action that was taken with its reward; 0 where there are none.
     """
 
@@ -73,6 +74,7 @@ class LossAim:
     flat: float = 0.0
     spread: float | None = None
     reward: float = 0.0
+    loudest: tuple[int, int, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from frostline.diagnosis.rules.wiring_records import (
     OutsideFacts,
     PlaceFacts,
     ReachFacts,
+    ShiftFacts,
     SideEffects,
     SignalFacts,
 )
@@ -322,6 +323,7 @@ class Evidence:
         signal: Where the targets are lost on their way through the network; None if they cannot be read of the inputs,
             or nobody looked.
         effects: What is different after a pass; None if nobody looked.
+        shifts: Whether targets belong to other rows; None if nobody looked.
         counterparts: The part that keeps it from learning; None where that is not known.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
@@ -371,6 +373,7 @@ class Evidence:
     reach: ReachFacts | None = None
     signal: SignalFacts | None = None
     effects: SideEffects | None = None
+    shifts: ShiftFacts | None = None
     counterparts: CounterpartFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
