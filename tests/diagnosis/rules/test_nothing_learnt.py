@@ -3,7 +3,7 @@ import pytest
 from frostline.diagnosis.rules import nothing_learnt
 from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.records import Evidence
-from frostline.diagnosis.rules.wiring_records import ShiftFacts
+from frostline.diagnosis.rules.wiring_records import CounterpartFacts, ShiftFacts
 from helpers_health import losses, outcomes
 
 LONG = losses(*[1.0] * 60)
@@ -129,3 +129,10 @@ def test_targets_of_other_rows():
     assert (finding.outcome, finding.family) == ("issue", "targets")
     assert "reads 0% of a row's own target of its input, and 90% of the target of the row before" in finding.why
     assert "off by one" in finding.advice
+
+
+def test_where_a_part_is_named_nothing_more_is_said():
+    facts = CounterpartFacts("network", 0.1, 0.9, 0.9, 0.1, "a plain network")
+    (finding,) = nothing_learnt.check(Evidence(skill=0.0, losses=losses(*[1.0] * 60), counterparts=facts))
+    assert finding.outcome == "passed"
+    assert "FL517 names the part" in finding.why

@@ -53,7 +53,6 @@ RULES: tuple[Rule, ...] = (
     mixed_samples,
     exchanged_axes,
     side_effects,
-    held_back,
     unreached_places,
     idle_parts,
     nothing_moves,
@@ -89,6 +88,7 @@ RULES: tuple[Rule, ...] = (
     strong_dropout,
     learning_rate_high,
     learning_rate_low,
+    held_back,
     nothing_learnt,
     oscillation,
 )

@@ -17,7 +17,7 @@ ABOUT = About(
     "look into forward, where the same data are lost that a plain network learns from: print shapes and values of each "
     "step for two samples, and look for a wrong axis, a reshape for a transpose, a slice or mask that leaves out what "
     "counts, a missing activation or residual, an input that is not used.",
-    8,
+    7,
 )  # fmt: skip
 _LOSS = (
     "look at the loss, line by line, against {by}, with which the same network learns: its sign, its axis, a reduction "

@@ -89,6 +89,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.inputs_vary is False:
         why = f"{why} All inputs of a batch are the same, value by value: nothing can be learnt from them."
         return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SAME),)
+    if evidence.counterparts is not None:
+        return (ABOUT.passed(f"{why} FL517 names the part that keeps it from that.", skill, LEARNS),)
     if evidence.modes is not None and evidence.modes.is_constant:
         why = f"{why} It gives the same output for every input."
         return (ABOUT.issue(why, skill, LEARNS),)
