@@ -107,3 +107,22 @@ def test_values_that_no_output_depends_on_are_counted():
 def test_values_that_count_without_a_slope_are_used():
     table = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
     assert unused(lambda x: torch.cat([x[:, :3], x[:, 3:].sign()], 1), table) == ()
+
+
+class Pooled(nn.Module):
+    def __init__(self, *, is_masked):
+        super().__init__()
+        self.words, self.out, self.is_masked = nn.Embedding(9, 8), nn.Linear(8, 3), is_masked
+
+    def forward(self, words):
+        mask = (words != 0).float() if self.is_masked else torch.ones(words.shape)
+        return self.out((self.words(words) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+def test_padding_that_counts_in_the_outputs():
+    words = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    padded = words * (torch.arange(10) < torch.arange(2, 18)[:, None].clamp(max=8))
+    assert facts_of_reach(Pooled(is_masked=False), padded).padded > 0.2
+    assert facts_of_reach(Pooled(is_masked=True), padded).padded < 1e-5
+    assert facts_of_reach(Pooled(is_masked=False), words).padded == 0.0  # nothing ends in one word
+    assert facts_of_reach(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(40, 2)), padded).padded == 0.0

@@ -212,6 +212,7 @@ def observe(
         observer.evidence,
         follows=(before, after) if before is not None and after is not None else None,
         skill=skill,
+        level=reached.loss / (1 - reached.skill) if reached.skill is not None and reached.skill < 1 else None,
         mixes=mixes,
         effects=effects,
         epochs=epochs,
@@ -259,7 +260,7 @@ def with_certain_evidence(
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
-        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0]), None),
+        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0], start), None),
         signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip

@@ -9,14 +9,13 @@ Legend: N rows, D features, C columns of known answers.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.diagnosis.probes.evaluation_pass import evaluation
+from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
 from frostline.diagnosis.probes.linear_reading import (
     chosen_rows,
     features,
@@ -28,7 +27,7 @@ from frostline.diagnosis.probes.linear_reading import (
 from frostline.diagnosis.rules.wiring_records import SignalFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from frostline.diagnosis.experiments.batches import Batch
 
@@ -53,7 +52,7 @@ def facts_of_signal(model: nn.Module, start: dict[str, Tensor], data: Sequence[B
     if given is None or (read := linear_share(given, known_NC)) < _READ:
         return None
     points = [("the inputs", read)]
-    with _weights_of(model, start), evaluation(model):
+    with weights_of(model, start), evaluation(model):
         passed = _passed(model, [inputs for inputs, _ in chosen])
     points += [
         (place, linear_share(values, known_NC)) for place, values in passed if values.shape[1] >= _FEWEST_FEATURES
@@ -108,19 +107,3 @@ def _heard(model: nn.Module, inputs: Any) -> list[tuple[str, Tensor]]:
 
 def _named(name: str, module: nn.Module) -> str:
     return f"layer {name!r} ({type(module).__name__})" if name else "the model"
-
-
-@contextmanager
-def _weights_of(model: nn.Module, start: dict[str, Tensor]) -> Generator[None]:
-    """The model with other values of some of its parameters, which are put back."""
-    own = {name: value for name, value in model.named_parameters() if name in start}
-    kept = {name: value.detach().clone() for name, value in own.items()}
-    try:
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(start[name])
-        yield
-    finally:
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(kept[name])

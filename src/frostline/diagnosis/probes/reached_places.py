@@ -5,14 +5,16 @@ Legend: B samples of a batch, T places, D values of a place.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.errors import FOREIGN
 from frostline.core.restore import seed_generators
-from frostline.diagnosis.probes.evaluation_pass import evaluation
+from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
 from frostline.diagnosis.rules.wiring_records import ReachFacts
 
 _FEWEST, _MOST = 4, 16  # places that are changed, one after the other; of more, so many spread over the sequence
@@ -20,17 +22,20 @@ _FEWEST_ROWS = 8
 _SAME = 1e-6  # of the largest output: rounding
 
 
-def facts_of_reach(model: nn.Module, inputs: Any) -> ReachFacts | None:
+def facts_of_reach(model: nn.Module, inputs: Any, start: dict[str, Tensor] | None = None) -> ReachFacts | None:
     """Which places of a sequence, and which values of any real input, change the output; None where nothing is known.
 
     Args:
         model: Runs in evaluation mode, and is left as it is.
         inputs: Of a batch.
+        start: Its weights of before the training, by name, for what padding does; None takes its own.
     """
     places, unused = _of_places(model, inputs), _unused(model, inputs)
+    with weights_of(model, start or {}):
+        padded = _padded(model, inputs)
     if places is None:
-        return ReachFacts(unused=unused) if unused else None
-    return ReachFacts(places.places, places.reached, places.sees_order, unused)
+        return ReachFacts(unused=unused, padded=padded) if unused or padded else None
+    return replace(places, unused=unused, padded=padded)
 
 
 def _of_places(model: nn.Module, inputs: Any) -> ReachFacts | None:
@@ -120,3 +125,32 @@ def _is_moved(model: nn.Module, inputs: Any, values: Tensor, is_idle: Tensor) ->
         with torch.no_grad():
             pairs.append(list(batches.leaves(batches.call(model, given)).values()))
     return not all(map(torch.equal, *pairs))
+
+
+def _padded(model: nn.Module, inputs: Any) -> float:
+    """How far outputs of rows move, over their spread, if there is as much again of what pads them at the end."""
+    if not isinstance(inputs, Tensor) or inputs.dim() != (3 if inputs.is_floating_point() else 2):
+        return 0.0
+    if len(inputs) < _FEWEST_ROWS or inputs.shape[1] < _FEWEST or not _is_padded(inputs):
+        return 0.0
+    more = torch.cat([inputs, inputs[:, -1:].mode(0, keepdim=True).values.expand_as(inputs)], 1)
+    try:
+        with evaluation(model):
+            before, after = _output(model, inputs), _output(model, more)
+    except FOREIGN:
+        return 0.0  # a table of positions that is no longer
+    if before is None or after is None or before.shape != after.shape or len(before) != len(inputs):
+        return 0.0
+    spread = (before - before.mean(0)).norm()
+    return float((after - before).norm() / spread) if bool(spread > 0) and bool(torch.isfinite(after).all()) else 0.0
+
+
+def _is_padded(inputs: Tensor) -> bool:
+    """Whether rows end, after different places, in one value that stands nowhere else: a word, or zeros."""
+    last = inputs[:, -1].flatten(1) if inputs.dim() == 3 else inputs[:, -1:]
+    value = last.mode(0).values
+    is_value = (inputs.reshape(*inputs.shape[:2], -1) == value).all(2)
+    lengths = inputs.shape[1] - is_value.flip(1).long().cumprod(1).sum(1)
+    is_rest = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
+    is_zero = not inputs.is_floating_point() or not bool(value.any())
+    return is_zero and len(lengths.unique()) > 1 and not bool((is_value & is_rest).any())

@@ -104,12 +104,14 @@ class ReachFacts:
         reached: How many of these change the output.
         sees_order: Whether the output changes if all places are reversed.
         unused: (what, how many of them, of how many) of values that differ between samples and change no output.
+        padded: How far outputs change with more padding behind the rows, over their spread; 0 where there is none.
     """
 
     places: int = 0
     reached: int = 0
     sees_order: bool | None = None
     unused: tuple[tuple[str, int, int], ...] = ()
+    padded: float = 0.0
 
 
 @dataclass(frozen=True)
