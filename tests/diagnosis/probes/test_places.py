@@ -69,3 +69,13 @@ def test_targets_that_are_the_words_themselves():
     assert one is not None
     assert both is not None
     assert (one.copies_input, both.copies_input) == (True, False)  # an autoencoder sees all of them
+
+
+def test_targets_that_are_moved_twice():
+    words = torch.randint(1, 9, (16, 12), generator=torch.Generator().manual_seed(0))
+    for ahead in (2, -1):
+        target = words.roll(-ahead, 1)
+        target[:, -2:] = target[:, :1] = 1
+        given = words[:, 1:-2], target[:, 1:-2]
+        assert facts_of_places(Tagger(), given, F.cross_entropy).ahead == ahead
+    assert facts_of_places(Tagger(), (words[:, :-1], words[:, 1:]), F.cross_entropy).ahead == 0

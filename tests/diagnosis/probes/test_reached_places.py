@@ -59,14 +59,12 @@ def test_long_sequences_are_looked_at_in_sixteen_places_and_real_values_too():
 @pytest.mark.parametrize(
     "inputs",
     [
-        torch.randn(16, 6),
         WORDS_BT[:4],
         WORDS_BT[:, :3],
-        torch.randn(16, 1, 8, 8),
         torch.zeros(16, 6).long(),
         (WORDS_BT,),
     ],
-    ids=["features", "few rows", "few places", "images", "all alike", "several inputs"],
+    ids=["few rows", "few places", "all alike", "several inputs"],
 )
 def test_other_inputs_are_left_alone(inputs):
     assert facts_of_reach(Reader(lambda hidden: hidden[:, -1]), inputs) is None
@@ -76,3 +74,55 @@ def test_outputs_of_every_place_and_random_ones_are_left_alone():
     assert facts_of_reach(Reader(lambda hidden: hidden), WORDS_BT) is None
     memory = iter(torch.randn(99, 16, 5))
     assert facts_of_reach(Reader(lambda hidden: hidden[:, -1] + next(memory)), WORDS_BT) is None
+
+
+class Sliced(nn.Module):
+    def __init__(self, of):
+        super().__init__()
+        self.out, self.of = nn.LazyLinear(3), of
+
+    def forward(self, *given):
+        return self.out(self.of(given[0] if len(given) == 1 else given).flatten(1))
+
+
+def unused(of, inputs):
+    model = Sliced(of)
+    model(*inputs if isinstance(inputs, tuple) else (inputs,))  # the lazy layer takes its size
+    facts = facts_of_reach(model, inputs)
+    return () if facts is None else facts.unused
+
+
+def test_values_that_no_output_depends_on_are_counted():
+    table = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    assert unused(lambda x: x, table) == ()
+    assert unused(lambda x: x[:, 1:4], table) == (("values 0, 4, 5 (axis 1) of the input", 3, 6),)
+    table[:, 5] = 1.0  # which says nothing
+    assert unused(lambda x: x[:, 1:4], table) == (("values 0, 4 (axis 1) of the input", 2, 5),)
+    two = (table, table[:, :2].clone())
+    assert unused(lambda both: both[0], two) == (("values 0, 1 (axis 1) of the input '1'", 2, 2),)
+    assert unused(lambda x: x[:, :, -1], torch.randn(16, 5, 4)) == ()  # a value of every place is used
+    assert unused(lambda x: x.round(), table) == ()  # no slope at all
+
+
+def test_values_that_count_without_a_slope_are_used():
+    table = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    assert unused(lambda x: torch.cat([x[:, :3], x[:, 3:].sign()], 1), table) == ()
+
+
+class Pooled(nn.Module):
+    def __init__(self, *, is_masked):
+        super().__init__()
+        self.words, self.out, self.is_masked = nn.Embedding(9, 8), nn.Linear(8, 3), is_masked
+
+    def forward(self, words):
+        mask = (words != 0).float() if self.is_masked else torch.ones(words.shape)
+        return self.out((self.words(words) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+def test_padding_that_counts_in_the_outputs():
+    words = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    padded = words * (torch.arange(10) < torch.arange(2, 18)[:, None].clamp(max=8))
+    assert facts_of_reach(Pooled(is_masked=False), padded).padded > 0.2
+    assert facts_of_reach(Pooled(is_masked=True), padded).padded < 1e-5
+    assert facts_of_reach(Pooled(is_masked=False), words).padded == 0.0  # nothing ends in one word
+    assert facts_of_reach(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(40, 2)), padded).padded == 0.0

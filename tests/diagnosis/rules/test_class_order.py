@@ -3,6 +3,7 @@ import pytest
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import class_order
 from frostline.diagnosis.rules.records import ClassFacts
+from frostline.diagnosis.rules.wiring_records import ShiftFacts
 from helpers_health import outcomes
 
 
@@ -37,3 +38,11 @@ def test_samplers_and_two_classes(facts, outcome):
 
 def test_where_the_network_learns_well_it_is_a_tip():
     assert outcomes(class_order, Evidence(classes=ClassFacts(10, 0, 1.2, 9.6), skill=0.6)) == ["tip"]
+
+
+def test_batches_in_order_of_real_targets():
+    (finding,) = class_order.check(Evidence(shifts=ShiftFacts(between=0.9), skill=0.0))
+    assert finding.outcome == "issue"
+    assert "90% of the variance of the targets lies between batches" in finding.why
+    assert outcomes(class_order, Evidence(shifts=ShiftFacts(between=0.9), skill=0.6)) == ["tip"]
+    assert outcomes(class_order, Evidence(shifts=ShiftFacts(between=0.2), skill=0.0)) == ["not applicable"]

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from frostline.diagnosis.rules import initialization
+from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.records import Evidence, InputFacts
-from helpers_health import activations, by_layer, chain, outcomes, record, records
+from helpers_health import activations, by_layer, chain, losses, outcomes, record, records
 
 INPUT = InputFacts(0.0, 1.0, 3.0, 1.0, 0.1, 1.0, False, 1.0)
 
@@ -72,3 +73,14 @@ def test_states_of_a_recurrent_layer_are_not_compared_with_its_inputs(size):
     recurrent = replace(of_sizes(size, 1.0, inputs=INPUT), layers=(*chain(2, "recurrent")[:1], *chain(2)[1:]))
     assert outcomes(initialization, recurrent) == ["passed"]
     assert outcomes(initialization, of_sizes(size, 1.0, inputs=INPUT)) == ["tip"]
+
+
+@pytest.mark.parametrize(("first", "outcome"), [(23.0, "tip"), (2.5, "not applicable")])
+def test_a_loss_that_begins_far_above_the_baseline(first, outcome):
+    evidence = Evidence(loss=LossFacts("classes"), losses=losses(first, 2.0), level=2.3)
+    (finding,) = initialization.check(evidence)
+    assert finding.outcome == outcome
+    if outcome == "tip":
+        assert "the loss begins at 23, 10 times that" in finding.why
+        assert "std=0.02" in finding.advice
+    assert outcomes(initialization, replace(evidence, loss=LossFacts("values"))) == ["not applicable"]

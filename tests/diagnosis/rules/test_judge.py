@@ -85,10 +85,11 @@ def test_what_stops_a_training_comes_before_what_slows_it():
             "FL508",
             "FL510",
             "FL515",
+            "FL516",
             "FL604",
         },  # nothing that is learnt would be what is wanted
         {"FL102", "FL404", "FL407", "FL411", "FL412", "FL506", "FL509", "FL511", "FL513", "FL514"},
-        {"FL101", "FL408", "FL501", "FL512", "FL601", "FL605", "FL606", "FL607"},
+        {"FL101", "FL408", "FL501", "FL512", "FL517", "FL601", "FL605", "FL606", "FL607"},
         {"FL103", "FL201", "FL202", "FL409", "FL410", "FL602"},
         {"FL302", "FL505", "FL603"},
         {"FL401", "FL403"},

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from frostline.diagnosis.rules import loss_mismatch
-from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts, LossTerms
+from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts, LossTerms
 from frostline.diagnosis.rules.records import Evidence
 from helpers_health import outcomes
 
@@ -136,3 +136,48 @@ def test_weights_the_other_way_round_and_cosines_without_a_temperature():
     finding = of_terms("unknown", logit_range=1.1)
     assert finding.outcome == "issue"
     assert "divide the cosines by a temperature" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("aim", "why", "advice"),
+    [
+        (LossAim("classes", right=0.2, classes=10), "end with 20% right answers (10 classes)", "by hand"),
+        (
+            LossAim("values", lost=(1,), columns=3, instead="the target of column 0"),
+            "in columns 1 of 3. They move to the",
+            "rows and columns",
+        ),
+        (LossAim("values", lost=(0,), columns=1), "do not come nearer.", "a mean that is taken"),
+        (LossAim("values", flat=0.5), "50% of the outputs that are made wrong here get no slope", "clamp(0, 1)"),
+        (LossAim(counted=(0.1, -1.0)), "10% of the targets count in the loss, all of them -1", "mask"),
+        (LossAim(unbounded="1"), "without bound as output '1' moves", "sign of the terms with output '1'"),
+        (LossAim("embeddings", spread=1.4), "end 1.4 times as far from those of their own class", "margin"),
+        (LossAim(reward=0.9), "rises with its reward (correlation 0.9)", "-(log_prob * advantage)"),
+    ],
+    ids=["classes", "columns", "values", "flat", "mask", "unbounded", "pairs", "reward"],
+)
+def test_a_loss_that_leads_elsewhere(aim, why, advice):
+    finding = found("unknown", aim=aim)
+    assert (finding.outcome, finding.family) == ("issue", "loss_mismatch")
+    assert why in finding.why
+    assert advice in finding.advice
+
+
+@pytest.mark.parametrize(
+    "aim",
+    [
+        LossAim("classes", right=0.9, classes=10),
+        LossAim("values", columns=3),
+        LossAim("embeddings", spread=0.4),
+        LossAim(reward=-0.9),
+    ],
+    ids=["classes", "values", "pairs", "reward"],
+)
+def test_a_loss_that_leads_to_its_targets(aim):
+    assert judged(aim=aim) == ["passed"]
+
+
+def test_a_column_that_drowns_the_others_is_a_tip():
+    finding = found("unknown", aim=LossAim(loudest=(2, 4, 900.0)))
+    assert finding.outcome == "tip"
+    assert "column 2 of 4 of the output has 900 times the slope" in finding.why

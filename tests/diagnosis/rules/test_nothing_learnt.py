@@ -3,6 +3,7 @@ import pytest
 from frostline.diagnosis.rules import nothing_learnt
 from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.records import Evidence
+from frostline.diagnosis.rules.wiring_records import CounterpartFacts, ShiftFacts
 from helpers_health import losses, outcomes
 
 LONG = losses(*[1.0] * 60)
@@ -120,3 +121,18 @@ def test_inputs_that_are_all_the_same_are_an_issue_where_nothing_is_learnt():
     assert "print a few inputs" in finding.advice
     assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.5, inputs_vary=False)) == ["passed"]
     assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.0, inputs_vary=True)) == ["tip"]
+
+
+def test_targets_of_other_rows():
+    shifts = ShiftFacts(0.0, "the row before", 0.9)
+    (finding,) = nothing_learnt.check(Evidence(skill=0.0, losses=losses(*[1.0] * 60), shifts=shifts))
+    assert (finding.outcome, finding.family) == ("issue", "targets")
+    assert "reads 0% of a row's own target of its input, and 90% of the target of the row before" in finding.why
+    assert "off by one" in finding.advice
+
+
+def test_where_a_part_is_named_nothing_more_is_said():
+    facts = CounterpartFacts("network", 0.1, 0.9, 0.9, 0.1, "a plain network")
+    (finding,) = nothing_learnt.check(Evidence(skill=0.0, losses=losses(*[1.0] * 60), counterparts=facts))
+    assert finding.outcome == "passed"
+    assert "FL517 names the part" in finding.why

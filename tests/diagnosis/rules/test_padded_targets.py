@@ -1,6 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import padded_targets
-from frostline.diagnosis.rules.wiring_records import PlaceFacts
+from frostline.diagnosis.rules.wiring_records import PlaceFacts, ReachFacts
 from helpers_health import outcomes
 
 
@@ -17,3 +17,12 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(padded_targets, Evidence()) == ["not applicable"]
+
+
+def test_padding_that_counts_in_the_outputs():
+    (finding,) = padded_targets.check(Evidence(reach=ReachFacts(padded=0.4), skill=0.3))
+    assert (finding.outcome, finding.family) == ("tip", "wiring")
+    assert "changes the outputs by 40% of their spread" in finding.why
+    assert "pack_padded_sequence" in finding.advice
+    assert outcomes(padded_targets, Evidence(reach=ReachFacts(padded=0.4), skill=0.9)) == ["not applicable"]
+    assert outcomes(padded_targets, Evidence(reach=ReachFacts(padded=0.05), skill=0.3)) == ["not applicable"]

@@ -37,3 +37,12 @@ def test_a_feature_that_is_the_target_is_an_issue_where_it_is_used():
     assert finding.outcome == "tip"
     assert "is -2 times feature 11" in finding.why
     assert outcomes(seen_answer, Evidence(rows=RowFacts(), places=PlaceFacts())) == ["passed"]
+
+
+def test_targets_that_are_moved_twice_are_a_tip():
+    (finding,) = seen_answer.check(Evidence(places=PlaceFacts(ahead=2)))
+    assert (finding.outcome, finding.family) == ("tip", "targets")
+    assert "the input 2 later" in finding.why
+    assert "and not twice" in finding.advice
+    (finding,) = seen_answer.check(Evidence(places=PlaceFacts(ahead=-1)))
+    assert "the input 1 before" in finding.why

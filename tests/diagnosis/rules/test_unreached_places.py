@@ -45,3 +45,14 @@ def test_the_layer_where_the_targets_are_lost_is_named():
     assert "a sum is meant" in finding.advice
     assert outcomes(unreached_places, replace(evidence, skill=0.6)) == ["not applicable"]
     assert outcomes(unreached_places, replace(evidence, signal=SignalFacts(0.9))) == ["not applicable"]
+
+
+def test_values_that_are_not_used():
+    facts = ReachFacts(unused=(("values 4 to 63 (axis 1) of the input", 60, 64),))
+    finding = found(facts, skill=0.2)
+    assert (finding.outcome, finding.family) == ("issue", "wiring")
+    assert "60 of 64 that differ are not used" in finding.why
+    assert "a slice" in finding.advice
+    assert found(facts, skill=0.9).outcome == "tip"
+    few = ReachFacts(12, 12, True, (("values 0 (axis 1) of the input", 1, 64),))
+    assert found(few, skill=0.0).outcome == "passed"

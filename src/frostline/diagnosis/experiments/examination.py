@@ -12,6 +12,7 @@ from torch import Tensor
 from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.budget import Budget
+from frostline.diagnosis.experiments.counterparts import facts_of_counterparts
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
 from frostline.diagnosis.experiments.observer import observe
 from frostline.diagnosis.experiments.score import Score, score
@@ -36,7 +37,7 @@ _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there befor
 # Evidence that no experiment can add to.
 _CERTAIN = frozenset({
     "FL405", "FL406", "FL411", "FL412", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL512",
-    "FL513", "FL515", "FL604", "FL606", "FL607",
+    "FL513", "FL515", "FL516", "FL604", "FL606", "FL607",
 })  # fmt: skip
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
@@ -308,6 +309,14 @@ class Examination:
         if not self.is_stuck or "FL404" not in self.codes or self.is_short:
             return self
         evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
+        return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
+
+    def with_counterparts(self) -> Examination:
+        """The same, with what the rules say once parts of a network that learns little were swapped for plain ones."""
+        facts = facts_of_counterparts(self)
+        if facts is None:
+            return self
+        evidence = replace(self.seen.evidence, counterparts=facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
 
     def is_learnt_by_heart(self) -> bool | None:

@@ -24,6 +24,7 @@ from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
+from frostline.diagnosis.probes.loss_aim import facts_of_aim
 from frostline.diagnosis.probes.loss_domain import facts_of_domain
 from frostline.diagnosis.probes.loss_terms import facts_of_terms
 from frostline.diagnosis.probes.lost_signal import facts_of_signal
@@ -34,6 +35,8 @@ from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.rows import facts_of_rows
+from frostline.diagnosis.probes.shifted_targets import facts_of_shifts
+from frostline.diagnosis.probes.side_effects import facts_of_side_effects
 from frostline.diagnosis.probes.wiring import (
     cut_off,
     idle_parts,
@@ -193,6 +196,8 @@ def observe(
     probes, first = Probes(), finite_rows(data[:1])[0]
     mixes = probes.run(("FL506",), lambda: mixes_samples(patient.model, *first), None)
     before = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
+    late = finite_rows(data[-1:])[0]  # which no step has changed yet
+    effects = probes.run(("FL516",), lambda: facts_of_side_effects(patient.model, late, loss_fn), None)
     with observer:
         try:
             observer.train(len(data))
@@ -207,7 +212,9 @@ def observe(
         observer.evidence,
         follows=(before, after) if before is not None and after is not None else None,
         skill=skill,
+        level=reached.loss / (1 - reached.skill) if reached.skill is not None and reached.skill < 1 else None,
         mixes=mixes,
+        effects=effects,
         epochs=epochs,
         classes=facts_of_classes(whole or data),
         failed_probes=tuple(probes.failed),
@@ -245,6 +252,7 @@ def with_certain_evidence(
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         rows=run(("FL514", "FL515"), lambda: facts_of_rows(data), None),
+        shifts=run(("FL404", "FL507"), lambda: facts_of_shifts(data), None),
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
@@ -252,7 +260,7 @@ def with_certain_evidence(
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
-        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0]), None),
+        reach=run(("FL513",), lambda: facts_of_reach(model, batch[0], start), None),
         signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
     )  # fmt: skip
@@ -273,7 +281,9 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
         model.eval()
         output = _called(model, inputs, target, loss_fn)
         found, domain = probe_loss(loss_fn, output, target), facts_of_domain(loss_fn, output, target)  # may draw
-        return replace(found, domain=domain, terms=facts_of_terms(loss_fn, output, data))
+        return replace(
+            found, domain=domain, terms=facts_of_terms(loss_fn, output, data), aim=facts_of_aim(loss_fn, output, target)
+        )
 
 
 def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Any:

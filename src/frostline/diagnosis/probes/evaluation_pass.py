@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
+
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from torch import nn
+    from torch import Tensor, nn
 
 _T = TypeVar("_T")
 
@@ -28,6 +30,27 @@ def evaluation(model: nn.Module, *, seed: int = 0) -> Generator[None]:
         model.eval()
         seed_generators(seed)
         yield
+
+
+@contextmanager
+def weights_of(model: nn.Module, start: dict[str, Tensor]) -> Generator[None]:
+    """The model with other values of some of its parameters, which are put back.
+
+    Args:
+        model: What is run inside.
+        start: The values, by name.
+    """
+    own = {name: value for name, value in model.named_parameters() if name in start}
+    kept = {name: value.detach().clone() for name, value in own.items()}
+    try:
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(start[name])
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(kept[name])
 
 
 class Probes:

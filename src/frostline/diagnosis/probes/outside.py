@@ -67,11 +67,17 @@ def _strangers(
         output = batches.call(model, inputs)
         loss = loss_fn(output, target)
     tensors = [one for one in batches.leaves(output).values() if one.grad_fn is not None]
-    of_output += _leaves([one.grad_fn for one in tensors], known)
-    return _leaves([loss.grad_fn], known)
+    of_output += leaves_behind([one.grad_fn for one in tensors], known)
+    return leaves_behind([loss.grad_fn], known)
 
 
-def _leaves(waiting: list[Any], known: set[int]) -> list[Tensor]:
+def leaves_behind(waiting: list[Any], known: set[int]) -> list[Tensor]:
+    """The leaves of autograd behind these functions.
+
+    Args:
+        waiting: Functions, such as `loss.grad_fn`; used up.
+        known: Ids of leaves that are left out.
+    """
     found: list[Tensor] = []
     seen = set[Any]()
     while waiting:

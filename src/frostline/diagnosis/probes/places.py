@@ -47,7 +47,19 @@ def facts_of_places(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any]
         changes = _changes_before_the_end(model, batch[0], output, words_BT)
         is_next = _are_same(target_BT[:, :-1], words_BT[:, 1:])
         is_own = bool((target_BT >= 0).all()) and _are_same(target_BT, words_BT)
-        return PlaceFacts(padding, label, is_next and changes is True, is_own and changes is False)
+        ahead = 0 if is_next or is_own else _ahead(target_BT, words_BT)
+        return PlaceFacts(padding, label, is_next and changes is True, is_own and changes is False, ahead)
+
+
+def _ahead(target_BT: Tensor, words_BT: Tensor) -> int:
+    """By how many places the targets are ahead of the inputs that they are, or behind; 0 where they are none."""
+    for ahead in (2, -1, 3, -2):
+        own, given = (
+            (target_BT[:, :-ahead], words_BT[:, ahead:]) if ahead > 0 else (target_BT[:, -ahead:], words_BT[:, :ahead])
+        )
+        if own.shape[1] >= _FEWEST and _are_same(own, given):
+            return ahead
+    return 0
 
 
 def _padding(

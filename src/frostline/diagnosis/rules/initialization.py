@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.diagnosis.rules.advice import draw
+from frostline.diagnosis.rules.advice import DRAW_ALL, draw
 from frostline.diagnosis.rules.contract import About
 from frostline.diagnosis.rules.reading import finite_records, of_layer
 
@@ -17,6 +18,7 @@ _ADVICE = "if this layer has learnt nothing yet, draw its weights anew: {}. In a
 ABOUT = About("FL302", "badly scaled initialisation", "initialization", _ADVICE.format(draw("fc1")), 5)
 # Outputs of the last layer of He, Glorot and torch's own initialisation deviate by 0.1 to 3.
 _ISSUE, _TIP = 10.0, 4.0
+_BEGINS = 5.0  # times the loss of the constant-prediction baseline; networks that were just made have 1 to 1.5
 _JUMP = 10.0  # between one layer and the next
 _GATED = "recurrent"  # states between -1 and 1, which half-open gates make small at first
 
@@ -24,6 +26,9 @@ _GATED = "recurrent"  # states between -1 and 1, which half-open gates make smal
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Deviation of the outputs in the first sampled step, of the last layer and from layer to layer."""
     records = finite_records(evidence)[:1]
+    first = _first_loss(evidence)
+    if first is not None:
+        return (first,)
     if records and records[0].step > 0:
         return (ABOUT.not_applicable("the first step was not measured, and outputs grow while a network learns."),)
     layers = [layer for layer in evidence.layers if layer.has_weights]
@@ -45,6 +50,24 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     return tuple(found) or (
         ABOUT.passed(f"before the first step, the standard deviation of the outputs is {size:.2g}.", size, _ISSUE),
     )
+
+
+def _first_loss(evidence: Evidence) -> Finding | None:
+    """A loss of classes that begins far above that of the same answer for all: outputs are large, and wrong."""
+    first = next((loss for _, loss in evidence.losses), None)
+    is_of_classes = evidence.loss is not None and evidence.loss.kind == "classes"
+    if first is None or not evidence.level or not is_of_classes or not _BEGINS * evidence.level < first < math.inf:
+        return None
+    why = (
+        f"the loss begins at {first:.3g}, {first / evidence.level:.2g} times that of the constant-prediction baseline: "
+        "outputs are large before anything is learnt."
+    )
+    advice = (
+        "make the outputs small at the start: divide the weights of the last layer (of embeddings that are the last "
+        "layer, too) by 10 when they are made, nn.init.normal_(weight, std=0.02), or draw all of them anew: "
+        f"{DRAW_ALL}."
+    )
+    return replace(ABOUT.tip(why, first, _BEGINS * evidence.level), advice=advice)
 
 
 def _advised(finding: Finding) -> Finding:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.reading import listed
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.diagnosis.rules.loss_records import LossDomain, LossFacts
+    from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
@@ -25,6 +26,29 @@ _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
 _UNCOUNTED = 0.1  # of the samples of a batch
 _RARE, _WEIGHS = 3.0, 5.0  # times as many rows, that count so many times as much each: RetinaNet's 0.25 counts three
 _RANGE = 1.3  # between logits of right and wrong; SimCLR's least temperature, 0.5, allows 2
+_RIGHT = 0.6  # of the answers
+_MASK = (
+    "let the other targets count: a mask that is the other way round (mask = target != padding is 1 where a target "
+    "counts), or ignore_index= of a class that is asked for."
+)
+_SIGN = (
+    "look at the sign of the terms with output {0!r}: a penalty is added, loss = error + weight * divergence, with "
+    "divergence = -0.5 * (1 + logvar - mean**2 - logvar.exp()).sum(1).mean()."
+)
+_REPELS, _RISES = 1.1, 0.5
+_PAIRS = (
+    "exchange what is drawn together and what is pushed apart: relu(distance to the same class - distance to another + "
+    "margin), likeness of pairs of one class above that of others, labels of pairs the other way round."
+)
+_CLAMP = (
+    "leave out what bounds the outputs before the error is taken, such as output.clamp(0, 1) or a ReLU: beyond the "
+    "bound there is no gradient. Clamp predictions after training, or where they are used."
+)
+_TRY_OUT = (
+    "compare this loss with the usual one of such targets on outputs that are made by hand, loss_fn(target, target) "
+    "against F.mse_loss(output, target) or F.cross_entropy(output, target): look at its sign, at a mean that is taken "
+    "before the error, at the order of rows and columns, and at outputs that it does not use."
+)
 _EVERY_TERM = (
     "pass the model's output to every term of the loss, kl_div(output.log_softmax(1), teacher), and not the same "
     "target in both places; add the losses of several targets, and write none over another."
@@ -50,6 +74,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if of_domain is not None:
         why, advice = of_domain
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
+    found = _aims_elsewhere(facts.aim) if facts is not None else None
+    if found is not None:
+        why, advice, measured, limit = found
+        return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
     unread = _unread(facts) if facts is not None else None
     if unread is not None:
         return (unread,)
@@ -197,8 +225,54 @@ def _wrong_kind(facts: LossFacts) -> tuple[str, str] | None:
     return None
 
 
+def _aims_elsewhere(aim: LossAim) -> tuple[str, str, float | None, float | None] | None:
+    """(why, what to do, measured, limit) where the loss leads outputs away from their targets, or to one of them."""
+    if aim.counted is not None:
+        share, value = aim.counted
+        why = (
+            f"{share:.0%} of the targets count in the loss, all of them {value:g}: the others, which vary, make no "
+            "difference to it."
+        )
+        return why, _MASK, share, None
+    if aim.unbounded:
+        why = f"the loss falls without bound as output {aim.unbounded!r} moves along its slope."
+        return why, _SIGN.format(aim.unbounded), None, None
+    if aim.spread is not None and aim.spread > _REPELS:
+        why = (
+            f"embeddings that follow the slope of this loss, whatever network gives them, end {aim.spread:.2g} times "
+            "as far from those of their own class as from those of others."
+        )
+        return why, _PAIRS, aim.spread, _REPELS
+    if aim.reward > _RISES:
+        why = (
+            f"the slope of the loss at the action that was taken rises with its reward (correlation {aim.reward:.2g}): "
+            "training makes rewarded actions rarer."
+        )
+        return why, "change the sign: loss = -(log_prob * advantage).mean(), which is minimised.", aim.reward, _RISES
+    if aim.flat:
+        why = f"{aim.flat:.0%} of the outputs that are made wrong here get no slope from the loss: they cannot improve."
+        return why, _CLAMP, aim.flat, None
+    if aim.right is not None and aim.classes > 1 and aim.right < _RIGHT:
+        why = (
+            f"outputs that follow the slope of this loss, whatever network gives them, end with {aim.right:.0%} right "
+            f"answers ({aim.classes} classes): its lowest values are not where the answers are right."
+        )
+        return why, _TRY_OUT, aim.right, _RIGHT
+    if aim.lost:
+        where = "" if aim.columns == 1 else f" in columns {listed([str(at) for at in aim.lost])} of {aim.columns}"
+        why = f"outputs that start near their targets and follow the slope of this loss do not come nearer{where}."
+        why += f" They move to {aim.instead}." if aim.instead else ""
+        return why, _TRY_OUT, float(len(aim.lost)), 0.0
+    return None
+
+
 def _unread(facts: LossFacts) -> Finding | None:
-    """Columns of the target that the loss does not read; some may be there for a metric."""
+    """Columns of the target that the loss does not read, or that drown the others; some may be there for a metric."""
+    if facts.aim.loudest is not None:
+        at, count, times = facts.aim.loudest
+        why = f"column {at} of {count} of the output has {times:.0f} times the slope of the usual one: it drowns them."
+        advice = f"bring the terms of the loss to one size: standardise the targets of column {at}, or weigh its term."
+        return replace(ABOUT.tip(why, times, None), advice=advice)
     _, unread, total = facts.terms.columns
     if not 2 * unread >= total > 0:
         return None

@@ -45,6 +45,39 @@ class LossTerms:
 
 
 @dataclass(frozen=True)
+class LossAim:
+    """Where a loss leads outputs that are free to move.
+
+    Attributes:
+        kind: `classes` or `values`, by the targets; "" where that could not be asked.
+        right: Of outputs that began without an answer, the share that is right in the end; None elsewhere.
+        classes: How many the targets hold.
+        lost: Columns of real targets that outputs near them were not brought nearer to.
+        columns: All of them; of many, all values are one.
+        instead: What the first of these was led to, in words; "" where that is not known.
+        counted: (share of the targets that count in the loss, what all of these are), where the others vary; else None.
+        unbounded: Of several outputs, or columns, the one along whose slope the loss falls without end; "" without one.
+        flat: The share of wrong outputs that get no slope, of those that get one elsewhere; 0 if few do.
+        spread: Of embeddings: how far rows of one class end apart, over those of several; None elsewhere.
+        loudest: (column, of how many, times) of an output whose slope is by far the largest; None without one.
+        reward: Correlation of the slope at the action that was taken with its reward; 0 where there are none.
+    """
+
+    kind: str = ""
+    right: float | None = None
+    classes: int = 0
+    lost: tuple[int, ...] = ()
+    columns: int = 0
+    instead: str = ""
+    counted: tuple[float, float] | None = None
+    unbounded: str = ""
+    flat: float = 0.0
+    spread: float | None = None
+    reward: float = 0.0
+    loudest: tuple[int, int, float] | None = None
+
+
+@dataclass(frozen=True)
 class LossFacts:
     """How the loss behaves on made outputs, without the model.
 
@@ -71,6 +104,7 @@ class LossFacts:
         wants_probabilities: True if the loss takes values from 0 to 1 and nothing else, and the model gives others.
         domain: What else it takes.
         terms: What it counts.
+        aim: Where it leads.
     """
 
     kind: str
@@ -92,3 +126,4 @@ class LossFacts:
     wants_probabilities: bool = False
     domain: LossDomain = field(default_factory=LossDomain)
     terms: LossTerms = field(default_factory=LossTerms)
+    aim: LossAim = field(default_factory=LossAim)

@@ -30,6 +30,10 @@ _BROKEN = (
     "take a larger learning rate or Adam first; if one batch alone is still not learnt, without dropout and weight "
     "decay, the network is broken: look for a detach, a wrong axis, layers that are not in the optimizer."
 )
+_SHIFTED = (
+    "give each row its own target: look for a roll, a flip or an index that is off by one where targets are read, "
+    "x[at], y[at] in place of x[at], y[at + 1], and for a sort of one of both."
+)
 _SAME = (
     "print a few inputs where they enter the model, batch[0][:3]: look for a cast to integers after a division, a crop "
     "of the same place, a file that is read again and again, or an index that does not move."
@@ -75,9 +79,18 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     why = f"after {steps} steps, the model is no better on held-out samples than the constant-prediction baseline."
     if skill > _NONE:
         why = f"after {steps} steps, the held-out loss is at most {skill:.0%} below the constant-prediction baseline."
+    if evidence.shifts is not None and evidence.shifts.instead:
+        shifts = evidence.shifts
+        why = (
+            f"{why} A linear model reads {shifts.own:.0%} of a row's own target of its input, and {shifts.read:.0%} of "
+            f"the target of {shifts.instead}."
+        )
+        return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SHIFTED, family="targets"),)
     if evidence.inputs_vary is False:
         why = f"{why} All inputs of a batch are the same, value by value: nothing can be learnt from them."
         return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SAME),)
+    if evidence.counterparts is not None:
+        return (ABOUT.passed(f"{why} FL517 names the part that keeps it from that.", skill, LEARNS),)
     if evidence.modes is not None and evidence.modes.is_constant:
         why = f"{why} It gives the same output for every input."
         return (ABOUT.issue(why, skill, LEARNS),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -16,12 +17,23 @@ ABOUT = About(
     "there to -100.",
     8,
 )  # fmt: skip
+_IN_MODEL = (
+    "leave padding out in forward: a mean over the places that count ((hidden * mask).sum(1) / mask.sum(1)), the state "
+    "of the last word and not of the last place, src_key_padding_mask=words == 0, pack_padded_sequence."
+)
 _TIP, _ISSUE = 0.2, 0.5  # of all places
+_CHANGES, _WELL = 0.1, 0.8  # of the spread of the outputs; of the loss of the baseline is saved all the same
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The share of places that are padding, in inputs and targets alike, and have a gradient."""
-    facts = evidence.places
+    facts, reach = evidence.places, evidence.reach
+    if reach is not None and reach.padded > _CHANGES and evidence.skill is not None and evidence.skill < _WELL:
+        why = (
+            f"before the first step, more padding behind the rows changes the outputs by {reach.padded:.0%} of their "
+            "spread: it counts in them."
+        )
+        return (replace(ABOUT.tip(why, reach.padded, _CHANGES), advice=_IN_MODEL, family="wiring"),)
     if facts is None:
         return (ABOUT.not_applicable("the targets are not one class for each place of a sequence."),)
     why = f"{facts.padding:.0%} of the places are padding (label {facts.label}, at the end of each row) and count."

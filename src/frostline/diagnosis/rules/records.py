@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from frostline.diagnosis.rules.loss_records import LossFacts
 from frostline.diagnosis.rules.wiring_records import (
     AxesFacts,
+    CounterpartFacts,
     LoopFacts,
     ModeFacts,
     OutsideFacts,
     PlaceFacts,
     ReachFacts,
+    ShiftFacts,
+    SideEffects,
     SignalFacts,
 )
 
@@ -297,6 +300,7 @@ class Evidence:
         loop: What the loop does with losses and gradients; None without an optimizer.
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
             which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
+        level: Loss of the constant-prediction baseline on held-out samples; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
@@ -319,6 +323,9 @@ class Evidence:
         reach: Which places of a sequence change the output; None if the input is none, or nobody looked.
         signal: Where the targets are lost on their way through the network; None if they cannot be read of the inputs,
             or nobody looked.
+        effects: What is different after a pass; None if nobody looked.
+        shifts: Whether targets belong to other rows; None if nobody looked.
+        counterparts: The part that keeps it from learning; None where that is not known.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
             nobody looked.
@@ -348,6 +355,7 @@ class Evidence:
     has_accumulated: bool | None = None
     loop: LoopFacts | None = None
     skill: float | None = None
+    level: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
@@ -366,6 +374,9 @@ class Evidence:
     places: PlaceFacts | None = None
     reach: ReachFacts | None = None
     signal: SignalFacts | None = None
+    effects: SideEffects | None = None
+    shifts: ShiftFacts | None = None
+    counterparts: CounterpartFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None

@@ -47,6 +47,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             "the loss falls by copying a word that is given."
         )
         return (replace(ABOUT.issue(why, 1.0, 0.0), advice=_OWN),)
+    if facts.ahead:
+        way = f"{abs(facts.ahead)} {'later' if facts.ahead > 0 else 'before'}"
+        why = f"the target of each place is the input {way}; that of a model of the next input is the one after it."
+        return (replace(ABOUT.tip(why, float(facts.ahead), 1.0), advice=_OWN),)
     return (ABOUT.passed("outputs do not depend on the inputs that are their targets."),)
 
 

@@ -23,7 +23,12 @@ _ORDER = (
     "give each place its own position: x + self.position[:, : x.shape[1]], and not one row of the table for all; or "
     "read the places with a recurrence or a convolution before the mean over them."
 )
+_VALUES = (
+    "look in forward for what leaves these values out: a slice (x[:, :4]), an index (hidden[:, 0] of a recurrence that "
+    "runs forward), one input that is passed in two places and another in none."
+)
 _LEAST = 0.5  # of the places
+_UNUSED, _WELL = 0.25, 0.5  # of the values that differ; of the loss of the baseline is saved all the same
 _BETTER = 2.0  # times what the network learns, that a linear model reads of the inputs
 
 
@@ -33,7 +38,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if lost is not None:
         return (lost,)
     facts = evidence.reach
-    if facts is None:
+    if facts is not None and facts.unused and evidence.skill is not None and len(evidence.losses) >= STEPS_TO_LEARN:
+        what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
+        if count / total >= _UNUSED:
+            why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."
+            found = (ABOUT.issue if evidence.skill < _WELL else ABOUT.tip)(why, count / total, _UNUSED)
+            return (replace(found, advice=_VALUES),)
+    if facts is None or not facts.places:
         return (
             ABOUT.not_applicable("the input is not a sequence of places, or the output not one row for each sample."),
         )

@@ -103,11 +103,15 @@ class ReachFacts:
         places: How many were changed, of those that differ between samples.
         reached: How many of these change the output.
         sees_order: Whether the output changes if all places are reversed.
+        unused: (what, how many of them, of how many) of values that differ between samples and change no output.
+        padded: How far outputs change with more padding behind the rows, over their spread; 0 where there is none.
     """
 
-    places: int
-    reached: int
+    places: int = 0
+    reached: int = 0
     sees_order: bool | None = None
+    unused: tuple[tuple[str, int, int], ...] = ()
+    padded: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,72 @@ class PlaceFacts:
         sees_answer: True if the target of a place is the input of a later one, and outputs change with that input.
         copies_input: True if the target of each place is the input of that very place, though outputs do not change
             with later inputs, as those of a model that predicts the next one.
+        ahead: Places by which the targets are ahead of the inputs that they are; 0 where they are none of these.
     """
 
     padding: float = 0.0
     label: int = 0
     sees_answer: bool = False
     copies_input: bool = False
+    ahead: int = 0
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What is different after a pass, besides its result.
+
+    Attributes:
+        inputs: Names of inputs that forward has changed.
+        inputs_in_loss: The same, of the loss.
+        targets: Names of targets that the loss has changed.
+        weights: Names of trainable parameters that forward has written to.
+        modes: Names of modules whose mode forward has changed; "" is the model.
+        reseeds: True if forward sets the seed of all random numbers.
+    """
+
+    inputs: tuple[str, ...] = ()
+    inputs_in_loss: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
+    reseeds: bool = False
+
+
+@dataclass(frozen=True)
+class CounterpartFacts:
+    """A swap of one part for a plain one that makes a network learn; shares of right answers, or explained variance.
+
+    Attributes:
+        part: `optimizer`, `loss` or `network`.
+        own: As it is.
+        swapped: With that part swapped.
+        plain: With all of them swapped.
+        least: Of the constant-prediction baseline.
+        by: What it was swapped for.
+        settings: Of the optimizer, those that are not its defaults.
+    """
+
+    part: str
+    own: float
+    swapped: float
+    plain: float
+    least: float
+    by: str
+    settings: str = ""
+
+
+@dataclass(frozen=True)
+class ShiftFacts:
+    """Whether a linear model reads more of the targets of other rows, and how targets lie in batches.
+
+    Attributes:
+        own: Share that it reads of a row's own target, of what the constant-prediction baseline leaves.
+        instead: `the row before`, `the row after` or `the row in reversed order`, whose target it reads; "" without.
+        read: Share that it reads of that one.
+        between: The share of the variance of real targets that lies between batches; 0 where targets are no numbers.
+    """
+
+    own: float = 0.0
+    instead: str = ""
+    read: float = 0.0
+    between: float = 0.0

@@ -1,0 +1,51 @@
+"""FL517: the part that keeps a network from learning, by comparison with a plain one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL517", "one part keeps it from learning", "wiring",
+    "look into forward, where the same data are lost that a plain network learns from: print shapes and values of each "
+    "step for two samples, and look for a wrong axis, a reshape for a transpose, a slice or mask that leaves out what "
+    "counts, a missing activation or residual, an input that is not used.",
+    7,
+)  # fmt: skip
+_LOSS = (
+    "look at the loss, line by line, against {by}, with which the same network learns: its sign, its axis, a reduction "
+    "that is taken too early, weights and masks, the order of rows and columns; or take {by}."
+)
+_OPTIMIZER = (
+    "take torch.optim.Adam(model.parameters(), lr=1e-3) in place of this optimizer, or its usual settings and another "
+    "learning rate."
+)
+_FAMILIES = {"loss": "loss_mismatch", "optimizer": "learning_rate", "network": "wiring"}
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """An issue where the network learns nothing as it is; a tip where it learns something."""
+    facts = evidence.counterparts
+    if facts is None:
+        return (ABOUT.not_applicable("no part was swapped for a plain one that learns by far more."),)
+    own = f"{facts.own:.0%} as it is, {facts.swapped:.0%}"
+    known = {
+        "loss": f"the loss keeps it from learning: held-out samples are {own} for the same network with {facts.by}.",
+        "optimizer": f"the optimizer keeps it from learning: held-out samples are {own} with Adam.",
+        "network": f"the network itself keeps it from learning: held-out samples are {own} for a plain network.",
+    }
+    why = known[facts.part].replace("samples are", "samples are right to")
+    why += f" All on the same batches; the constant-prediction baseline gets {facts.least:.0%}."
+    if facts.part == "optimizer" and facts.settings:
+        why += f" Its settings: {facts.settings}."
+    advice = {"loss": _LOSS.format(by=facts.by), "optimizer": _OPTIMIZER}.get(facts.part, ABOUT.advice)
+    is_nothing = evidence.skill is not None and evidence.skill <= LEARNS
+    found = (ABOUT.issue if is_nothing else ABOUT.tip)(why, facts.own, facts.swapped)
+    return (replace(found, advice=advice, family=_FAMILIES[facts.part]),)
