@@ -314,7 +314,7 @@ class _Translator(nn.Module):
 
 
 @second(
-    "stackoverflow.com/questions/66525942 (example-a.com/answer/66526823)",
+    "stackoverflow.com/a/66526823 (example-a.com/answer/66526823)",
     right=set(),
     words=("ignore_index", "padding", "mask"),
     line="loss = F.cross_entropy(output, target, ignore_index=0)",
