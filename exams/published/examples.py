@@ -83,7 +83,7 @@ class _Reversed(torch.autograd.Function):
         return inputs.view_as(inputs)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         """Minus the gradient."""
         return -gradient
 
@@ -101,7 +101,7 @@ class Adversaries(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.generator = perceptron(8, 64, 64, last=nn.Sigmoid())
-        self.critic = perceptron(64, 64, 1, activation=partial(nn.LeakyReLU, 0.2))  # pyright: ignore[reportArgumentType]
+        self.critic = perceptron(64, 64, 1, activation=partial(nn.LeakyReLU, 0.2))
 
     def made(self, count: int) -> Tensor:
         """So many images."""

@@ -109,7 +109,7 @@ class _Blocks(nn.Module):
     counts="That the rate is too high, or that weights, gradients or the loss grow without bound by it.",
 )
 def rate_at_which_words_become_nan(is_sick: bool) -> Training:
-    """A language model keeps the rate of a larger machine, for which it is too small: after some steps its loss is NaN."""
+    """A language model keeps the rate of a larger machine: after some steps its loss is NaN."""
     words = sentences(640, 17)
     model = _Blocks()
     optimizer = torch.optim.SGD(model.parameters(), 1.0 if is_sick else 0.03, momentum=0.9)
