@@ -227,14 +227,18 @@ def contrast_without_a_warm_up(is_sick: bool) -> Training:
     counts="That the schedule jumps up again in the midst of training, or that the rate is too high at the end.",
 )
 def schedule_that_is_prolonged(is_sick: bool) -> Training:
-    """Training goes on with twice the epochs: the schedule, which is a share of all of them, jumps up from nearly 0."""
-    model = perceptron(64, 64, 10)
+    """Training goes on with more epochs: the schedule, which is a share of all of them, jumps up from nearly 0."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1600, 20, generator=generator)
+    target = inputs @ torch.randn(20, 1, generator=generator) / 20**0.5 + 0.7 * torch.randn(
+        1600, 1, generator=generator
+    )
+    model = nn.Linear(20, 1)
 
     def rate_at(step: int) -> float:
-        total = 196 if step < 196 else 2000
-        left = (1 - step / (total if is_sick else 392)) ** 0.9
-        return 1.5 * left
+        total = 200 if step < 200 else 2000
+        return 0.2 * max(0.0, 1 - step / (total if is_sick else 400)) ** 0.9
 
-    optimizer = torch.optim.SGD(model.parameters(), 1.5, momentum=0.9)
-    batches = epochs_of(*digits(), 32, 7)
-    return Training(model, batches, F.cross_entropy, optimizer, partial(at_rates, rate_at=rate_at))
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    batches = epochs_of(inputs, target, 8, 2)
+    return Training(model, batches, F.mse_loss, optimizer, partial(at_rates, rate_at=rate_at))
