@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .case import Training, digits, epochs_of, perceptron, published
-from .pairs import nearest_alike
 from .sequences import sentences
 
 second = partial(published, part="second draw")
@@ -187,36 +186,6 @@ def new_layer_at_the_rate_of_the_old(is_sick: bool) -> Training:
     model = nn.Sequential(body, head)
     batches = epochs_of(images[900:], wanted[900:], 16, 4)
     return Training(model, batches, F.binary_cross_entropy_with_logits, torch.optim.Adam(groups))
-
-
-def contrast(output: Tensor, target: Tensor) -> Tensor:
-    """Of each row, its likeness to the rows of its class against that to all others."""
-    features = F.normalize(output, dim=1)
-    itself = torch.eye(len(output), dtype=torch.bool)
-    chance = (features @ features.T / 0.1).masked_fill(itself, -1e9).log_softmax(1)
-    is_pair = (target[:, None] == target) & ~itself
-    return -((chance * is_pair).sum(1) / is_pair.sum(1).clamp_min(1)).mean()
-
-
-@second(
-    "HobbitLong/SupContrast#42",
-    right=set(),
-    words=("warm", "learning rate", "lr="),
-    treatment="learning rate",
-    line="--warm (the first steps at a low rate)",
-    counts="That the rate is too high, at least at the start, and that all rows have become one point.",
-)
-def contrast_without_a_warm_up(is_sick: bool) -> Training:
-    """A contrastive loss at a high rate from the first step: all rows become one point, which does not come apart."""
-    model = perceptron(64, 64, 64, 64, 16)
-
-    def rate_at(step: int) -> float:
-        return 0.5 if is_sick else 0.5 * min(1.0, (step + 1) / 200)
-
-    optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
-    batches = epochs_of(*digits(), 64, 12)
-    loop = partial(at_rates, rate_at=rate_at)
-    return Training(model, batches, contrast, optimizer, loop, nearest_alike)
 
 
 @second(
