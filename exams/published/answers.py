@@ -32,7 +32,7 @@ class _Views(nn.Module):
 
 @second(
     "WeiTang114/MVCNN-TensorFlow#14",
-    right=set(),
+    right={"FL201", "FL503"},
     words=("last", "relu", "rectifier", "logits"),
     line="return self.head(features.amax(1)) (without the relu after fc8)",
     counts="That the last function, a rectifier, cuts the scores that the loss takes, or that the last units are dead.",
@@ -61,7 +61,7 @@ class _Apart(nn.Module):
 
 @second(
     "keras-team/keras-io#2261",
-    right=set(),
+    right={"FL503"},
     words=("sigmoid", "last function", "margin", "range"),
     line="return distance (without the last sigmoid)",
     counts="That the last function does not fit the loss: outputs are bounded, and cannot be what it asks for.",
@@ -84,7 +84,7 @@ def sigmoid_of_a_distance(is_sick: bool) -> Training:
 
 @second(
     "stackoverflow.com/questions/1565115",
-    right=set(),
+    right={"FL503"},
     words=("sigmoid", "last function", "linear", "range"),
     line="outputs = layer(hidden) (a linear output, without the sigmoid)",
     counts="That the last function, a sigmoid, cannot give the targets that are below 0.",
@@ -111,7 +111,7 @@ class _Column(nn.Module):
 
 @second(
     "keras-team/keras#5441",
-    right=set(),
+    right={"FL503"},
     words=("shape", "broadcast", "reshape", "squeeze", "view_as"),
     line="loss = (output.reshape(target.shape) - target).square().mean()",
     counts="That the shapes of output and target differ, and all are compared with all.",
@@ -138,7 +138,7 @@ def overlap(output: Tensor, mask: Tensor) -> float:
 
 @second(
     "discuss.pytorch.org/t/71359",
-    right=set(),
+    right={"FL503", "FL509", "imbalance"},
     words=(
         "without",
         "empty",
@@ -174,7 +174,7 @@ def overlap_of_images_without_any(is_sick: bool) -> Training:
 
 @second(
     "foreai.co/blog/nans-out-of-nowhere-the-trick-that-saved-my-training-run",
-    right=set(),
+    right={"FL502"},
     words=("logsumexp", "log_softmax", "logsigmoid", "log(", "log1p", "eps", "clamp"),
     line="penalty = logits.logsumexp(1) - others.logsumexp(1) (and not -log(1 - softmax))",
     counts="That the loss is not finite, since a logarithm is taken of what rounds to 0.",
@@ -227,7 +227,7 @@ class _Critic(nn.Module):
 
 @second(
     "bbioon.com/?p=895",
-    right=set(),
+    right={"loss_mismatch", "wiring"},
     words=("detach", "no_grad", "target network", "moving"),
     line="wanted = (reward + 0.9 * value_after).detach()",
     counts="That what the loss takes for its target is an output of the network and gets a gradient.",
@@ -251,7 +251,7 @@ def value_runs_after_itself(is_sick: bool) -> Training:
 
 @second(
     "omoindrot/tensorflow-triplet-loss#51",
-    right=set(),
+    right={"FL503", "loss_mismatch"},
     words=("shape", "broadcast", "squeeze", "flatten", "(n,)"),
     line="labels = labels.flatten()",
     counts="That the shape of the labels is wrong, and they are broadcast.",
@@ -278,7 +278,7 @@ def labels_as_a_column(is_sick: bool) -> Training:
 
 @second(
     "deeppavlov/AutoIntent#324",
-    right=set(),
+    right={"FL509", "imbalance"},
     words=("pos_weight", "weight", "focal", "rare"),
     line="loss = F.binary_cross_entropy_with_logits(output, target, pos_weight=torch.tensor(12.0))",
     counts="That labels are rare, and the loss is content with none: every row gets the share of each label.",
@@ -315,7 +315,7 @@ class _Translator(nn.Module):
 
 @second(
     "stackoverflow.com/a/66526823 (example-a.com/answer/66526823)",
-    right=set(),
+    right={"FL509"},
     words=("ignore_index", "padding", "mask"),
     line="loss = F.cross_entropy(output, target, ignore_index=0)",
     counts="That the loss counts padding, or one class that is far more common than all others.",

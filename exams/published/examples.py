@@ -22,7 +22,7 @@ def explained(output: Tensor, target: Tensor) -> float:
 
 @second(
     "stats.stackexchange.com (answerofmath.com/solved-neural-network-for-regression-actual-data-vs-predicted-data)",
-    right=set(),
+    right={"FL503", "FL505"},
     words=("square", "min-max", "rescale", "range of the target", "of the targets"),
     line="wanted = (target + 0.454) / 1.454 (and not target ** 2)",
     counts="That the targets, or what the loss makes of them, are wrong: their sign is lost, rows that differ have the "
@@ -58,7 +58,7 @@ def hands(count: int) -> tuple[Tensor, Tensor]:
 
 @second(
     "google-research/google-research#191",
-    right=set(),
+    right={"categories"},
     words=("one-hot", "one hot", "embedding", "categor"),
     line="cat_names = [every column] (and not cont_names)",
     counts="That columns of whole numbers are classes, and are given as quantities: one-hot, or an embedding.",
@@ -114,7 +114,7 @@ class Adversaries(nn.Module):
 
 @second(
     "BadourAlBahar/pose-with-style#23",
-    right=set(),
+    right={"FL510", "vanishing"},
     words=("background", "padding", "frame", "in the same way", "trivial", "leak", "tell apart", "critic is too"),
     line="real = mask * real (the background is taken out of real images, as it is out of made ones)",
     counts="That real and made images differ in something that the generator has no hold on, or that the critic wins "
@@ -141,7 +141,7 @@ def real_images_keep_their_background(is_sick: bool) -> Training:
 
 @second(
     "makeyourownneuralnetwork/makeyourownneuralnetwork#18",
-    right=set(),
+    right={"overfitting"},
     words=("more rows", "more data", "too few", "all rows", "by heart", "memori", "overfit"),
     line="training_data = every line of mnist_train.csv (and not of mnist_train_100.csv)",
     counts="That there are too few rows: they are learnt by heart, and other rows are not answered as well.",
@@ -161,7 +161,7 @@ def few_of_the_rows(is_sick: bool) -> Training:
 
 @second(
     "deepmedic/deepmedic#66",
-    right=set(),
+    right={"FL502"},
     words=("nan_to_num", "isnan", "isfinite", "input", "remove", "replace"),
     line="images = torch.nan_to_num(images)",
     counts="That some inputs are NaN.",
@@ -179,7 +179,7 @@ def two_images_hold_nan(is_sick: bool) -> Training:
 
 @second(
     "stackoverflow.com/questions/52800582",
-    right=set(),
+    right={"FL501", "FL505"},
     words=("standardi", "normalis", "scale", "divide"),
     line="inputs, target = inputs / 100, target / 1e8",
     counts="That the inputs, or the targets, are in too large a unit.",
@@ -211,7 +211,7 @@ def squares(count: int) -> tuple[Tensor, Tensor]:
 
 @second(
     "dusty-nv/jetson-inference#1010",
-    right=set(),
+    right={"FL502", "targets"},
     words=("targets", "log(", "log1p", "clamp", "negative"),
     line="boxes = annotation (which counts from 0; the reader subtracted 1, as of files that count from 1)",
     counts="That targets are not finite, or boxes are outside of their image, before the network has done anything.",
@@ -256,7 +256,7 @@ def heard(output_NTV: Tensor, codes_NL: Tensor) -> float:
 
 @second(
     "SeanNaren/warp-ctc#111",
-    right=set(),
+    right={"FL503", "FL508", "targets"},
     words=("target", "label", "empty", "alphabet"),
     line='labels = "_abcdef" (in the case of the transcripts, and not "_ABCDEF")',
     counts="That the targets are wrong or empty: the loss is the same whatever the letters are, or asks for blanks.",

@@ -23,7 +23,7 @@ class _Step(nn.Module):
 
 @second(
     "stackoverflow.com, answer (pullrequest.ru/14899114)",
-    right=set(),
+    right={"FL405", "vanishing", "wiring"},
     words=("step", "differentiable", "tanh", "activation", "comparison", "detach", "graph"),
     line="activation = torch.tanh (and not 1 if x > 0 else 0)",
     counts="That no gradient gets through the activation, so that the layers before it are never trained.",
@@ -54,7 +54,7 @@ class _Table(nn.Module):
 
 @second(
     "keras-team/keras-io#2016",
-    right=set(),
+    right={"FL513"},
     words=("position", "column", "order", "which"),
     line="model = TabTransformer(use_column_embedding=True)",
     counts="That the network cannot tell one column from another: their order, or place, makes no difference to it.",
@@ -86,7 +86,7 @@ class _Remembering(nn.Module):
 
 @second(
     "learn.biosrag.com/ai/rnn-training-2.html",
-    right=set(),
+    right={"FL405", "vanishing", "wiring"},
     words=("detach", "through time", "last step", "gradient"),
     line="state = self.cell(word, state) (without the detach, so that all steps get a gradient)",
     counts="That the state is cut off from its past: no gradient gets back to earlier steps.",
@@ -121,7 +121,7 @@ class _Wavelets(nn.Module):
 
 @second(
     "haidark/WaveletDeconv#1",
-    right=set(),
+    right={"FL405", "wiring"},
     words=("nn.parameter", "register", "optimizer", "add_weight"),
     line="self.scale = nn.Parameter(scale) (and not a tensor)",
     counts="That a tensor of the layer which should be trained is no parameter of the model, or not in the optimizer.",
@@ -155,7 +155,7 @@ def _body(*, is_pretrained: bool) -> nn.Sequential:
 
 @second(
     "pkuCactus/BDCN#42",
-    right=set(),
+    right={"FL402", "FL405"},
     words=("pretrained", "load", "learning rate", "weights of"),
     line='body.load_state_dict(torch.load("vgg16.pth")) (the path was not set)',
     counts="That the body hardly moves: it is at its first weights, and its rate is far too low for that.",
@@ -181,7 +181,7 @@ class _Detector(nn.Module):
 
 @second(
     "bubbliiiing/detr-pytorch#6",
-    right=set(),
+    right={"FL405", "FL406", "optimizer"},
     words=("optimizer",),
     line="groups = by their real names (the optimizer got none of the parameters)",
     counts="That the optimizer does not hold the parameters of the network, or that nothing is trained.",
@@ -216,7 +216,7 @@ class _Fingerprint(nn.Module):
 
 @second(
     "keiserlab/keras-neural-graph-fingerprint#2",
-    right=set(),
+    right={"FL405", "wiring"},
     words=("moduledict", "modulelist", "register", "optimizer"),
     line="self.inner = nn.ModuleDict(inner) (their weights are not in trainable_weights)",
     counts="That the inner layers are no part of the model, or not in the optimizer: they are never trained.",

@@ -43,7 +43,7 @@ class _Speaker(nn.Module):
 
 @second(
     "tsudalab/ChemTS#3",
-    right=set(),
+    right={"FL401"},
     words=("learning rate", "lr="),
     treatment="learning rate",
     line="optimizer = Adam(lr=0.003) (and not 0.1)",
@@ -59,7 +59,7 @@ def recurrence_at_too_high_a_rate(is_sick: bool) -> Training:
 
 @second(
     "sachaguer/jaxili#16",
-    right=set(),
+    right={"FL402", "FL407", "schedule"},
     words=("schedule", "warm", "learning rate"),
     line="schedule = warmup_cosine(steps=steps_of_this_training) (and not of the most epochs that it may take)",
     counts="That the rate is far too low, or the schedule hardly gets out of its warm-up.",
@@ -101,7 +101,7 @@ class _Blocks(nn.Module):
 
 @second(
     "karpathy/nanoGPT#136",
-    right=set(),
+    right={"FL102", "FL103", "FL401"},
     words=("learning rate", "lr="),
     treatment="learning rate",
     line="learning_rate = 0.03 (a lower one: it was that of a larger machine)",
@@ -117,7 +117,7 @@ def rate_at_which_words_become_nan(is_sick: bool) -> Training:
 
 @second(
     "datascience.stackexchange.com/questions/81295",
-    right=set(),
+    right={"FL202", "FL401"},
     words=("learning rate", "lr="),
     treatment="learning rate",
     line="eta = 0.5 (and not that of the book)",
@@ -137,7 +137,7 @@ def rate_of_a_book(is_sick: bool) -> Training:
 
 @second(
     "community.deeplearning.ai/t/394676",
-    right=set(),
+    right={"FL402"},
     words=("learning rate", "lr="),
     treatment="learning rate",
     line="optimizer = Adam(2.55) (and not the default)",
@@ -171,7 +171,7 @@ def _known() -> nn.Sequential:
 
 @second(
     "ThilinaRajapakse/simpletransformers#234",
-    right=set(),
+    right={"FL402", "FL405"},
     words=("learning rate", "lr=", "param_groups", "group"),
     treatment="learning rate",
     line='groups = [{"params": body.parameters(), "lr": 4e-5}, {"params": head.parameters(), "lr": 1e-3}]',
@@ -190,7 +190,7 @@ def new_layer_at_the_rate_of_the_old(is_sick: bool) -> Training:
 
 @second(
     "MIC-DKFZ/nnUNet#197",
-    right=set(),
+    right={"FL401", "FL403", "schedule"},
     words=("schedule", "learning rate", "decay"),
     line="lr = poly(epoch, max_epochs=1000) (or 2000 from the first epoch on)",
     counts="That the schedule jumps up again in the midst of training, or that the rate is too high at the end.",
