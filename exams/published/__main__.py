@@ -20,6 +20,8 @@ import torch
 
 import frostline
 
+from . import answers as answers
+from . import examples as examples
 from . import graphs as graphs
 from . import healthy_networks as healthy_networks
 from . import images as images
@@ -27,10 +29,12 @@ from . import loops as loops
 from . import losses as losses
 from . import objectives as objectives
 from . import pairs as pairs
+from . import parts as parts
 from . import rates as rates
 from . import real_networks
 from . import sequences as sequences
 from . import settings as settings
+from . import speeds as speeds
 from . import steps as steps
 from . import streams as streams
 from . import structures as structures
@@ -113,8 +117,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument(
-        "--part", default="open", choices=("open", "set aside", "later", "drawn", "all"), help="of the bugs, if unnamed"
-    )
+        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "all"),
+        help="of the bugs, if unnamed",
+    )  # fmt: skip
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
     parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")
     parser.add_argument(

@@ -49,10 +49,12 @@ class Published:
         words: One of these is in advice that leads to the fix.
         build: callable(is_sick) -> training; False gives the fixed twin.
         part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers; `later`: the same,
-            of bugs that were collected once the others had shaped the rules; `drawn`: of a search, by a rule.
+            of bugs that were collected once the others had shaped the rules; `drawn`: of a search, by a rule;
+            `second draw`: of what a person's questions find, by a rule.
         treatment: What of the model or the optimizer can be changed in place against it; "" where the bug is a line of
             the loop, the loss, the data or the code of the model, which no treatment changes.
         line: What the published fix changes; written down before the case was asked.
+        counts: What a fair judge takes for the right cause, in words; written down before codes were looked up.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Published:
     part: str = "open"
     treatment: str = ""
     line: str = ""
+    counts: str = ""
 
 
 CASES: dict[str, Published] = {}
@@ -78,6 +81,7 @@ def published(
     treatment: str = "",
     line: str = "",
     part: str = "",
+    counts: str = "",
 ) -> Callable[[Callable[[bool], Training]], Callable[[bool], Training]]:
     """Enter a bug under the name of the function that builds it; its docstring is the mechanism.
 
@@ -89,13 +93,14 @@ def published(
         treatment: What can be changed in place against it, or "".
         line: What the published fix changes, of bugs that were collected later: all of them are set aside.
         part: The part that the case belongs to, where the two above do not say it.
+        counts: What a fair judge takes for the right cause, in words.
     """
 
     def enter(build: Callable[[bool], Training]) -> Callable[[bool], Training]:
         name = build.__name__
         own = "set aside" if is_drawn and hashlib.sha256(name.encode()).digest()[0] % 2 else "open"
         own, mechanism = part or ("later" if line else own), build.__doc__ or ""
-        CASES[name] = Published(name, source, mechanism, frozenset(right), words, build, own, treatment, line)
+        CASES[name] = Published(name, source, mechanism, frozenset(right), words, build, own, treatment, line, counts)
         return build
 
     return enter
