@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 import frostline as fl
+from frostline.core.order import epoch_order
 from frostline.splitting import frozen_side_in_inference_mode
 
 from .models import call, logits, made, seed_all
@@ -35,8 +36,7 @@ _TOLERANCE = 1e-3
 # A fault must also be this many times what a change of the samples in the last digits does to the uncached training.
 _MARGIN = 20
 _LIMIT_S = 30
-_PLAIN_EVERY = 4  # of so many one is trained by a plain loop as well
-_HEADS_EVERY = 3  # of so many models one is split and stepped in a loop of our own, and the others are trained by `fit`
+_PLAIN_EVERY = 4  # of so many that are trained by `fit` without a cache, one is trained by a plain loop as well
 # What else a training is told, by the seed of the program: half of them nothing.
 _SETTINGS: tuple[dict[str, Any], ...] = (
     {}, {}, {}, {"scheduler": "cosine", "clip": fl.remedies.clip_by_norm(0.5)}, {"metric": "f1"}, {"monitor": True},
@@ -64,7 +64,7 @@ class _OverTimeError(BaseException):
 
 def judge(program: Program) -> Outcome:
     """Try a law on a program: `fit` makes a split of its own, so that one law for each model proves each split once."""
-    law = _head_law if program.seed % _HEADS_EVERY == 0 else _fit_law
+    law = (_head_law, _fit_law, _plain_law)[program.seed % 3]
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
         with _limited(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -223,30 +223,78 @@ def _fit_law(program: Program, folder: Path) -> Outcome | None:
         return Outcome("crash", "fit, cached", f"{type(error).__name__}: {error}")
     gap = _gap(found, expected)
     if not gap:
-        return _plain_law(program, folder, inputs, labels) if program.seed % _PLAIN_EVERY == 0 else None
-    nudged = _trained(program, folder, _nudged(inputs), labels, False)
+        return _uncached_law(program, folder, inputs, labels) if program.seed % _PLAIN_EVERY == 0 else None
+    return _told(gap, "fit", found, expected, _trained(program, folder, _nudged(inputs), labels, False))
+
+
+def _told(
+    gap: str, where: str, found: dict[str, Tensor], expected: dict[str, Tensor], nudged: dict[str, Tensor]
+) -> Outcome:
+    """A difference; it says nothing where a change of the samples in the last digits makes one as large."""
     size = max(_difference(found[name], value) for name, value in expected.items() if name in found)
     noise = max(_difference(nudged[name], value) for name, value in expected.items() if name in nudged)
     if size < noise * _MARGIN:
         return Outcome("invalid", "ill-conditioned", gap)
-    return Outcome("different", "fit", gap)
+    return Outcome("different", where, gap)
 
 
-def _plain_law(program: Program, folder: Path, inputs: Any, labels: Tensor) -> Outcome | None:
-    """An uncached training by `fit` is the loop that anybody would write, but for noise that it says it leaves out."""
-    data, loss = NotingList(as_dataset(inputs, labels)), "cross_entropy" if program.output == "tensor" else _loss_of_any
-    options: dict[str, Any] = {"optimizer": partial(OPTIMIZERS[program.optimizer], lr=0.02), "seed": program.seed}
-    said = io.StringIO()
-    with made(program, folder) as model, contextlib.redirect_stderr(said):
-        fl.fit(model, data, loss=loss, epochs=2, batch_size=program.batch, cache=False, progress=False, monitor=False,
-               **options)  # fmt: skip
-        found = _state_of(model)
-    if "model: " in said.getvalue():
+def _plain_law(program: Program, folder: Path) -> Outcome | None:
+    """A cached training is the loop that anybody would write.
+
+    Where `fit` says that it leaves out noise of the frozen side, a plain loop draws it: such models get another law.
+    """
+    inputs, labels = make_samples(program)
+    try:
+        found, said, _ = _trained_alone(program, folder, inputs, labels, folder / "cache")
+    except fl.FrostlineError as error:
+        return _refusal(error, "fit, cached")
+    except Exception as error:
+        return Outcome("crash", "fit, cached", f"{type(error).__name__}: {error}")
+    if "model: " in said:
+        return _fit_law(program, folder)
+    count = len(labels)
+    epochs = [epoch_order(count, shuffle=True, seed=program.seed, epoch=epoch).tolist() for epoch in range(2)]
+    order = [*epochs[0], *epochs[1]]
+    expected = _trained_plainly(program, folder, inputs, labels, order)
+    gap = _gap(found, expected)
+    if not gap:
         return None
+    nudged = _trained_plainly(program, folder, _nudged(inputs), labels, order)
+    return _told(gap, "plain loop", found, expected, nudged)
+
+
+def _uncached_law(program: Program, folder: Path, inputs: Any, labels: Tensor) -> Outcome | None:
+    """An uncached training by `fit` is that loop, too, with the samples in the order in which `fit` has read them."""
+    found, said, read = _trained_alone(program, folder, inputs, labels, False)
+    if "model: " in said:
+        return None
+    expected = _trained_plainly(program, folder, inputs, labels, read[-2 * len(labels) :])
+    gap = _gap(found, expected)
+    return Outcome("different", "plain loop, uncached", gap) if gap else None
+
+
+def _trained_alone(
+    program: Program, folder: Path, inputs: Any, labels: Tensor, cache: Path | bool
+) -> tuple[dict[str, Tensor], str, list[int]]:
+    """(the state, what `fit` has said, the samples that it has read) of a training without anything beside it."""
+    data, said = NotingList(as_dataset(inputs, labels)), io.StringIO()
+    loss = "cross_entropy" if program.output == "tensor" else _loss_of_any
+    with made(program, folder) as model, contextlib.redirect_stderr(said):
+        fl.fit(model, data, loss=loss, epochs=2, batch_size=program.batch, cache=cache, progress=False, monitor=False,
+               **_options(program))  # fmt: skip
+        return _state_of(model), said.getvalue(), data.read
+
+
+def _trained_plainly(
+    program: Program, folder: Path, inputs: Any, labels: Tensor, order: list[int]
+) -> dict[str, Tensor]:
     with made(program, folder) as model:
-        plain_training(model, inputs, labels, data.read[-2 * len(labels) :], batch=program.batch, **options)
-        gap = _gap(found, _state_of(model))
-    return Outcome("different", "plain loop", gap) if gap else None
+        plain_training(model, inputs, labels, order, batch=program.batch, **_options(program))
+        return _state_of(model)
+
+
+def _options(program: Program) -> dict[str, Any]:
+    return {"optimizer": partial(OPTIMIZERS[program.optimizer], lr=0.02), "seed": program.seed}
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:

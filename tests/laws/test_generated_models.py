@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CHUNKS = [range(at, at + 15) for at in range(0, 120, 15)]
 LINEAR = Kind("linear", "$t = $L($a)", "$L = nn.Linear(4, 4)")
-OF_FIT, OF_HEADS = 7, 9  # seeds of programs that these laws are asked of
+OF_FIT, OF_HEADS, OF_LOOPS = 7, 9, 8  # seeds of programs that these laws are asked of
 
 
 def program_of(*kinds: tuple[str, Kind], later: str = "scaled", seed: int = OF_FIT) -> Program:
@@ -62,7 +62,7 @@ def test_the_tags_of_kinds_are_their_own() -> None:
     assert len(set(tags)) == len(tags)
 
 
-@pytest.mark.parametrize("seed", [OF_FIT, OF_HEADS])
+@pytest.mark.parametrize("seed", [OF_FIT, OF_HEADS, OF_LOOPS])
 def test_a_plain_model_is_the_same_and_cacheable(seed: int) -> None:
     program = program_of(("f", LINEAR), ("t", LINEAR), seed=seed)
     assert judge(program) == Outcome("same", "")
@@ -108,6 +108,17 @@ def test_the_fit_law_sees_a_cache_that_is_not_the_model(monkeypatch: pytest.Monk
         lambda *given: {name: value + 0.1 * bool(given[-1]) for name, value in trained(*given).items()},
     )  # fmt: skip
     assert laws.judge(program).where == "fit"
+
+
+def test_the_law_of_plain_loops_sees_a_cache_that_is_not_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = laws._trained_alone
+
+    def changed(*given):
+        found, said, read = trained(*given)
+        return {name: value + 0.1 for name, value in found.items()}, said, read
+
+    monkeypatch.setattr(laws, "_trained_alone", changed)
+    assert laws.judge(program_of(("f", LINEAR), ("t", LINEAR), seed=OF_LOOPS)).where == "plain loop"
 
 
 def test_an_exception_of_the_library_is_a_crash_and_one_of_the_model_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,21 @@ def test_weights_that_are_standardised_are_no_statistics_of_the_batch():
         fl.split(model, x(4))
 
 
+@pytest.mark.parametrize("is_frozen_by_flag", [True, False], ids=["by flag", "by freeze"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_instance_norm_normalises_each_sample_by_itself(affine, is_frozen_by_flag):
+    norms = [nn.InstanceNorm1d(2, affine=affine) for _ in range(2)]
+    low = nn.Sequential(nn.Conv1d(2, 2, 3), norms[0], nn.ReLU())
+    model = nn.Sequential(low, nn.Conv1d(2, 2, 3), norms[1], nn.Flatten(), nn.LazyLinear(3))
+    model(x(4)[:, None].expand(4, 2, D))
+    low.requires_grad_(False) if is_frozen_by_flag else fl.freeze(model, modules=[low])
+    check(model, torch.randn(4, 2, D))
+    norms[0].track_running_stats, norms[0].running_mean, norms[0].running_var = True, torch.zeros(2), torch.ones(2)
+    if is_frozen_by_flag and affine:
+        with pytest.raises(fl.NotCacheable, match="statistics of the batch"):
+            fl.split(model, torch.randn(4, 2, D))
+
+
 def test_a_named_tuple_reaches_a_trainable_layer():
     class Pair(typing.NamedTuple):
         low: torch.Tensor

@@ -61,7 +61,10 @@ def test_statistics_of_the_batch_are_seen_in_functions_and_layers():
     assert torch_calls.uses_batch_statistics(F.batch_norm, (x, x, x, None, None, True), {})
     assert torch_calls.uses_batch_statistics(F.batch_norm, (x, x, x), {"training": True})
     assert not torch_calls.uses_batch_statistics(F.batch_norm, (x, x, x), {})
-    assert torch_calls.uses_batch_statistics(F.instance_norm, (x,), {})
+    assert torch_calls.uses_batch_statistics(F.instance_norm, (x, x, x), {})
+    assert torch_calls.uses_batch_statistics(torch.instance_norm, (x, None, None, x, x, True, 0.1, 1e-5, False), {})
+    assert not torch_calls.uses_batch_statistics(torch.instance_norm, (x, x, x, None, None, True, 0.1, 1e-5, False), {})
+    assert not torch_calls.uses_batch_statistics(F.instance_norm, (x,), {})  # each sample by its own
     assert not torch_calls.uses_batch_statistics(F.layer_norm, (x,), {})
     assert torch_calls.is_batch_norm_in_training(nn.BatchNorm1d(2))
     assert not torch_calls.is_batch_norm_in_training(nn.BatchNorm1d(2).eval())
@@ -199,9 +202,10 @@ def test_statistics_that_are_asked_for_by_their_place():
     x = torch.ones(2)
     assert not torch_calls.uses_batch_statistics(F.batch_norm, (x, x, x, None, None, False), {})
     assert not torch_calls.uses_batch_statistics(F.instance_norm, (x, x, x, None, None, False), {})
-    assert not torch_calls.uses_batch_statistics(F.instance_norm, (x,), {"use_input_stats": False})
+    assert not torch_calls.uses_batch_statistics(F.instance_norm, (x, x, x), {"use_input_stats": False})
     assert not torch_calls.is_batch_norm_in_training(nn.Dropout())
-    assert torch_calls.is_batch_norm_in_training(nn.InstanceNorm1d(2))
+    assert not torch_calls.is_batch_norm_in_training(nn.InstanceNorm1d(2))
+    assert torch_calls.is_batch_norm_in_training(nn.InstanceNorm1d(2, track_running_stats=True))
 
 
 def test_a_line_without_a_source_is_told_by_its_number():

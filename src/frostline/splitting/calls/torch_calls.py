@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils.hooks import RemovableHandle
 
 from frostline.core.digests import tensor_digest
@@ -216,12 +217,14 @@ def apply_function(function: type[torch.autograd.Function], *args: Any) -> Any:
 
 
 def uses_batch_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """True for a functional batch or instance normalisation that normalises with the statistics of the batch."""
+    """True for a functional batch normalisation by the statistics of the batch, and where such statistics are kept."""
     name = name_of(func)
     if name == "batch_norm":
         return bool(kwargs.get("training", args[5] if len(args) > 5 else False))
-    if name == "instance_norm":
-        return bool(kwargs.get("use_input_stats", args[5] if len(args) > 5 else True))
+    if name == "instance_norm":  # each sample by its own statistics; what is kept of them is a mean over the batch
+        place = 3 if func is torch.instance_norm else 1
+        kept = kwargs.get("running_mean", args[place] if len(args) > place else None)
+        return kept is not None and bool(kwargs.get("use_input_stats", args[5] if len(args) > 5 else True))
     return False
 
 
@@ -235,7 +238,8 @@ def renormalises(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
 
 def is_batch_norm_in_training(module: nn.Module) -> bool:
     """True for a normalisation layer that uses and moves batch statistics now."""
-    return isinstance(module, _NormBase) and module.training
+    is_by_sample = isinstance(module, _InstanceNorm) and module.running_mean is None
+    return isinstance(module, _NormBase) and module.training and not is_by_sample
 
 
 def is_rounded_on_gpu(func: Any) -> bool:
