@@ -78,9 +78,8 @@ def freeze(
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
     tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
-    check_promise(
-        model, "freeze(model)", [module for module in tables if id(module._parameters.get("weight")) in among]
-    )
+    tables = [module for module in tables if id(module._parameters.get("weight")) in among]
+    check_promise(model, "freeze(model)", tables)
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
