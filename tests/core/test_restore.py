@@ -192,6 +192,24 @@ def test_frozen_parameters_and_missing_buffers_are_left_alone():
     assert (mean.tolist(), int(model.num_batches_tracked)) == ([0, 0], 0)
 
 
+def test_a_buffer_that_a_call_has_resized_gets_its_size_back():
+    model = nn.Linear(2, 2)
+    model.register_buffer("least", torch.tensor([]))
+    least = model.least
+    with restore.kept_buffers(model):
+        model.least.resize_(3).fill_(1.0)  # as an observer of a quantisation does
+    assert model.least is least
+    assert least.shape == (0,)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit
+def test_a_module_without_a_mode_keeps_none_in_the_way():
+    model = nn.Sequential(torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(2, 2)).eval())), nn.Linear(2, 2))
+    with restore.kept_modes(model):
+        model.eval()
+    assert model.training
+
+
 def test_modules_that_were_compiled_in_place_run_as_written_and_are_compiled_again_afterwards():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     calls = []

@@ -126,6 +126,17 @@ def test_a_number_that_moves_in_every_call_is_not_taken_for_a_size():
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * (len(batch) ** 2 / 3)), x(4))
 
 
+def test_a_frozen_part_without_parameters_is_told():
+    class Packed(nn.Module):  # as quantised layers are
+        def forward(self, x):
+            return x * 2
+
+    model = nn.Sequential(Packed(), nn.Linear(2, 2), nn.Linear(2, 2))
+    fl.freeze(model, modules=[model[0]])
+    with pytest.raises(fl.SplitError, match="'0' is frozen but has no parameters"):
+        fl.split(model, torch.randn(4, 2))
+
+
 def test_nothing_or_everything_frozen_is_said():
     model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
     with pytest.raises(fl.SplitError, match="Nothing is frozen"):

@@ -110,6 +110,15 @@ def test_a_model_is_described_by_what_trains():
     assert describe_model(model) != frozen
 
 
+def test_a_model_whose_state_holds_more_than_tensors_is_described():
+    class Packed(nn.Linear):  # as quantised layers do
+        def _save_to_state_dict(self, destination, prefix, keep_vars):
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+            destination[prefix + "dtype"] = torch.qint8
+
+    assert describe_model(nn.Sequential(Packed(2, 2))) != describe_model(nn.Sequential(Packed(2, 3)))
+
+
 def test_a_model_is_described_by_the_types_of_its_modules_and_its_frozen_values_to_the_bit():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sigmoid())
     fl.freeze(model, through="0")

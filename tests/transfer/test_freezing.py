@@ -415,3 +415,20 @@ def test_a_frozen_module_gives_itself_back_when_its_mode_is_set():
     assert model.train() is model
     assert model.eval() is model
     assert model[0].train(True) is model[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit
+def test_a_script_without_a_mode_is_frozen_and_thawed():
+    script = torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(2, 2)).eval()))
+    model = nn.Sequential(script, nn.Linear(2, 2))
+    fl.freeze(model, through="0")
+    assert not model.train()[0].training
+    fl.thaw(model)
+    assert model.train().training
+
+
+def test_a_frozen_table_that_a_parametrization_computes_takes_no_step():
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Embedding(4, 8)), nn.Linear(8, 2))
+    before = model.state_dict()["0.parametrizations.weight.0._u"].clone()
+    fl.freeze(model, through="0")
+    assert torch.equal(model.state_dict()["0.parametrizations.weight.0._u"], before)

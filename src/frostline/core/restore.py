@@ -168,7 +168,8 @@ def _moved_by(model: nn.Module) -> list[nn.Module]:
 @contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
-    modes = [(module, module.training) for module in _moved_by(model)]
+    # a script that torch.jit.freeze made has no mode until one is set
+    modes = [(module, getattr(module, "training", False)) for module in _moved_by(model)]
     known, is_training = {id(module) for module, _ in modes}, model.training
     try:
         yield
@@ -177,7 +178,7 @@ def kept_modes(model: nn.Module) -> Generator[None]:
             if id(module) not in known:
                 module.training = is_training
         for module, training in modes:
-            if module.training is not training:
+            if getattr(module, "training", False) is not training:
                 module.training = training
 
 
@@ -308,6 +309,8 @@ def kept_buffers(model: nn.Module) -> Generator[None]:
         with torch.no_grad():
             for (table, name, buffer), copy in zip(slots, copies, strict=True):
                 table[name] = buffer
+                if buffer.shape != copy.shape:  # the first range that an observer of a quantisation sees
+                    buffer.resize_(copy.shape)
                 buffer.copy_(copy)
 
 

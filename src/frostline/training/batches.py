@@ -12,6 +12,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.order import epoch_order, grouped_by_length, own_part
+from frostline.core.padding import collated
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
 from frostline.training.metrics import Metric, check_whole_set
@@ -103,8 +104,8 @@ class DatasetBatches:
         if self.collate_fn is not None:
             read = [batches.read(self.dataset, index) for index in indices]
             inputs, target = self.form.unpack(self.collate_fn(read), indices[0])
-            inputs = batches.map_arrays(dict(inputs) if isinstance(inputs, Mapping) else inputs)  # type: ignore[arg-type]
-            return in_dtype(inputs, self.dtype), _checked(batches.map_arrays(target), inputs)
+            inputs = collated(inputs)
+            return in_dtype(inputs, self.dtype), _checked(collated(target), inputs)
         items = [self.form.unpack(batches.read(self.dataset, index), index) for index in indices]
         inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
         return inputs, _checked(batches.collate_targets([target for _, target in items], indices), inputs)

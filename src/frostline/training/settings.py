@@ -258,7 +258,8 @@ def describe_optimizer(given: Any, made: Optimizer) -> dict[str, str]:
 def describe_model(model: nn.Module) -> str:
     """A digest of what the model computes with, values aside: types of modules, names and shapes, and what trains."""
     modules = [f"{name}:{type(module).__name__}" for name, module in model.named_modules()]
-    shapes = [f"{name}{tuple(tensor.shape)}" for name, tensor in model.state_dict().items()]
+    # quantised layers keep more than tensors there
+    shapes = [f"{name}{tuple(getattr(value, 'shape', ()))}" for name, value in model.state_dict().items()]
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     return hashlib.sha256(";".join([*modules, *shapes, *trained]).encode()).hexdigest()[:16]
 

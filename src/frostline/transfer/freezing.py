@@ -78,7 +78,8 @@ def freeze(
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
     tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
-    check_promise(model, "freeze(model)", [module for module in tables if id(module.weight) in among])
+    tables = [module for module in tables if id(module._parameters.get("weight")) in among]
+    check_promise(model, "freeze(model)", tables)
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -179,7 +180,7 @@ class _BoundToItself(partial):  # type: ignore[type-arg]
 # would move again: the module gets a `train` of its own, which all three keep.
 def _keep_in_inference_mode(module: nn.Module) -> None:
     if not _is_kept(module):
-        vars(module)[MODE] = module.training
+        vars(module)[MODE] = getattr(module, "training", False)  # a script of torch.jit.freeze has none
         object.__setattr__(module, "train", _BoundToItself(stay_frozen, module))
     module.training = False
 

@@ -180,7 +180,10 @@ def passing_freeze(model: nn.Module) -> Generator[None]:
 
 def _freeze_of(model: nn.Module) -> Callable[[], None]:
     """A function that puts back what is frozen now."""
-    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
+    modules = [
+        (module, getattr(module, "training", False), {key: vars(module).get(key) for key in _NOTES})
+        for module in model.modules()
+    ]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
 
     def put_back() -> None:
@@ -200,7 +203,7 @@ def _freeze_of(model: nn.Module) -> Callable[[], None]:
 def _digests(model: nn.Module) -> dict[str, str]:
     found = {f"parameter {n}": tensor_digest(p) for n, p in model.named_parameters() if not p.requires_grad}
     for name, module in _held(model).items():
-        found[f"mode of {name or 'the model'}"] = str(module.training)
+        found[f"mode of {name or 'the model'}"] = str(getattr(module, "training", False))
         found |= _own_buffers(module, name)
     return found
 

@@ -81,3 +81,12 @@ def test_two_units_that_are_left_are_compared(is_copy, expected):
         if is_copy:
             layer.weight[1], layer.bias[1] = layer.weight[0], layer.bias[0]
     assert share(layer) == pytest.approx(expected)
+
+
+def test_weights_that_a_parametrization_computes_are_read_without_a_step_of_it():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 8))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    assert share(layer) == 0.0
+    assert share(filled(layer, 0.1)) == pytest.approx(7 / 8)
+    assert layer.training
+    assert all(torch.equal(layer.state_dict()[name], before[name]) for name in before if name.endswith(("_u", "_v")))

@@ -12,7 +12,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.item_form import PAIRS, ItemForm
-from frostline.core.padding import Number, Padding, own_part, pad_rows
+from frostline.core.padding import Number, Padding, collated, own_part, pad_rows
 from frostline.core.restore import drawn_generator, generator_states, kept_generators
 
 if TYPE_CHECKING:
@@ -205,8 +205,7 @@ class Collated:
 
 
 def _tensors(pair: tuple[Any, Any]) -> Any:
-    inputs, target = batches.map_arrays(dict(pair[0]) if isinstance(pair[0], Mapping) else pair[0]), pair[1]
-    return inputs, batches.map_arrays(target)
+    return collated(pair[0]), collated(pair[1])
 
 
 def _under(side: str, found: Mapping[str, Any]) -> dict[str, Any]:

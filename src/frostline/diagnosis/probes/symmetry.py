@@ -5,10 +5,12 @@ Legend: U units, F features.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from frostline.core.restore import evaluating, kept_buffers, kept_generators
 
 if TYPE_CHECKING:
     from frostline.diagnosis.monitor.layers import Found
@@ -34,15 +36,23 @@ def _units(entry: Found) -> list[Tensor]:
     module = entry.module
     if entry.layer.kind == "recurrent":
         return _recurrent_units(module)
-    weight = getattr(module, "weight", None)
+    weight = _value(module, "weight")
     if entry.layer.kind not in {"linear", "convolution"} or not isinstance(weight, Tensor) or weight.is_complex():
         return []
     transposed = bool(getattr(module, "transposed", False))
     rows_UF = (weight.detach().transpose(0, 1) if transposed else weight.detach()).flatten(1)
-    bias = getattr(module, "bias", None)
+    bias = _value(module, "bias")
     if isinstance(bias, Tensor) and len(bias) == len(rows_UF):
         rows_UF = torch.cat([rows_UF, bias.detach()[:, None]], dim=1)
     return [rows_UF]
+
+
+def _value(module: nn.Module, name: str) -> Any:
+    """A weight; what a parametrization computes of it is asked in evaluation, and leaves no trace in its state."""
+    if name not in getattr(module, "parametrizations", ()):
+        return getattr(module, name, None)
+    with evaluating(module), kept_buffers(module), kept_generators():  # spectral norm takes a step each time it is read
+        return getattr(module, name, None)
 
 
 def _recurrent_units(module: nn.Module) -> list[Tensor]:
