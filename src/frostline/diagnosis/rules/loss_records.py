@@ -45,6 +45,21 @@ class LossTerms:
 
 
 @dataclass(frozen=True)
+class OutputBound:
+    """An output that many rows have on a bound, beyond which the loss would fall further.
+
+    Attributes:
+        name: Of the output, or its column.
+        value: The bound.
+        share: Of its values.
+    """
+
+    name: str
+    value: float
+    share: float
+
+
+@dataclass(frozen=True)
 class LossAim:
     """Where a loss leads outputs that are free to move.
 
@@ -105,6 +120,7 @@ class LossFacts:
         domain: What else it takes.
         terms: What it counts.
         aim: Where it leads.
+        joined: Shapes (N, 1) and (N,) that it combines, one of the output and one not; None without such.
     """
 
     kind: str
@@ -127,3 +143,4 @@ class LossFacts:
     domain: LossDomain = field(default_factory=LossDomain)
     terms: LossTerms = field(default_factory=LossTerms)
     aim: LossAim = field(default_factory=LossAim)
+    joined: tuple[tuple[int, ...], tuple[int, ...]] | None = None

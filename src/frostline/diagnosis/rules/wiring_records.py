@@ -86,6 +86,8 @@ class LoopFacts:
         cleared: The fewest backward passes before a step that got the gradient of the last one alone; 0 where a step
             got more, or it could not be seen.
         others: Reports before which something was written to a parameter, though the optimizer had not stepped.
+        evaluated: The last reports, in a row, at which the model was in evaluation mode, though it was not before.
+        silent: BatchNorm and dropout layers that are in evaluation mode in the end.
     """
 
     reported: int
@@ -93,6 +95,8 @@ class LoopFacts:
     has_moved: bool = True
     cleared: int = 0
     others: int = 0
+    evaluated: int = 0
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
