@@ -53,7 +53,7 @@ def facts_of_aim(loss_fn: Loss, output: Any, target: Any) -> LossAim:
     if sum(one.numel() for one in batches.leaves(output).values()) > _MOST_VALUES:
         return LossAim()  # a descent keeps four times as many
     if _ignores_target(loss_fn, output, target):
-        return LossAim()  # of views that are compared with each other, of a generator
+        return LossAim("ignored")  # of views that are compared with each other, of a generator
     found, given = LossAim(), batches.map_tensors(output, Tensor.detach)
     for ask in (_of_classes, _of_values, _of_labels, _of_rewards, _of_counted, _of_ends, _of_slopes):
         try:

@@ -36,13 +36,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts is None:
         return (ABOUT.not_applicable("no part was swapped for a plain one that learns by far more."),)
     own = f"{facts.own:.0%} as it is, {facts.swapped:.0%}"
-    known = {
-        "loss": f"the loss keeps it from learning: held-out samples are {own} for the same network with {facts.by}.",
-        "optimizer": f"the optimizer keeps it from learning: held-out samples are {own} with Adam.",
-        "network": f"the network itself keeps it from learning: held-out samples are {own} for a plain network.",
-    }
-    why = known[facts.part].replace("samples are", "samples are right to")
-    why += f" All on the same batches; the constant-prediction baseline gets {facts.least:.0%}."
+    subject = {
+        "loss": f"the loss keeps it from learning: {{}} {own} for the same network with {facts.by}.",
+        "optimizer": f"the optimizer keeps it from learning: {{}} {own} with Adam.",
+        "network": f"the network itself keeps it from learning: {{}} {own} for a plain network.",
+    }[facts.part]
+    if facts.is_of_loss:
+        why = subject.format("of the loss of the constant-prediction baseline, held-out samples save")
+        why += " All on the same batches."
+    else:
+        why = subject.format("held-out samples are right to")
+        why += f" All on the same batches; the constant-prediction baseline gets {facts.least:.0%}."
     if facts.part == "optimizer" and facts.settings:
         why += f" Its settings: {facts.settings}."
     advice = {"loss": _LOSS.format(by=facts.by), "optimizer": _OPTIMIZER}.get(facts.part, ABOUT.advice)

@@ -97,7 +97,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts.kind == "classes" and facts.reach == (0.0, math.inf):
         why = "the model ends in a ReLU: outputs below zero become zero, and get no gradient."
         return (replace(ABOUT.tip(why, None, None), advice="remove the last ReLU: the loss expects logits."),)
-    if not is_known and not facts.aim.kind:
+    if not is_known and facts.aim.kind in ("", "ignored"):
         return (silent,)
     return (ABOUT.passed("correct outputs have the lowest loss, and wrong outputs get a gradient."),)
 

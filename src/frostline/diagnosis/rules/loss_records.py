@@ -64,7 +64,8 @@ class LossAim:
     """Where a loss leads outputs that are free to move.
 
     Attributes:
-        kind: `classes` or `values`, by the targets; "" where that could not be asked.
+        kind: `classes`, `values` or `labels` by the targets, `embeddings` by the loss, `ignored` where it takes no
+            notice of the targets; "" where that could not be asked.
         right: Of outputs that began without an answer, the share that is right in the end; None elsewhere.
         classes: How many the targets hold.
         lost: Columns of real targets that outputs near them were not brought nearer to.

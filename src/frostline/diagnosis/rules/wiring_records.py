@@ -192,6 +192,7 @@ class CounterpartFacts:
         least: Of the constant-prediction baseline.
         by: What it was swapped for.
         settings: Of the optimizer, those that are not its defaults.
+        is_of_loss: True if these are shares of the loss of the constant-prediction baseline that are saved.
     """
 
     part: str
@@ -201,6 +202,7 @@ class CounterpartFacts:
     least: float
     by: str
     settings: str = ""
+    is_of_loss: bool = False
 
 
 @dataclass(frozen=True)
