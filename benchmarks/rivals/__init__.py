@@ -46,7 +46,7 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
             fixed_s = max(0.0, few["processor_s"] - 2 * each_s)
             figures[f"{name}: seconds before the first epoch, and of an epoch"] = f"{fixed_s:.1f}, {each_s:.2f}"
             for budget_s in budgets_s:
-                epochs = min(MOST_EPOCHS, int((budget_s - fixed_s) / each_s))
+                epochs = max(1, min(MOST_EPOCHS, int((budget_s - fixed_s) / each_s)))
                 found = _trained(python, name, data, packages, epochs)
                 figures[f"{name}: accuracy within {budget_s} s"] = (
                     f"{found['accuracy']:.3f} ({epochs} epochs, {found['processor_s']:.0f} s)"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -100,6 +101,11 @@ def tensors_in(value: Any) -> list[Tensor]:
         elif hasattr(leaf, "__dict__") and not isinstance(leaf, (nn.Module, type)) and not callable(leaf):
             found += [tensor for tensor in tree_leaves(vars(leaf)) if isinstance(tensor, Tensor)]
     return found
+
+
+def is_in_transform(tensor: Tensor) -> bool:
+    """True for a tensor inside of a transform of torch.func (torch.vmap, torch.func.grad): it has no values to read."""
+    return is_functorch_wrapped_tensor(tensor)
 
 
 @contextmanager

@@ -52,10 +52,25 @@ class Stored:
         return np.array(indices, np.uint64)
 
 
-def turns_of(claims, published=None, row_s=0.0, batch_size=2):
+class Writer:
+    """Publishes every second time that it gets rows, or when it is told to."""
+
+    def __init__(self):
+        self.published, self.num_given = [], 0
+
+    def add(self, keys, rows):
+        self.num_given += 1
+        if self.num_given % 2 == 0:
+            self.finish()
+
+    def finish(self):
+        self.published.append("a shard")
+
+
+def turns_of(claims, published=None, row_s=0.0, batch_size=2, adopt=lambda position, proves: True):
     """Turns of samples; those that others have published need not be read."""
     rows = Stored(set() if published is None else published)
-    return Turns(claims, rows, list, lambda: row_s, batch_size)
+    return Turns(claims, rows, Writer(), adopt, lambda: row_s, batch_size)
 
 
 def run(turns, positions):
@@ -115,3 +130,34 @@ def test_who_holds_a_claim_for_too_long_is_not_waited_for(waits):
     assert max(waits) == 1.0
     rounds.close()
     assert claims.is_closed
+
+
+def test_claims_are_given_back_with_the_shard_that_holds_their_rows(waits):
+    claims = Others()
+    turns = turns_of(claims)
+    back = []
+    for turn in turns.rounds(list(range(6))):
+        for position in turn:
+            turns.write([position], None, {})
+            back.append(list(claims.back))
+    assert back == [[], [0, 1], [0, 1], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]]
+
+
+def test_claims_stay_few_where_a_shard_would_hold_many(waits, monkeypatch):
+    monkeypatch.setattr(module, "MOST_CLAIMED", 6)
+    claims = Others()
+    turns = turns_of(claims)
+    for turn in turns.rounds(list(range(4))):
+        turns.write(list(turn), None, {})
+        assert claims.back == [0, 1, 2, 3]
+
+
+def test_of_what_others_published_the_first_second_fourth_and_eighth_prove_the_others(waits):
+    asked = []
+
+    def adopt(position, proves):
+        asked.append((position, proves))
+        return not proves
+
+    assert run(turns_of(Others(), set(range(9)), adopt=adopt), list(range(9))) == [[0, 1, 3, 7]]
+    assert [position for position, proves in asked if proves] == [0, 1, 3, 7]

@@ -161,3 +161,31 @@ def test_all_layers_whose_output_leaves_the_model_are_heads():
     watch = watched(model := nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2), nn.Softmax(1)))
     model(torch.randn(5, 4))
     assert watch.heads == frozenset()
+
+
+def test_layers_inside_of_a_transform_are_left_out():
+    class Mapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.outer(torch.vmap(self.inner)(x))
+
+    model = Mapped()
+    watch = watched(model)
+    model(torch.randn(6, 4)).sum().backward()
+    assert set(watch.take().values) == {"outer"}
+
+
+def test_a_model_that_a_transform_calls_is_not_looked_at():
+    model = nn.Linear(4, 2)
+    watch = watched(model)
+
+    def loss(parameters, row):
+        return torch.func.functional_call(model, parameters, (row,)).sum()
+
+    parameters = {name: own.detach() for name, own in model.named_parameters()}
+    gradients = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, torch.randn(6, 4))
+    seen = watch.take()
+    assert (gradients["weight"].shape, seen.values, seen.input_sums) == ((6, 2, 4), {}, None)

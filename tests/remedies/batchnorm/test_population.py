@@ -68,3 +68,8 @@ def test_a_replay_can_be_read_again_and_knows_inputs():
 def test_where_the_channels_lie():
     assert channel_axis(nn.BatchNorm2d(2)) == 1
     assert channel_axis(LastAxisBatchNorm(2)) == -1
+
+
+def test_values_inside_of_a_transform_are_refused():
+    with pytest.raises(fl.DataError, match=r"inside of a transform of torch\.func"):
+        torch.vmap(lambda row: Population().add(row, 0) or row)(torch.ones(4, 3))

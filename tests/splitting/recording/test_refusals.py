@@ -105,3 +105,24 @@ def test_a_hook_in_the_graph_of_autograd_is_kept_or_refused():
     check(Net(lambda m, batch: _hooked(m.high(m.low(batch)))), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="reaches into the autograd graph"):
         fl.split(Net(lambda m, batch: _hooked(m.high(unanswered(m, batch)))), x(4))
+
+
+@pytest.mark.parametrize("is_in_module", [True, False])
+def test_a_transform_around_frozen_layers_is_refused_with_its_line(is_in_module):
+    class Mapped(nn.Linear):
+        def forward(self, rows):
+            return torch.vmap(lambda row: nn.Linear.forward(self, row))(rows)
+
+    low = Mapped(D, D) if is_in_module else nn.Linear(D, D)
+    model = Net(lambda m, x: m.high(m.low(x) if is_in_module else torch.vmap(m.low)(x)), low=low)
+    with pytest.raises(fl.SplitError, match=r"A transform of torch\.func runs") as error:
+        fl.split(model, x(4))
+    assert "torch.vmap(" in error.value.where
+
+
+def test_a_module_that_trains_may_transform_its_calls():
+    class Mapped(nn.Linear):
+        def forward(self, rows):
+            return torch.vmap(lambda row: nn.Linear.forward(self, row))(rows)
+
+    check(Net(lambda m, x: m.high(m.low(x)), high=Mapped(D, D)), x(4))

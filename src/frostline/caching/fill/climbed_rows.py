@@ -49,12 +49,12 @@ class ClimbedRows:
         self._expected = self._from_items()
         self._missing = self._without_repeated(missing)
         self._size = min(filling.batch_size, len(self._missing))
-        self._seconds, self._num_published = 0.0, 0
+        self._seconds = 0.0
 
     def compute(self) -> None:
         """Compute what is missing, and publish it."""
         own = self._filling
-        turns = Turns(claims_of(own.opened), own.rows, self._adopted, self._row_s, self._size)
+        turns = Turns(claims_of(own.opened), own.rows, self._writer, self._adopt, self._row_s, self._size)
         for turn in turns.rounds(self._missing):
             while indices := list(islice(turn, self._size)):
                 self._compute(indices, turns)
@@ -68,18 +68,11 @@ class ClimbedRows:
         rows = {name: tensor[:count].cpu() for name, tensor in self._climb.rows([*indices, *beside]).items()}
         own.computer.check_finite(rows, indices)
         self._compare(rows, indices)
-        for index in indices:
-            turns.done(index)
-        num_before = len(self._writer.published)
         keys = torch.from_numpy(own.samples.keys[indices])
-        self._writer.add(keys, own.storage.rounded_rows(rows, indices))
+        turns.write(indices, keys, own.storage.rounded_rows(rows, indices))
         own.computed += count
         self._seconds += time.monotonic() - started
         self._advance(count)
-        if turns.are_many:
-            self._writer.finish()
-        if len(self._writer.published) > num_before:
-            turns.published()
 
     def _compare(self, rows: dict[str, Tensor], indices: list[int]) -> None:
         both = [(at, self._chosen[index]) for at, index in enumerate(indices) if index in self._chosen]
@@ -105,16 +98,14 @@ class ClimbedRows:
             is_new[index] = seen.add(index)
         return positions(len(keys), lambda part: is_new[part], folder)
 
-    def _adopted(self, published: Sequence[int]) -> list[int]:
-        """Samples whose rows others have published meanwhile; of a few the row is proven."""
+    def _adopt(self, index: int, proves: bool) -> bool:
+        """Take over a row that others have published; True: it is not computed any more."""
         own = self._filling
-        for index in published:
-            self._num_published += 1
-            if self._num_published & (self._num_published - 1) == 0:  # 1, 2, 4, 8, ...
-                own.golden.offer(index, next(self._read([index])))
-            own.num_adopted += 1
-            self._advance(1)
-        return list(published)
+        if proves:
+            own.golden.offer(index, next(self._read([index])))
+        own.num_adopted += 1
+        self._advance(1)
+        return True
 
     def _row_s(self) -> float:
         """Seconds of one row, without those of waiting for others; 0 before any was computed."""

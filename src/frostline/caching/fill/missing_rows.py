@@ -57,7 +57,6 @@ class MissingRows:
         self._varying = [tensor.name for tensor in filling.part.frontier if tensor.is_varying]
         self._target_of = None if filling.samples.names else getattr(filling.dataset, "target", None)
         self._to_prove: set[int] = set()  # stored by others meanwhile, and read all the same
-        self._num_published = 0  # by others, meanwhile
 
     def compute(self) -> None:
         """Read all of the samples; what is missing is computed, and all is published."""
@@ -81,7 +80,7 @@ class MissingRows:
     def _turns(self) -> Turns:  # not kept: a ring would keep shards mapped
         own = self._filling
         claims = claims_of(own.opened) if self._is_shared else None
-        return Turns(claims, own.rows, self._adopted, self._row_s, own.batch_size)
+        return Turns(claims, own.rows, self._writer, self._adopt, self._row_s, own.batch_size)
 
     def _row_s(self) -> float:
         """Seconds of one row; 0 before any was computed."""
@@ -122,27 +121,15 @@ class MissingRows:
         if not own.computed:
             own.row_proof.check()
         rows = own.storage.rounded_rows(rows, indices)
-        for index in indices:
-            turns.done(index)
-        num_before = len(self._writer.published)
-        self._writer.add(torch.from_numpy(own.samples.keys[indices]), packed(rows, self._varying))
+        turns.write(indices, torch.from_numpy(own.samples.keys[indices]), packed(rows, self._varying))
         own.computed += len(indices)
-        if turns.are_many:
-            self._writer.finish()
-        if len(self._writer.published) > num_before:
-            turns.published()
 
-    def _adopted(self, published: Sequence[int]) -> list[int]:
-        """Of samples whose rows others have published meanwhile, those that need not be read; a few are, to prove."""
-        own, found = self._filling, list[int]()
-        for index in published:
-            self._num_published += 1
-            is_power_of_2 = self._num_published & (self._num_published - 1) == 0
-            if self._target_of is None or is_power_of_2:
-                self._to_prove.add(index)
-            else:
-                own.num_adopted += 1
-                own.samples.recall(index, self._target_of(index), {})
-                self._advance(1)
-                found.append(index)
-        return found
+    def _adopt(self, index: int, proves: bool) -> bool:
+        """Take over a row that others have published, unless the sample must be read; whether it need not be."""
+        if self._target_of is None or proves:
+            self._to_prove.add(index)
+            return False
+        self._filling.num_adopted += 1
+        self._filling.samples.recall(index, self._target_of(index), {})
+        self._advance(1)
+        return True

@@ -16,9 +16,12 @@ from frostline.caching.store.claims import MOST_CLAIMED, LockedClaims
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch import Tensor
+
     from frostline.caching.fill.known_rows import KnownRows
     from frostline.caching.store.claims import Claims
     from frostline.caching.store.opening import Opened
+    from frostline.caching.store.shard_writer import ShardWriter
 
 
 _FIRST_POLL_S, _LAST_POLL_S = 0.02, 1.0
@@ -26,24 +29,27 @@ _SHARE_OF_LEFT = 2  # a claim takes at most half of a fair share of what is left
 
 
 class Turns:
-    """Gives out the samples of one fill, in rounds.
+    """Gives out the samples of one fill, in rounds, and takes back their rows.
 
     Args:
         claims: Of this builder; None where every sample is its turn.
         rows: What is stored.
-        adopted: Of samples whose rows others have published, those that need not be read; they are taken over.
+        writer: Publishes what is computed.
+        adopt: Called with each sample whose row others have published meanwhile, and whether it is one of the few that
+            prove the others; returns whether it need not be read any more.
         row_s: Seconds of one row, as measured by now.
         batch_size: Samples per pass.
     """
 
     def __init__(
-        self, claims: Claims | None, rows: KnownRows, adopted: Callable[[Sequence[int]], list[int]],
+        self, claims: Claims | None, rows: KnownRows, writer: ShardWriter, adopt: Callable[[int, bool], bool],
         row_s: Callable[[], float], batch_size: int,
     ) -> None:  # fmt: skip
-        self._claims, self._rows, self._adopted = claims, rows, adopted
+        self._claims, self._rows, self._writer, self._adopt = claims, rows, writer, adopt
         self._row_s, self._batch_size = row_s, batch_size
         self._later: list[int] = []
         self._done: list[int] = []
+        self._num_adopted = 0
         self._is_first = self._is_patient = True
         self._most = batch_size  # doubled with every claim: the first batches of a pass say little of its speed
 
@@ -61,7 +67,7 @@ class Turns:
             since, poll_s = time.monotonic(), _FIRST_POLL_S
             while positions:
                 yield self._round(claims, positions)
-                self.published()
+                self._give_back()
                 is_stuck, positions, self._later = len(self._later) == len(positions), self._later, []
                 self._is_first = False
                 if not is_stuck:
@@ -75,20 +81,31 @@ class Turns:
             claims.close()
 
     def done(self, position: int) -> None:
-        """The row of this sample is computed, or need not be."""
+        """The row of this sample need not be computed."""
         if self._claims is not None:  # else nothing is given back
             self._done.append(position)
 
-    def published(self) -> None:
-        """All rows that are done are published."""
+    def write(self, positions: Sequence[int], keys: Tensor, rows: dict[str, Tensor]) -> None:
+        """Hand the computed rows of these samples to the writer; once they are published, their claims are given back.
+
+        Args:
+            positions: Of B samples.
+            keys: (B, 32) uint8.
+            rows: As the writer takes them.
+        """
+        for position in positions:
+            self.done(position)
+        num_before = len(self._writer.published)
+        self._writer.add(keys, rows)
+        if len(self._done) > MOST_CLAIMED // 2:  # so that claims stay small
+            self._writer.finish()
+        if len(self._writer.published) > num_before:
+            self._give_back()
+
+    def _give_back(self) -> None:  # what is done is published
         if self._claims is not None and self._done:
             self._claims.give_back(self._rows.ids(self._done))
         self._done = []
-
-    @property
-    def are_many(self) -> bool:
-        """Whether so many rows are done that they should be published, so that claims stay small."""
-        return len(self._done) > MOST_CLAIMED // 2
 
     def _round(self, claims: Claims, positions: Sequence[int]) -> Iterator[int]:
         if not self._is_first:
@@ -124,10 +141,13 @@ class Turns:
         return [position for position in part if position not in gone]
 
     def _without_stored(self, positions: Sequence[int]) -> list[int]:
-        found = self._adopted(self._rows.published_since(positions))
-        for position in found:
-            self.done(position)
-        gone = set(found)
+        gone = set[int]()
+        for position in self._rows.published_since(positions):
+            self._num_adopted += 1
+            proves = self._num_adopted & (self._num_adopted - 1) == 0  # 1, 2, 4, 8, ...
+            if self._adopt(position, proves):
+                self.done(position)
+                gone.add(position)
         return [position for position in positions if position not in gone]
 
     def _size(self, claims: Claims, left: int) -> int:

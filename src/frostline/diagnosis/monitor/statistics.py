@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
+from frostline.core.tracing import is_in_transform
 from frostline.diagnosis.monitor.layers import RECTIFIERS
 
 if TYPE_CHECKING:
@@ -50,10 +51,15 @@ class Table:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The tensor that a module gives, the first where it gives several; None if it gives no floats, or one number."""
+    """The tensor that a module gives, the first where it gives several; None if it gives no floats, or one number.
+
+    Inside of a transform of torch.func (torch.vmap) there are no values to read: None.
+    """
     while isinstance(output, (tuple, list)) and output:  # a packed sequence is a tuple, too
         output = output[0]
     if not isinstance(output, Tensor) or output.layout is not torch.strided or output.dim() == 0:
+        return None
+    if is_in_transform(output):
         return None
     return output if output.is_floating_point() and output.numel() else None
 

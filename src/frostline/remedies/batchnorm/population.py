@@ -13,6 +13,7 @@ import torch
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.restore import kept_generators
+from frostline.core.tracing import is_in_transform
 from frostline.remedies.batchnorm.layers import LastAxisBatchNorm
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class Population:
         Raises:
             DataError: If it has other channels than the batches before it.
         """
+        if is_in_transform(values):
+            raise DataError(
+                what="A layer is called inside of a transform of torch.func, where its values cannot be read.",
+                where="batches", received=f"a layer under torch.vmap or the like, {batches.describe(values)}",
+                do="leave this layer out, or call it on whole batches.",
+            )  # fmt: skip
         if not values.numel():
             return
         if not -values.dim() <= axis < values.dim():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from frostline.core.tracing import is_in_transform
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.recording import refusals
 from frostline.splitting.recording.guards import Guard
@@ -74,12 +75,15 @@ class PythonReads:
         for tensor in tainted:
             self._writer.check_sizes(tensor)
 
-    def refuse_return(self, func: Any, inputs: list[Tensor]) -> None:
-        """Refuse a tensor that comes back to torch after another library has got one: its origin is not in the log.
+    def refuse_unfollowed(self, func: Any, inputs: list[Tensor]) -> None:
+        """Refuse tensors whose origin is not in the log.
 
         Raises:
-            NotCacheable: If this call makes or takes such a tensor.
+            SplitError: If this call is made inside of a transform of torch.func.
+            NotCacheable: If it makes or takes a tensor that comes back to torch after another library has got one.
         """
+        if any(map(is_in_transform, inputs)):
+            raise refusals.transform_error(self._frames.top.frame.name)
         if self._has_left_torch is None:
             return
         is_made = torch_calls.name_of(func) in ("tensor", "as_tensor", "asarray")

@@ -273,7 +273,7 @@ class Recorder(Listener):
         self.recording.note_sources(self.frames.top.frame)
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
-        self.reads.refuse_return(func, inputs)
+        self.reads.refuse_unfollowed(func, inputs)
         before, noise = self.ledger.versions((args, kwargs)), torch_calls.noise_state()
         tainted = [tensor for tensor in inputs if self.ledger.is_tainted(tensor)]
         if torch_calls.name_of(func) == "grad_fn" and tainted and torch_calls.is_of_model():

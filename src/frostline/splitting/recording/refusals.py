@@ -56,6 +56,17 @@ def autograd_error(module: str) -> SplitError:
     )
 
 
+def transform_error(module: str) -> SplitError:
+    """Inside of a transform, tensors stand for parts of others: a call there has no values of its own to store."""
+    return SplitError(
+        what="A transform of torch.func runs in a module that holds frozen layers: its calls cannot be recorded.",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
+        received="torch.vmap, torch.func.grad, jacrev or the like, around calls of torch",
+        do="put the transform, and what it calls, into a module of its own that holds no frozen layers; where frozen "
+        "layers are called in it, let them compute the whole batch; or train with frostline.fit(..., cache=False).",
+    )
+
+
 def frozen_weight_error(name: str) -> NotCacheable:
     """A frozen look-up table that its own forward changes."""
     return NotCacheable(
