@@ -42,5 +42,9 @@ def test_where_a_loss_is_all_there_is():
     assert "of the loss of the constant-prediction baseline, held-out samples save 20% as it is, 90%" in finding.why
 
 
+def test_it_stays_quiet():
+    assert found("network", "a plain network", skill=0.5).outcome == "tip"  # where something is learnt
+
+
 def test_it_does_not_apply():
     assert outcomes(held_back, Evidence()) == ["not applicable"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _POOR = 0.8  # of what is right beyond the constant-prediction baseline: a network that gets less is compared
 _LEARNABLE, _AHEAD = 0.5, 0.25  # what the plain parts together must get, and by how much more
-_LEFT = 0.5  # of what the network leaves wrong, that they may
+_LEFT = 1 / 3  # of what the network leaves wrong, that they may
 _RATE, _RATES = 3e-3, (3e-3, 3e-4)  # of Adam: for the plain network, and for the network itself
 _CLOSES = 0.6  # of the distance between both
 _KINDS = frozenset({"classes", "values", "labels"})  # whose losses compare each output with its own target

@@ -138,7 +138,9 @@ def _of_classes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> Loss
     end = _descended(cost, start, target, _RATE_OF_LOGITS)
     if end is None:
         return found
-    is_asked = target >= 0
+    is_asked = (target >= 0) & (end != start).any(axis)  # what the loss leaves out stays where it was
+    if not bool(is_asked.any()):
+        return found
     right = (end.argmax(axis) == target)[is_asked].float().mean()
     return LossAim("classes", right=float(right), classes=len(target[is_asked].unique()))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
-    "FL517", "one part keeps it from learning", "wiring",
+    "FL517", "one part holds it back", "wiring",
     "look into forward, where the same data are lost that a plain network learns from: print shapes and values of each "
     "step for two samples, and look for a wrong axis, a reshape for a transpose, a slice or mask that leaves out what "
     "counts, a missing activation or residual, an input that is not used.",
@@ -37,9 +37,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("no part was swapped for a plain one that learns by far more."),)
     own = f"{facts.own:.0%} as it is, {facts.swapped:.0%}"
     subject = {
-        "loss": f"the loss keeps it from learning: {{}} {own} for the same network with {facts.by}.",
-        "optimizer": f"the optimizer keeps it from learning: {{}} {own} with Adam.",
-        "network": f"the network itself keeps it from learning: {{}} {own} for a plain network.",
+        "loss": f"the loss holds it back: {{}} {own} for the same network with {facts.by}.",
+        "optimizer": f"the optimizer holds it back: {{}} {own} with Adam.",
+        "network": f"the network itself holds it back: {{}} {own} for a plain network.",
     }[facts.part]
     if facts.is_of_loss:
         why = subject.format("of the loss of the constant-prediction baseline, held-out samples save")
