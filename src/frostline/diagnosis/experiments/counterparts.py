@@ -117,11 +117,11 @@ class _Comparison:
 
     def said(self, part: str, found: Score, best: Score, by: str) -> CounterpartFacts:
         """The part, with what both get."""
-        shares = [
+        own, swapped, plain = (
             one.share if self.has_usual else max(0.0, one.skill or 0.0) for one in (self._seen.seen.score, found, best)
-        ]
+        )
         settings = unusual_settings(self._seen.patient)
-        return CounterpartFacts(part, *shares, self.least, by, settings, is_of_loss=not self.has_usual)
+        return CounterpartFacts(part, own, swapped, plain, self.least, by, settings, is_of_loss=not self.has_usual)
 
     def plain_both(self) -> Score | None:
         return self._trained("a plain network with the usual loss", self._plain, self._loss)
