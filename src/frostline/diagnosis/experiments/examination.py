@@ -312,10 +312,14 @@ class Examination:
         evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
 
-    def with_counterparts(self) -> Examination:
-        """The same, with what the rules say once parts of a network that learns little were swapped for plain ones."""
-        facts = None if self.codes & _SPECIFIC else facts_of_counterparts(self)
-        if facts is None:
+    def with_counterparts(self, *, is_rate_known: bool = True) -> Examination:
+        """The same, with what the rules say once parts of a network that learns little were swapped for plain ones.
+
+        Args:
+            is_rate_known: False if the optimizer is one of ours: nothing is said about it.
+        """
+        facts = None if self.is_short or self.codes & _SPECIFIC else facts_of_counterparts(self)
+        if facts is None or (facts.part == "optimizer" and not is_rate_known):
             return self
         evidence = replace(self.seen.evidence, counterparts=facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
