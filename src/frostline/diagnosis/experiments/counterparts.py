@@ -34,6 +34,7 @@ _RATE, _RATES = 3e-3, (3e-3, 3e-4)  # of Adam: for the plain network, and for th
 _CLOSES = 0.6  # of the distance between both
 _KINDS = frozenset({"classes", "values", "labels"})  # whose losses compare each output with its own target
 _OTHERS = frozenset({"ignored", "embeddings"})  # whose outputs are compared with each other
+_ALL = 0.99  # of the targets count in the loss: of others, right answers say nothing
 _SURE = 3.0  # standard errors
 
 
@@ -91,7 +92,7 @@ class _Comparison:
     def of(cls, seen: Examination) -> _Comparison | None:
         """None where the loss takes no notice of targets, or what is learnt is not known."""
         loss, own = seen.seen.evidence.loss, seen.seen.score
-        if loss is None or loss.aim.kind in _OTHERS or not math.isfinite(own.share):
+        if loss is None or loss.aim.kind in _OTHERS or loss.aim.asked < _ALL or not math.isfinite(own.share):
             return None
         inputs, target = finite_rows(seen.data[:1])[0]
         with kept_generators(), torch.enable_grad():
@@ -99,6 +100,8 @@ class _Comparison:
         if not isinstance(output, Tensor) or not output.is_floating_point() or not output.dim():
             return None
         usual = usual_loss(output, target) if loss.aim.kind in _KINDS and not own.is_of_loss else None
+        if usual is not None and usual[0] == "mse_loss" and loss.aim.kind != "values":
+            return None  # soft labels, of which outputs are the logits
         is_known = own.lead is not None if usual is not None else own.skill is not None and own.is_of_loss
         return cls(seen, output, usual) if is_known else None
 

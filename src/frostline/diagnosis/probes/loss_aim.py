@@ -138,11 +138,13 @@ def _of_classes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> Loss
     end = _descended(cost, start, target, _RATE_OF_LOGITS)
     if end is None:
         return found
-    is_asked = (target >= 0) & (end != start).any(axis)  # what the loss leaves out stays where it was
+    is_known = target >= 0
+    is_asked = is_known & (end != start).any(axis)  # what the loss leaves out stays where it was
     if not bool(is_asked.any()):
         return found
     right = (end.argmax(axis) == target)[is_asked].float().mean()
-    return LossAim("classes", right=float(right), classes=len(target[is_asked].unique()))
+    asked = float(is_asked.sum() / is_known.sum())
+    return LossAim("classes", right=float(right), classes=len(target[is_asked].unique()), asked=asked)
 
 
 def class_axis(output: Tensor, target: Tensor) -> int | None:

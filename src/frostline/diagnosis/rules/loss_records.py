@@ -68,6 +68,7 @@ class LossAim:
             notice of the targets; "" where that could not be asked.
         right: Of outputs that began without an answer, the share that is right in the end; None elsewhere.
         classes: How many the targets hold.
+        asked: Share of these targets that count in the loss.
         lost: Columns of real targets that outputs near them were not brought nearer to.
         columns: All of them; of many, all values are one.
         instead: What the first of these was led to, in words; "" where that is not known.
@@ -82,6 +83,7 @@ class LossAim:
     kind: str = ""
     right: float | None = None
     classes: int = 0
+    asked: float = 1.0
     lost: tuple[int, ...] = ()
     columns: int = 0
     instead: str = ""
