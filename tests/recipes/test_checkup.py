@@ -167,7 +167,8 @@ def test_what_helps_once_only_is_not_the_cause(monkeypatch):
     monkeypatch.setattr(checking.Examination, "attempt", lucky)
     model = sick_sigmoids()
     diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model, lr=0.01))
-    assert diagnosis.is_healthy
+    assert [one.code for one in diagnosis.findings if one.outcome == "issue"] in ([], ["FL517"])
+    assert diagnosis.cause is None
     assert 1 in asked
 
 

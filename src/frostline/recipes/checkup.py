@@ -108,7 +108,7 @@ def checkup(
             both = [seen.attempt(pair, trainings=_PROOF) for pair in seen.pairs(tried)]
             proof, tried = prove(seen, both, whole), [*tried, *both]
         if proof is None:
-            seen = seen.with_memory_test().with_counterparts()
+            seen = seen.with_memory_test().with_counterparts(is_rate_known=is_rate_known)
         cause = proof.trial.suspicion.family if proof is not None else None
         return reported(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known, budget=own)
 

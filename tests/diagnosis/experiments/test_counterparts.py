@@ -62,3 +62,19 @@ def test_settings_that_are_no_defaults():
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.99, weight_decay=0.1)
     assert unusual_settings(Patient(model, optimizer)) == "momentum=0.99 (usually 0), rates from 1e-07 to 0.1"
     assert unusual_settings(Patient(model, torch.optim.Adam(model.parameters()))) == ""
+
+
+def test_where_outputs_cannot_be_compared_the_loss_is():
+    target = torch.stack([LABELS.float(), INPUTS[:, 0]], 1)  # a class and a number, of one loss
+
+    def loss_fn(output, target):
+        return F.cross_entropy(output[:, :2], target[:, 0].long()) + F.mse_loss(output[:, 2], target[:, 1])
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 3))
+    data = [(INPUTS[rows], target[rows]) for _ in range(8) for rows in torch.arange(512).split(32)]
+    judged = [(INPUTS[rows], target[rows]) for rows in torch.arange(512, 640).split(16)]
+    patient = Patient(model, torch.optim.Adam(model.parameters(), lr=1e-2))
+    facts = facts_of_counterparts(examine(patient, data, judged, loss_fn))
+    assert (facts.part, facts.is_of_loss) == ("network", True)
+    assert facts.own < 0.6 < facts.swapped

@@ -22,6 +22,7 @@ EVIDENCE = Evidence(
 LEFT_TO_THE_USER = (
     "loss_mismatch",
     "accumulation",
+    "side_effects",
     "wiring",
     "mode",
     "order",

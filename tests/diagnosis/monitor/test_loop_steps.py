@@ -90,3 +90,22 @@ def test_without_an_optimizer_nothing_is_said():
     with Monitor(model) as monitor:
         monitor.step(1.0)
     assert monitor.evidence.loop is None
+
+
+@pytest.mark.parametrize(("at", "count"), [(36, 36), (0, 0), (None, 0)])
+def test_a_model_that_stays_in_evaluation_mode(at, count):
+    model = nn.Sequential(mlp(depth=2), nn.Dropout(0.1))
+    optimizer = sgd(model)
+    with Monitor(model, optimizer) as monitor:
+        for step, (inputs, target) in enumerate(task(12) * 6):
+            if step == at:
+                model.eval()
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(inputs), target)
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss)
+    facts = monitor.evidence.loop
+    assert facts.evaluated == (72 - at if count else 0)
+    assert facts.silent == (("1",) if at is not None else ())
+    assert ("FL604" in [one.code for one in monitor.findings]) is (count > 0)

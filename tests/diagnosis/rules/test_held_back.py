@@ -36,5 +36,15 @@ def test_settings_are_named_where_they_are_what_was_swapped():
     assert "eps=" not in found("loss", "cross_entropy", settings="eps=10.0 (usually 1e-08)").why
 
 
+def test_where_a_loss_is_all_there_is():
+    facts = CounterpartFacts("network", 0.2, 0.9, 0.9, 0.0, "a plain network", is_of_loss=True)
+    (finding,) = held_back.check(Evidence(counterparts=facts, skill=0.2))
+    assert "of the loss of the constant-prediction baseline, held-out samples save 20% as it is, 90%" in finding.why
+
+
+def test_it_stays_quiet():
+    assert found("network", "a plain network", skill=0.5).outcome == "tip"  # where something is learnt
+
+
 def test_it_does_not_apply():
     assert outcomes(held_back, Evidence()) == ["not applicable"]

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from frostline.diagnosis.rules import loss_mismatch
-from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts, LossTerms
+from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts, LossTerms, OutputBound
 from frostline.diagnosis.rules.records import Evidence
 from helpers_health import outcomes
 
@@ -181,3 +181,18 @@ def test_a_column_that_drowns_the_others_is_a_tip():
     finding = found("unknown", aim=LossAim(loudest=(2, 4, 900.0)))
     assert finding.outcome == "tip"
     assert "column 2 of 4 of the output has 900 times the slope" in finding.why
+
+
+def test_an_output_on_a_bound_is_a_tip():
+    evidence = Evidence(loss=LossFacts("unknown"), bound=OutputBound("column 1", 0.0, 0.6))
+    (finding,) = loss_mismatch.check(evidence)
+    assert finding.outcome == "tip"
+    assert "60% of output 'column 1' are exactly 0" in finding.why
+    assert "softplus" in finding.advice
+
+
+def test_shapes_that_meet_all_rows():
+    finding = found("unknown", joined=((8, 1), (8,)))
+    assert finding.outcome == "issue"
+    assert "combines shapes (8, 1) and (8,): every row meets every other row" in finding.why
+    assert "squeeze(1)" in finding.advice

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 _POOR = 0.8  # of what is right beyond the constant-prediction baseline: a network that gets less is compared
 _LEARNABLE, _AHEAD = 0.5, 0.25  # what the plain parts together must get, and by how much more
-_LEFT = 0.5  # of what the network leaves wrong, that they may
+_LEFT = 1 / 3  # of what the network leaves wrong, that they may
 _RATE, _RATES = 3e-3, (3e-3, 3e-4)  # of Adam: for the plain network, and for the network itself
 _CLOSES = 0.6  # of the distance between both
 _KINDS = frozenset({"classes", "values", "labels"})  # whose losses compare each output with its own target
+_OTHERS = frozenset({"ignored", "embeddings"})  # whose outputs are compared with each other
+_ALL = 0.99  # of the targets count in the loss: of others, right answers say nothing
 _SURE = 3.0  # standard errors
 
 
@@ -40,46 +42,36 @@ def facts_of_counterparts(seen: Examination) -> CounterpartFacts | None:
     """Which part it is, of a network that learns little; None where that cannot be said.
 
     First a plain network with the usual loss and Adam, on the same batches: what it learns can be learnt. Then each of
-    optimizer, loss and network alone is swapped.
+    optimizer, loss and network alone is swapped. Where outputs cannot be compared with targets, what is saved of the
+    loss counts in place of right answers, and the loss stays.
 
     Args:
         seen: What was seen of the training, and what may still be spent.
     """
-    own, compared = seen.seen.score, _Comparison.of(seen)
-    if compared is None or own.lead is None:
+    compared = _Comparison.of(seen)
+    if compared is None:
         return None
-    least = own.share - own.lead
-
-    def beyond(found: Score | None) -> float:
-        return (found.share - least) / max(1e-6, 1 - least) if found is not None else -math.inf
-
-    first = beyond(own)
+    first = compared.beyond(seen.seen.score)
     if not first < _POOR:
         return None
-    both = compared.plain_both()
-    if (
-        both is None
-        or beyond(both) < max(_LEARNABLE, first + _AHEAD, 1 - _LEFT * (1 - first))
-        or not _is_sure(both, own)
-    ):
+    best = compared.plain_both() if compared.has_usual else compared.plain_network()
+    least = max(_LEARNABLE, first + _AHEAD, 1 - _LEFT * (1 - first))
+    if best is None or compared.beyond(best) < least or not _is_sure(best, seen.seen.score):
         return None
-    goal = first + _CLOSES * (beyond(both) - first)
+    goal = first + _CLOSES * (compared.beyond(best) - first)
 
     def closes(found: Score | None) -> bool:
-        return beyond(found) >= goal
-
-    def said(part: str, found: Score, by: str) -> CounterpartFacts:
-        return CounterpartFacts(part, own.share, found.share, both.share, least, by, unusual_settings(seen.patient))
+        return found is not None and compared.beyond(found) >= goal
 
     stepped = compared.with_adam()
     if stepped is not None and closes(stepped):
-        return said("optimizer", stepped, "Adam")
-    judged = compared.with_usual_loss()
+        return compared.said("optimizer", stepped, best, "Adam")
+    judged = compared.with_usual_loss() if compared.has_usual else None
     if judged is not None and closes(judged):
-        return said("loss", judged, compared.loss_name)
-    replaced = compared.plain_network()
-    if replaced is not None and closes(replaced) and stepped is not None and judged is not None:
-        return said("network", replaced, "a plain network")
+        return compared.said("loss", judged, best, compared.loss_name)
+    replaced = compared.plain_network() if compared.has_usual else best
+    if replaced is not None and closes(replaced) and stepped is not None and (judged is None) is not compared.has_usual:
+        return compared.said("network", replaced, best, "a plain network")
     return None
 
 
@@ -91,23 +83,48 @@ def _is_sure(found: Score, own: Score) -> bool:
 class _Comparison:
     """Trainings with one part swapped; each is None where there is no time for it, or it cannot be made."""
 
-    def __init__(self, seen: Examination, output: Tensor, loss_name: str, loss: Loss) -> None:
-        self._seen, self._output, self.loss_name, self._loss = seen, output, loss_name, loss
-        self._target = seen.data[0][1]
+    def __init__(self, seen: Examination, output: Tensor, usual: tuple[str, Loss] | None) -> None:
+        self._seen, self._output, self._target = seen, output, seen.data[0][1]
+        self.has_usual = usual is not None
+        self.loss_name, self._loss = usual if usual is not None else ("", seen.loss_fn)
 
     @classmethod
     def of(cls, seen: Examination) -> _Comparison | None:
-        """None where outputs and targets are of no usual kind, or scores are not comparable."""
-        loss = seen.seen.evidence.loss
-        if loss is None or loss.aim.kind not in _KINDS:
-            return None
-        if seen.seen.score.is_of_loss or not math.isfinite(seen.seen.score.share):
+        """None where the loss takes no notice of targets, or what is learnt is not known."""
+        loss, own = seen.seen.evidence.loss, seen.seen.score
+        if loss is None or loss.aim.kind in _OTHERS or loss.aim.asked < _ALL or not math.isfinite(own.share):
             return None
         inputs, target = finite_rows(seen.data[:1])[0]
         with kept_generators(), torch.enable_grad():
             output = batches.call(seen.patient.copy().model, inputs)
-        usual = usual_loss(output, target) if isinstance(output, Tensor) else None
-        return cls(seen, output, *usual) if usual is not None else None
+        if not isinstance(output, Tensor) or not output.is_floating_point() or not output.dim():
+            return None
+        usual = usual_loss(output, target) if loss.aim.kind in _KINDS and not own.is_of_loss else None
+        if usual is not None and usual[0] == "mse_loss" and loss.aim.kind != "values":
+            return None  # soft labels, of which outputs are the logits
+        is_known = own.lead is not None if usual is not None else own.skill is not None and own.is_of_loss
+        return cls(seen, output, usual) if is_known else None
+
+    def beyond(self, found: Score) -> float:
+        """What is right, or saved of the loss, beyond the constant-prediction baseline, of all that could be."""
+        if not self.has_usual:
+            return found.skill if found.skill is not None else -math.inf
+        least = self.least
+        return (found.share - least) / max(1e-6, 1 - least)
+
+    @property
+    def least(self) -> float:
+        """Right answers of the constant-prediction baseline."""
+        own = self._seen.seen.score
+        return own.share - (own.lead or 0.0) if self.has_usual else 0.0
+
+    def said(self, part: str, found: Score, best: Score, by: str) -> CounterpartFacts:
+        """The part, with what both get."""
+        own, swapped, plain = (
+            one.share if self.has_usual else max(0.0, one.skill or 0.0) for one in (self._seen.seen.score, found, best)
+        )
+        settings = unusual_settings(self._seen.patient)
+        return CounterpartFacts(part, own, swapped, plain, self.least, by, settings, is_of_loss=not self.has_usual)
 
     def plain_both(self) -> Score | None:
         return self._trained("a plain network with the usual loss", self._plain, self._loss)

@@ -39,6 +39,7 @@ _CERTAIN = frozenset({
     "FL405", "FL406", "FL411", "FL412", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL512",
     "FL513", "FL515", "FL516", "FL604", "FL606", "FL607",
 })  # fmt: skip
+_SPECIFIC = _CERTAIN | {"FL408", "FL514", "FL605"}  # findings that name more than a part
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 
@@ -311,10 +312,14 @@ class Examination:
         evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
 
-    def with_counterparts(self) -> Examination:
-        """The same, with what the rules say once parts of a network that learns little were swapped for plain ones."""
-        facts = facts_of_counterparts(self)
-        if facts is None:
+    def with_counterparts(self, *, is_rate_known: bool = True) -> Examination:
+        """The same, with what the rules say once parts of a network that learns little were swapped for plain ones.
+
+        Args:
+            is_rate_known: False if the optimizer is one of ours: nothing is said about it.
+        """
+        facts = None if self.is_short or self.codes & _SPECIFIC else facts_of_counterparts(self)
+        if facts is None or (facts.part == "optimizer" and not is_rate_known):
             return self
         evidence = replace(self.seen.evidence, counterparts=facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))

@@ -21,6 +21,7 @@ from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.probes.axes import facts_of_axes
+from frostline.diagnosis.probes.broadcasts import joined_shapes
 from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
@@ -30,6 +31,7 @@ from frostline.diagnosis.probes.loss_terms import facts_of_terms
 from frostline.diagnosis.probes.lost_signal import facts_of_signal
 from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, vary
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
+from frostline.diagnosis.probes.output_bounds import facts_of_bounds
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.places import facts_of_places
 from frostline.diagnosis.probes.reached_places import facts_of_reach
@@ -260,6 +262,7 @@ def with_certain_evidence(
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
+        bound=run(("FL503",), lambda: facts_of_bounds(model, batch, loss_fn), None),
         reach=run(("FL513",), lambda: facts_of_reach(model, batch[0], start), None),
         signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
@@ -282,8 +285,10 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
         output = _called(model, inputs, target, loss_fn)
         found, domain = probe_loss(loss_fn, output, target), facts_of_domain(loss_fn, output, target)  # may draw
         return replace(
-            found, domain=domain, terms=facts_of_terms(loss_fn, output, data), aim=facts_of_aim(loss_fn, output, target)
-        )
+            found, domain=domain, terms=facts_of_terms(loss_fn, output, data),
+            aim=facts_of_aim(loss_fn, output, target),
+            joined=joined_shapes(loss_fn, output, target),
+        )  # fmt: skip
 
 
 def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Any:

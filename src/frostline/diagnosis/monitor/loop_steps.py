@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from frostline.diagnosis.rules.wiring_records import LoopFacts
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from frostline.diagnosis.monitor.accumulation import Accumulation
 
+_MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # that differ between the modes
 _MOST, _FEW = 8, 16  # parameters that are watched, and values of each
 
 
@@ -31,6 +33,7 @@ class LoopSteps:
         self._before = [(parameter, _some(parameter)) for parameter in own[:: max(1, len(own) // _MOST)]]
         self._last = (0, self._version)  # steps, and the version of a parameter, at the report before
         self._others = 0
+        self._model, self._has_trained, self._evaluated = model, False, 0  # reports in a row in evaluation mode
 
     @property
     def _version(self) -> int:
@@ -44,6 +47,8 @@ class LoopSteps:
         """
         (steps, version), self._last = self._last, (num_steps, self._version)
         self._others += num_steps == steps and self._last[1] != version
+        self._has_trained |= self._model.training
+        self._evaluated = 0 if self._model.training else self._evaluated + self._has_trained
 
     def facts(self, reported: int, num_steps: int, accumulation: Accumulation) -> LoopFacts | None:
         """After so many losses, and steps of the optimizer; None without one.
@@ -56,7 +61,10 @@ class LoopSteps:
         if not self._before:
             return None
         has_moved = num_steps > 0 or not all(torch.equal(_some(one), values) for one, values in self._before)
-        return LoopFacts(reported, num_steps, has_moved, accumulation.cleared, self._others)
+        silent = tuple(
+            name for name, one in self._model.named_modules() if isinstance(one, _MODAL) and not one.training
+        )
+        return LoopFacts(reported, num_steps, has_moved, accumulation.cleared, self._others, self._evaluated, silent)
 
 
 def _some(parameter: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Loss = Callable[[Any, Any], Tensor]
 
+_MOST_VALUES = 4_000_000  # of an output
 _STEPS, _MOST_S = 60, 0.5  # of a descent, and the seconds that it may take
 _RATE_OF_LOGITS, _RATE_OF_EMBEDDINGS = 0.2, 0.05
 _RATE_OF_VALUES = 0.02  # deviations of the targets
@@ -49,8 +50,10 @@ def facts_of_aim(loss_fn: Loss, output: Any, target: Any) -> LossAim:
         output: The model's output for a batch.
         target: The batch's targets.
     """
+    if sum(one.numel() for one in batches.leaves(output).values()) > _MOST_VALUES:
+        return LossAim()  # a descent keeps four times as many
     if _ignores_target(loss_fn, output, target):
-        return LossAim()  # of views that are compared with each other, of a generator
+        return LossAim("ignored")  # of views that are compared with each other, of a generator
     found, given = LossAim(), batches.map_tensors(output, Tensor.detach)
     for ask in (_of_classes, _of_values, _of_labels, _of_rewards, _of_counted, _of_ends, _of_slopes):
         try:
@@ -135,9 +138,13 @@ def _of_classes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> Loss
     end = _descended(cost, start, target, _RATE_OF_LOGITS)
     if end is None:
         return found
-    is_asked = target >= 0
+    is_known = target >= 0
+    is_asked = is_known & (end != start).any(axis)  # what the loss leaves out stays where it was
+    if not bool(is_asked.any()):
+        return found
     right = (end.argmax(axis) == target)[is_asked].float().mean()
-    return LossAim("classes", right=float(right), classes=len(target[is_asked].unique()))
+    asked = float(is_asked.sum() / is_known.sum())
+    return LossAim("classes", right=float(right), classes=len(target[is_asked].unique()), asked=asked)
 
 
 def class_axis(output: Tensor, target: Tensor) -> int | None:
@@ -320,7 +327,7 @@ def _of_counted(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> Loss
 
 def _of_ends(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossAim:
     """The output along whose slope the loss falls without end: faster and faster, or wherever the targets lie."""
-    parts, joined = _parts(output)
+    parts, joined = parts_of(output)
     if len(parts) < 2:
         return found
     leaves = {name: part.clone().requires_grad_() for name, part in parts.items()}
@@ -358,8 +365,12 @@ def _of_slopes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossA
     return replace(found, loudest=(int(size_C.argmax()), output.shape[1], largest / usual))
 
 
-def _parts(output: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:
-    """The float outputs by name, or the columns of a single one; and what makes an output of them again."""
+def parts_of(output: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:
+    """The float outputs by name, or the columns of a single one; and what makes an output of them again.
+
+    Args:
+        output: Of a model.
+    """
     if isinstance(output, Tensor):
         if output.dim() != 2 or output.shape[1] > _MOST_COLUMNS or not output.is_floating_point():
             return {}, lambda _: output

@@ -16,6 +16,7 @@ ABOUT = About(
     "call model.train() before the loop over the training batches, and again after each validation.",
     9,
 )  # fmt: skip
+_FEWEST = 20  # reported losses in a row
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -23,7 +24,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
     A BatchNorm that never measured statistics is certain; others, and dropout, may be left out on purpose.
     """
-    modes = evidence.modes
+    loop, modes = evidence.loop, evidence.modes
+    if loop is not None and loop.evaluated >= _FEWEST and loop.silent:
+        why = (
+            f"the model was in evaluation mode at the last {loop.evaluated} reported losses, and in training mode "
+            f"before: {listed(loop.silent)} (BatchNorm or dropout) did something else."
+        )
+        return (ABOUT.issue(why, float(loop.evaluated), float(_FEWEST)),)
     if modes is None:
         return (ABOUT.not_judged("the modes of the layers were not read (run `checkup`)."),)
     count = len(modes.never_updated)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
-    "FL517", "one part keeps it from learning", "wiring",
+    "FL517", "one part holds it back", "wiring",
     "look into forward, where the same data are lost that a plain network learns from: print shapes and values of each "
     "step for two samples, and look for a wrong axis, a reshape for a transpose, a slice or mask that leaves out what "
     "counts, a missing activation or residual, an input that is not used.",
@@ -36,13 +36,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts is None:
         return (ABOUT.not_applicable("no part was swapped for a plain one that learns by far more."),)
     own = f"{facts.own:.0%} as it is, {facts.swapped:.0%}"
-    known = {
-        "loss": f"the loss keeps it from learning: held-out samples are {own} for the same network with {facts.by}.",
-        "optimizer": f"the optimizer keeps it from learning: held-out samples are {own} with Adam.",
-        "network": f"the network itself keeps it from learning: held-out samples are {own} for a plain network.",
-    }
-    why = known[facts.part].replace("samples are", "samples are right to")
-    why += f" All on the same batches; the constant-prediction baseline gets {facts.least:.0%}."
+    subject = {
+        "loss": f"the loss holds it back: {{}} {own} for the same network with {facts.by}.",
+        "optimizer": f"the optimizer holds it back: {{}} {own} with Adam.",
+        "network": f"the network itself holds it back: {{}} {own} for a plain network.",
+    }[facts.part]
+    if facts.is_of_loss:
+        why = subject.format("of the loss of the constant-prediction baseline, held-out samples save")
+        why += " All on the same batches."
+    else:
+        why = subject.format("held-out samples are right to")
+        why += f" All on the same batches; the constant-prediction baseline gets {facts.least:.0%}."
     if facts.part == "optimizer" and facts.settings:
         why += f" Its settings: {facts.settings}."
     advice = {"loss": _LOSS.format(by=facts.by), "optimizer": _OPTIMIZER}.get(facts.part, ABOUT.advice)

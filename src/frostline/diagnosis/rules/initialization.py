@@ -55,7 +55,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 def _first_loss(evidence: Evidence) -> Finding | None:
     """A loss of classes that begins far above that of the same answer for all: outputs are large, and wrong."""
     first = next((loss for _, loss in evidence.losses), None)
-    is_of_classes = evidence.loss is not None and evidence.loss.kind == "classes"
+    is_of_classes = evidence.loss is not None and "classes" in (evidence.loss.kind, evidence.loss.aim.kind)
     if first is None or not evidence.level or not is_of_classes or not _BEGINS * evidence.level < first < math.inf:
         return None
     why = (

@@ -11,7 +11,7 @@ from frostline.diagnosis.rules.reading import listed
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts
+    from frostline.diagnosis.rules.loss_records import LossAim, LossDomain, LossFacts, OutputBound
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
@@ -39,6 +39,10 @@ _REPELS, _RISES = 1.1, 0.5
 _PAIRS = (
     "exchange what is drawn together and what is pushed apart: relu(distance to the same class - distance to another + "
     "margin), likeness of pairs of one class above that of others, labels of pairs the other way round."
+)
+_BOUND = (
+    "look for a ReLU, clamp or max behind output {0!r}, and leave it out; where values must be above 0, such as a "
+    "variance, take exp or softplus, which have a slope everywhere; a logarithm needs no bound."
 )
 _CLAMP = (
     "leave out what bounds the outputs before the error is taken, such as output.clamp(0, 1) or a ReLU: beyond the "
@@ -70,27 +74,32 @@ _LOGARITHMS = (
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The loss of outputs that are right, wrong and confident."""
     facts = evidence.loss
-    of_domain = (_wrong_domain(facts.domain) or _wrong_terms(facts)) if facts is not None else None
+    silent = ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`).")
+    if facts is None:
+        return (silent,)
+    of_domain = _wrong_domain(facts.domain) or _wrong_terms(facts)
     if of_domain is not None:
         why, advice = of_domain
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
-    found = _aims_elsewhere(facts.aim) if facts is not None else None
+    if facts.joined is not None and not facts.pairs_all:
+        one, other = facts.joined
+        why = f"the loss combines shapes {one} and {other}: every row meets every other row, and not its own alone."
+        advice = "give both the same shape before they meet: output.squeeze(1) beside a target of shape (N,)."
+        return (replace(ABOUT.issue(why, None, None), advice=advice),)
+    is_known = facts.kind != "unknown"
+    found = (_wrong(facts) if is_known else None) or _aims_elsewhere(facts.aim)
     if found is not None:
         why, advice, measured, limit = found
         return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
-    unread = _unread(facts) if facts is not None else None
+    unread = _unread(facts) or _bounded(evidence.bound)
     if unread is not None:
         return (unread,)
-    if facts is None or facts.kind == "unknown":
-        return (ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`)."),)
-    found = _wrong(facts)
-    if found is None and facts.kind == "classes" and facts.reach == (0.0, math.inf):
+    if facts.kind == "classes" and facts.reach == (0.0, math.inf):
         why = "the model ends in a ReLU: outputs below zero become zero, and get no gradient."
         return (replace(ABOUT.tip(why, None, None), advice="remove the last ReLU: the loss expects logits."),)
-    if found is None:
-        return (ABOUT.passed("correct outputs have the lowest loss, and wrong outputs get a gradient."),)
-    why, advice, measured, limit = found
-    return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
+    if not is_known and facts.aim.kind in ("", "ignored"):
+        return (silent,)
+    return (ABOUT.passed("correct outputs have the lowest loss, and wrong outputs get a gradient."),)
 
 
 def _wrong_domain(domain: LossDomain) -> tuple[str, str] | None:
@@ -264,6 +273,17 @@ def _aims_elsewhere(aim: LossAim) -> tuple[str, str, float | None, float | None]
         why += f" They move to {aim.instead}." if aim.instead else ""
         return why, _TRY_OUT, float(len(aim.lost)), 0.0
     return None
+
+
+def _bounded(bound: OutputBound | None) -> Finding | None:
+    """An output that stays on a bound though the loss would fall beyond it."""
+    if bound is None:
+        return None
+    why = (
+        f"after training, {bound.share:.0%} of output {bound.name!r} are exactly {bound.value:g}, and the loss would "
+        "fall further beyond that: something bounds it, and has no slope there."
+    )
+    return replace(ABOUT.tip(why, bound.share, None), advice=_BOUND.format(bound.name))
 
 
 def _unread(facts: LossFacts) -> Finding | None:

@@ -45,13 +45,30 @@ class LossTerms:
 
 
 @dataclass(frozen=True)
+class OutputBound:
+    """An output that many rows have on a bound, beyond which the loss would fall further.
+
+    Attributes:
+        name: Of the output, or its column.
+        value: The bound.
+        share: Of its values.
+    """
+
+    name: str
+    value: float
+    share: float
+
+
+@dataclass(frozen=True)
 class LossAim:
     """Where a loss leads outputs that are free to move.
 
     Attributes:
-        kind: `classes` or `values`, by the targets; "" where that could not be asked.
+        kind: `classes`, `values` or `labels` by the targets, `embeddings` by the loss, `ignored` where it takes no
+            notice of the targets; "" where that could not be asked.
         right: Of outputs that began without an answer, the share that is right in the end; None elsewhere.
         classes: How many the targets hold.
+        asked: Share of these targets that count in the loss.
         lost: Columns of real targets that outputs near them were not brought nearer to.
         columns: All of them; of many, all values are one.
         instead: What the first of these was led to, in words; "" where that is not known.
@@ -66,6 +83,7 @@ class LossAim:
     kind: str = ""
     right: float | None = None
     classes: int = 0
+    asked: float = 1.0
     lost: tuple[int, ...] = ()
     columns: int = 0
     instead: str = ""
@@ -105,6 +123,7 @@ class LossFacts:
         domain: What else it takes.
         terms: What it counts.
         aim: Where it leads.
+        joined: Shapes (N, 1) and (N,) that it combines, one of the output and one not; None without such.
     """
 
     kind: str
@@ -127,3 +146,4 @@ class LossFacts:
     domain: LossDomain = field(default_factory=LossDomain)
     terms: LossTerms = field(default_factory=LossTerms)
     aim: LossAim = field(default_factory=LossAim)
+    joined: tuple[tuple[int, ...], tuple[int, ...]] | None = None

@@ -79,18 +79,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     why = f"after {steps} steps, the model is no better on held-out samples than the constant-prediction baseline."
     if skill > _NONE:
         why = f"after {steps} steps, the held-out loss is at most {skill:.0%} below the constant-prediction baseline."
-    if evidence.shifts is not None and evidence.shifts.instead:
-        shifts = evidence.shifts
-        why = (
-            f"{why} A linear model reads {shifts.own:.0%} of a row's own target of its input, and {shifts.read:.0%} of "
-            f"the target of {shifts.instead}."
-        )
-        return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SHIFTED, family="targets"),)
-    if evidence.inputs_vary is False:
-        why = f"{why} All inputs of a batch are the same, value by value: nothing can be learnt from them."
-        return (replace(ABOUT.issue(why, skill, LEARNS), advice=_SAME),)
+    of_data = _of_data(evidence, why, skill)
+    if of_data is not None:
+        return (of_data,)
     if evidence.counterparts is not None:
-        return (ABOUT.passed(f"{why} FL517 names the part that keeps it from that.", skill, LEARNS),)
+        return (ABOUT.passed(f"{why} FL517 names the part that holds it back.", skill, LEARNS),)
     if evidence.modes is not None and evidence.modes.is_constant:
         why = f"{why} It gives the same output for every input."
         return (ABOUT.issue(why, skill, LEARNS),)
@@ -106,6 +99,21 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
         found = replace(found, why=f"{why} The training is too short to conclude more.", advice=advice)
     return (found,)
+
+
+def _of_data(evidence: Evidence, why: str, skill: float) -> Finding | None:
+    """Targets of other rows, or inputs that are all the same."""
+    if evidence.shifts is not None and evidence.shifts.instead:
+        shifts = evidence.shifts
+        why = (
+            f"{why} A linear model reads {shifts.own:.0%} of a row's own target of its input, and {shifts.read:.0%} of "
+            f"the target of {shifts.instead}."
+        )
+        return replace(ABOUT.issue(why, skill, LEARNS), advice=_SHIFTED, family="targets")
+    if evidence.inputs_vary is False:
+        why = f"{why} All inputs of a batch are the same, value by value: nothing can be learnt from them."
+        return replace(ABOUT.issue(why, skill, LEARNS), advice=_SAME)
+    return None
 
 
 def _collapse(evidence: Evidence) -> tuple[Finding, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from frostline.diagnosis.rules.loss_records import LossFacts
+from frostline.diagnosis.rules.loss_records import LossFacts, OutputBound
 from frostline.diagnosis.rules.wiring_records import (
     AxesFacts,
     CounterpartFacts,
@@ -294,6 +294,7 @@ class Evidence:
             None if nobody looked.
         inputs_vary: False if all inputs of a batch are the same; None if nobody looked, or the batch is small.
         loss: How the loss behaves, or None if it was not probed.
+        bound: An output that is held at a bound; None without one.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
@@ -350,6 +351,7 @@ class Evidence:
     follows: tuple[float, float] | None = None
     inputs_vary: bool | None = None
     loss: LossFacts | None = None
+    bound: OutputBound | None = None
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()
     has_accumulated: bool | None = None

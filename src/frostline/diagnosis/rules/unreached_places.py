@@ -38,7 +38,14 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if lost is not None:
         return (lost,)
     facts = evidence.reach
-    if facts is not None and facts.unused and evidence.skill is not None and len(evidence.losses) >= STEPS_TO_LEARN:
+    is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
+    if (
+        facts is not None
+        and facts.unused
+        and not is_mixed
+        and evidence.skill is not None
+        and len(evidence.losses) >= STEPS_TO_LEARN
+    ):
         what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
         if count / total >= _UNUSED:
             why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."

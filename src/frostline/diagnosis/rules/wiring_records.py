@@ -86,6 +86,8 @@ class LoopFacts:
         cleared: The fewest backward passes before a step that got the gradient of the last one alone; 0 where a step
             got more, or it could not be seen.
         others: Reports before which something was written to a parameter, though the optimizer had not stepped.
+        evaluated: The last reports, in a row, at which the model was in evaluation mode, though it was not before.
+        silent: BatchNorm and dropout layers that are in evaluation mode in the end.
     """
 
     reported: int
@@ -93,6 +95,8 @@ class LoopFacts:
     has_moved: bool = True
     cleared: int = 0
     others: int = 0
+    evaluated: int = 0
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,7 @@ class CounterpartFacts:
         least: Of the constant-prediction baseline.
         by: What it was swapped for.
         settings: Of the optimizer, those that are not its defaults.
+        is_of_loss: True if these are shares of the loss of the constant-prediction baseline that are saved.
     """
 
     part: str
@@ -197,6 +202,7 @@ class CounterpartFacts:
     least: float
     by: str
     settings: str = ""
+    is_of_loss: bool = False
 
 
 @dataclass(frozen=True)
