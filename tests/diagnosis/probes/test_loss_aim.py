@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -143,3 +145,15 @@ def test_a_column_that_drowns_the_others_is_named():
     target = drawn(40, 4, seed=1) * torch.tensor([1.0, 1.0, 5000.0, 1.0])
     assert facts_of_aim(F.mse_loss, drawn(40, 4), target).loudest[:2] == (2, 4)
     assert facts_of_aim(F.mse_loss, drawn(40, 4), drawn(40, 4, seed=1)).loudest is None
+
+
+def test_an_output_that_makes_a_target_and_is_detached_is_not_led_astray():
+    def of_one_step(values, seen, *, is_detached):
+        after = values[:, 1].detach() if is_detached else values[:, 1]
+        return (values[:, 0] - seen[:, 0] - 0.9 * seen[:, 1] * after).square().mean()
+
+    torch.manual_seed(0)
+    seen = torch.stack([(torch.rand(64) < 0.2).float(), (torch.rand(64) < 0.7).float()], 1)
+    values = torch.randn(64, 2)
+    found = [facts_of_aim(partial(of_one_step, is_detached=own), values, seen) for own in (True, False)]
+    assert [1 in own.lost for own in found] == [False, True]

@@ -263,18 +263,29 @@ def _of_labels(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossA
         return found
     reach = range_of_last(output)
     noise = 0.1 * torch.randn_like(output)
-    end = _descended(
-        lambda answer, wanted: loss_fn(answer.sigmoid() if reach == (0.0, 1.0) else answer, wanted),
-        noise, target, _RATE_OF_LOGITS,
-    )  # fmt: skip
+
+    def cost(answer: Tensor, wanted: Any) -> Tensor:
+        return loss_fn(answer.sigmoid() if reach == (0.0, 1.0) else answer, wanted)
+
+    end = _descended(cost, noise, target, _RATE_OF_LOGITS)
     if end is None:
         return found
     moved_NC, wanted_NC = _columns(end - noise), _columns(target.float())
     sides = [_correlation(moved_NC[:, at], wanted_NC[:, at]) for at in range(wanted_NC.shape[1])]
     varies = [bool((wanted_NC[:, at] != wanted_NC[0, at]).any()) for at in range(wanted_NC.shape[1])]
+    varies = [own and not _is_held(cost, noise, end, target, at) for at, own in enumerate(varies)]
     are_distances = bool((output >= 0).all()) and reach == ANY  # for which a label of 1 may ask to be small
     lost = [at for at, side in enumerate(sides) if varies[at] and (abs(side) if are_distances else side) < _SIDE]
     return LossAim("labels", lost=tuple(lost), columns=wanted_NC.shape[1])
+
+
+def _is_held(cost: Loss, start: Tensor, end: Tensor, target: Tensor, at: int) -> bool:
+    """Whether a column has no slope although the loss reads it: outputs are detached where they make a target."""
+    if not bool((_columns(end) == _columns(start))[:, at].all()):
+        return False
+    other = start.clone()
+    _columns(other)[:, at] += 1.0
+    return float(cost(other, _copied(target))) != float(cost(start, _copied(target)))
 
 
 def _columns(values: Tensor) -> Tensor:
