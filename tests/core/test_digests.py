@@ -84,3 +84,9 @@ def test_a_sum_over_the_bits_tells_one_bit_and_the_size(dtype, size):
         moved = x.clone()
         moved.view(torch.uint8)[at * x.element_size()] ^= 1
         assert checksum(moved) != checksum(x)
+
+
+def test_a_buffer_that_was_digested_can_still_be_resized():
+    buffer = torch.ones(4)
+    assert tensor_digest(buffer) == tensor_digest(torch.ones(4))
+    assert buffer.resize_(100).shape == (100,)

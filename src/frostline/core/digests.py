@@ -8,6 +8,7 @@ import types
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def tensor_digest(tensor: Tensor) -> str:
     head = f"{plain.dtype}{tuple(plain.shape)}".encode()
     if plain.numel() == 0:
         return hashlib.sha256(head).hexdigest()
-    data = memoryview(plain.reshape(-1).view(torch.uint8).numpy().data)
+    # not numpy(), after which torch refuses to resize the memory: observers of a quantisation do
+    data = np.from_dlpack(plain.reshape(-1).view(torch.uint8)).data
     return hashlib.sha256(head + hashlib.sha256(data).digest()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.layers import is_pinned, unwrapped
+from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
 from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.calls.listener import uncompiled, wrapped
@@ -31,6 +31,7 @@ from frostline.splitting.proof.proof_key import proof_key, samples_text
 from frostline.splitting.python_state.kept_state import Traces, keeps_state_error, moving_state
 from frostline.splitting.python_state.sources import sources_of
 from frostline.splitting.recording.graph_writer import UnknownValue
+from frostline.splitting.recording.refusals import freeze_first
 from frostline.splitting.recording.run_record import RecorderSettings
 from frostline.splitting.split import Split
 from frostline.splitting.uncached import kept_model, run_on_others
@@ -275,7 +276,7 @@ def _check_line(model: nn.Module) -> None:
             what="Nothing is frozen: there is no frost line to split at.",
             where=type(model).__name__,
             received=f"{len(parameters)} parameters, all trainable",
-            do=_freeze_first(model),
+            do=freeze_first(model),
         )
     if len(frozen) == len(parameters):
         raise SplitError(
@@ -284,20 +285,6 @@ def _check_line(model: nn.Module) -> None:
             received=f"{len(parameters)} parameters, all frozen",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes), then split.',
         )
-
-
-def _freeze_first(model: nn.Module) -> str:
-    """The remedy for a model whose parameters all train."""
-    bare = next((name for name, part in model.named_modules() if is_pinned(part) and not list(part.parameters())), None)
-    if bare is not None:
-        return (
-            f"train with frostline.fit(..., cache=False): {bare!r} is frozen but has no parameters (it is quantised, "
-            "or its weights were folded into constants), and a frost line lies behind frozen parameters; or freeze the "
-            "model that it was made from."
-        )
-    if len(list(model.modules())) > 2:
-        return 'frostline.freeze(model, through="LAYER") first, then split.'
-    return "pass a model of several layers, and freeze the lower ones: one layer has no line to split at."
 
 
 def _check_example(model: nn.Module, example: Any) -> None:

@@ -6,6 +6,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.layers import is_pinned
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.python_state.sources import returns_nothing
@@ -129,3 +130,17 @@ def refuse_closed_over_tensors(hook: Any, module: str) -> None:
         do="compute with the gradient alone in the hook; or put that step into a module of its own that holds no "
         "frozen layers; or train with frostline.fit(..., cache=False).",
     )
+
+
+def freeze_first(model: nn.Module) -> str:
+    """The remedy for a model whose parameters all train."""
+    bare = next((name for name, part in model.named_modules() if is_pinned(part) and not list(part.parameters())), None)
+    if bare is not None:
+        return (
+            f"train with frostline.fit(..., cache=False): {bare!r} is frozen but has no parameters (it is quantised, "
+            "or its weights were folded into constants), and a frost line lies behind frozen parameters; or freeze the "
+            "model that it was made from."
+        )
+    if len(list(model.modules())) > 2:
+        return 'frostline.freeze(model, through="LAYER") first, then split.'
+    return "pass a model of several layers, and freeze the lower ones: one layer has no line to split at."
