@@ -35,6 +35,15 @@ def test_layers_that_keep_them_are_left_alone():
         assert (facts.of_inputs > 0.4, facts.lost_at) == (True, "")
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-9])
+def test_a_linear_layer_whose_weights_let_nothing_through_is_left_to_other_rules(scale):
+    model = mlp(depth=3, width=32)
+    with torch.no_grad():
+        for parameter in model[0].parameters():
+            parameter.mul_(scale)
+    assert facts_of(model).lost_at == ""
+
+
 def test_the_weights_of_before_the_training_count_and_are_taken_back():
     model = mlp(depth=3, width=32)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
