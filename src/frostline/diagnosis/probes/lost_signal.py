@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
-from frostline.diagnosis.probes.linear_reading import (
+from frostline.diagnosis.probes.linear_share import (
     chosen_rows,
     features,
     joined_rows,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from frostline.diagnosis.probes.lost_signal import chosen_rows, known_answers, linear_share, readable_inputs
+from frostline.diagnosis.probes.linear_share import chosen_rows, known_answers, linear_share, readable_inputs
 from frostline.diagnosis.rules.wiring_records import ShiftFacts
 
 if TYPE_CHECKING:

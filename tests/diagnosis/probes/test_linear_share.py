@@ -1,6 +1,6 @@
 import torch
 
-from frostline.diagnosis.probes.linear_reading import (
+from frostline.diagnosis.probes.linear_share import (
     chosen_rows,
     features,
     joined_rows,
