@@ -16,7 +16,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
-from frostline.core.doors import public
+from frostline.core.doors import out_of_memory, public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
@@ -120,6 +120,8 @@ def _first_that_holds(
         except DataError:
             raise
         except Exception as error:
+            if out_of_memory(error) is not None:
+                raise
             failed.append(error)
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError, RefusedBefore)):
                 break

@@ -14,6 +14,7 @@ from torch import Tensor
 from frostline.caching.part import CanBeFaster, Faster, FollowsLengths, Provable
 from frostline.caching.store.proofs import Proofs
 from frostline.core import inputs as batches
+from frostline.core.doors import out_of_memory
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
 from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
@@ -109,7 +110,7 @@ class Computer:
         try:
             return self._extract(batch)
         except (IndexError, RuntimeError) as error:
-            if self.padding is None or isinstance(error, torch.OutOfMemoryError):
+            if self.padding is None or out_of_memory(error) is not None:
                 raise
             raise DataError(
                 what="The frozen part fails on samples of this size.",

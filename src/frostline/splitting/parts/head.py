@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from frostline.core.doors import out_of_memory
 from frostline.core.errors import SplitError
 from frostline.core.layers import is_pinned
 from frostline.core.steps import copied
@@ -349,7 +350,7 @@ def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Plac
 
 def _failed(error: RuntimeError) -> Exception:
     """An error of the graph, in four parts; running out of memory is raised as it is."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error) is not None:
         return error
     return SplitError(
         what="The trainable part fails on these features.",
