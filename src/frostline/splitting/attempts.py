@@ -335,7 +335,7 @@ def _explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -
     if any(isinstance(error, UnknownValue) for error in errors):
         return SplitError(
             what="The model makes a trainable value by a call that cannot be recorded.",
-            where="a value with requires_grad whose origin no torch call, module or autograd Function told",
+            where="a value with requires_grad that no recorded torch call, module or autograd Function has made",
             received="a parameter outside of model.parameters(), a compiled or scripted function, or a transform of "
             "torch.func or torch.autograd.grad",
             do="register the layer in the model (nn.ModuleList instead of a list); or put that step into a module of "

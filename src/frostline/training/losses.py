@@ -86,7 +86,7 @@ class CrossEntropy:
             raise DataError(
                 what="The weights of the classes do not fit the outputs of the model.", where="fit(class_weights=...)",
                 received=f"{len(self.class_weights)} weights, {classes} outputs",
-                do="pass one number for each output: class_weights=[...]; 'balanced' knows the classes that have a "
+                do="pass one number for each output: class_weights=[...]; 'balanced' covers the classes that have a "
                 "sample or a name.",
             )  # fmt: skip
         return self.class_weights.to(logits)
