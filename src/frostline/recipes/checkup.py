@@ -99,6 +99,7 @@ def checkup(
         own = budget_for(patient, data, loss_fn, per_epoch=len(whole) / max(count, 1.0), seconds=budget, tell=tell)
         part = data[: own.most]
         seen = examine(patient, part, judged, loss_fn, whole=whole, epochs=count * len(part) / len(data), budget=own)
+        seen = seen.with_order()
         is_rate_known = optimizer is not None
         if seen.certain_cause is not None:
             return reported(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)

@@ -13,6 +13,7 @@ from frostline.diagnosis.experiments.batches import (
     held_out,
     merged,
     num_epochs,
+    shuffled,
     three_parts,
     usual_rows,
 )
@@ -29,6 +30,14 @@ def test_the_last_fifth_is_held_out_where_its_rows_are_new():
     rest, judged = held_out(data)
     assert all(a[0] is b[0] for a, b in zip([*rest, *judged], data, strict=True))
     assert (len(rest), len(judged)) == (8, 2)
+
+
+def test_new_rows_can_be_held_out_of_every_batch():
+    rest, judged = held_out(task(10), spread=True)
+    assert len(judged) > 5
+    assert len({len(target) for _, target in rest}) > 1
+    taken, kept = ({tuple(row) for x, _ in part for row in x.tolist()} for part in (judged, rest))
+    assert not taken & kept
 
 
 def test_of_rows_that_come_again_a_fifth_is_held_out():
@@ -351,3 +360,18 @@ def test_batches_that_cannot_be_divided_and_few_inputs_are_parted_as_a_whole():
 def sizes(data):
     parts = three_parts(data)
     return [len(parts.trained), len(parts.decides), len(parts.fresh), parts.is_apart]
+
+
+def test_rows_change_their_batch_with_their_target():
+    data = [({"x": torch.arange(6.0)[:, None] + 6 * at}, 10 * (torch.arange(6) + 6 * at)) for at in range(4)]
+    found = shuffled([*data, ({"x": torch.tensor([[24.0]])}, torch.tensor([240]))])
+    assert [len(target) for _, target in found] == [6, 6, 6, 6, 1]
+    rows = torch.cat([inputs["x"][:, 0] for inputs, _ in found])
+    assert torch.equal(torch.cat([target for _, target in found]), (10 * rows).long())
+    assert sorted(rows.tolist()) == list(range(25))
+    assert rows[:6].tolist() != list(range(6))
+
+
+def test_rows_that_cannot_change_their_batch_stay():
+    assert shuffled([(torch.zeros(4, 2), torch.tensor(1.0))] * 2) is None
+    assert shuffled([(torch.zeros(4, 2), torch.zeros(4)), (torch.zeros(4, 3), torch.zeros(4))]) is None

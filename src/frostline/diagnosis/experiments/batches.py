@@ -121,7 +121,7 @@ def _check_dense(inputs: Any, target: Any, at: int) -> None:
                 )  # fmt: skip
 
 
-def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
+def held_out(data: Sequence[Batch], fold: int = 0, *, spread: bool = False) -> tuple[list[Batch], list[Batch]]:
     """(batches to train on, batches to judge by): no row is in both.
 
     The last fifth is held out if its rows are new, or batches cannot be divided. Where epochs repeat their rows, a
@@ -134,6 +134,7 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     Args:
         data: The batches.
         fold: Which fifth of repeated rows is held out, 0 to 4.
+        spread: True takes rows out of every batch where all are new, too.
     """
     count = max(1, len(data) // 5)
     odd = outlying_rows(data)
@@ -144,7 +145,7 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
         unknown = [any(key not in seen for key in batch) for batch in keys[-count:]]
         late = [batch for batch, is_unknown in zip(data[-count:], unknown, strict=True) if is_unknown]
         return [*data[:-count], *late], _without(data[-count:], odd[-count:])
-    if is_new or not all(_is_divisible(*batch) for batch in data):
+    if (is_new and not spread) or not all(_is_divisible(*batch) for batch in data):
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
     held = {key for batch in keys for key in batch if key % 5 == fold} - outlying
@@ -295,6 +296,35 @@ def _has_rows(part: Any, size: int) -> bool:
 def _is_divisible(inputs: Any, target: Any) -> bool:
     """Whether rows can be taken out: a target without a batch axis is one of all its rows together."""
     return target is None or _has_rows(target, batches.batch_size(inputs))
+
+
+def shuffled(data: Sequence[Batch]) -> list[Batch] | None:
+    """The same rows in batches of the same sizes, drawn at random; None where they cannot change their batch.
+
+    Args:
+        data: Batches of (inputs, target).
+    """
+    sizes = [batches.batch_size(inputs) for inputs, _ in data]
+    tables: list[dict[str, Tensor]] = []
+    for at in (0, 1):
+        rows = [batches.leaves(batch[at]) for batch in data]
+        kinds = {tuple((name, one.shape[1:], one.dtype) for name, one in row.items()) for row in rows}
+        lengths = ({len(one) if one.dim() else 0 for one in row.values()} for row in rows)
+        if len(kinds) > 1 or any(found != {size} for found, size in zip(lengths, sizes, strict=True)):
+            return None
+        tables.append({name: torch.cat([row[name] for row in rows]) for name in rows[0]})
+    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(0))
+    found: list[Batch] = []
+    for batch, chosen in zip(data, order.split(sizes), strict=True):
+        parts = [_filled(part, table, chosen) for part, table in zip(batch, tables, strict=True)]
+        found.append((parts[0], parts[1]))
+    return found
+
+
+def _filled(part: Any, table: dict[str, Tensor], chosen: Tensor) -> Any:
+    """The same structure with these rows of a table in it."""
+    names = {id(one): name for name, one in batches.leaves(part).items()}
+    return batches.map_tensors(part, lambda one: table[names[id(one)]][chosen.to(one.device)])
 
 
 def usual_rows(data: Sequence[Batch]) -> list[Batch]:

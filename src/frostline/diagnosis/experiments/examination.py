@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
-from frostline.diagnosis.experiments.batches import finite_rows
+from frostline.diagnosis.experiments.batches import finite_rows, held_out, shuffled
 from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.counterparts import facts_of_counterparts
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
@@ -20,6 +20,7 @@ from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_cle
 from frostline.diagnosis.experiments.trial import Course, Patient, train
 from frostline.diagnosis.rules.judge import judge
 from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS, LEARNS, STEPS_TO_LEARN
+from frostline.diagnosis.rules.wiring_records import ShuffleFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _CALM = 8.0  # times the median: where gradients count as spikes
 _PAIRED = 3  # factors of which two at a time are undone
 _BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the baseline's loss that is saved by then
+_BETTER, _SURE = 0.05, 2.0  # in score, and in standard errors, by which shuffled rows are clearly better
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # Evidence that no experiment can add to.
@@ -281,11 +283,8 @@ class Examination:
             self.budget.interrupt()
             return self._left_open(suspicion)
         except CANNOT as error:
-            return replace(
-                _FAILED,
-                suspicion=suspicion,
-                failure=f"this treatment cannot be applied here: {type(error).__name__}: {error}",
-            )
+            why = f"this treatment cannot be applied here: {type(error).__name__}: {error}"
+            return replace(_FAILED, suspicion=suspicion, failure=why)
         before = self.seen.score
         is_comparable = before.loss == before.loss and before.loss != 0
         ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
@@ -309,8 +308,7 @@ class Examination:
         """The same, with what the rules say once it is known whether a network that learns nothing learns a batch."""
         if not self.is_stuck or "FL404" not in self.codes or self.is_short:
             return self
-        evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
-        return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
+        return self._with(is_learnt_by_heart=self.is_learnt_by_heart())
 
     def with_counterparts(self, *, is_rate_known: bool = True) -> Examination:
         """The same, with what the rules say once parts of a network that learns little were swapped for plain ones.
@@ -321,28 +319,47 @@ class Examination:
         facts = None if self.is_short or self.codes & _SPECIFIC else facts_of_counterparts(self)
         if facts is None or (facts.part == "optimizer" and not is_rate_known):
             return self
-        evidence = replace(self.seen.evidence, counterparts=facts)
+        return self._with(counterparts=facts)
+
+    def with_order(self) -> Examination:
+        """The same, with what the rules say of an order of the batches once the same rows were shuffled."""
+        if not any(one.code == "FL507" and one.outcome == "issue" for one in self.diagnosis.findings):
+            return self
+        rest, judged = held_out([*self.data, *self.judged], spread=True)
+        orders = {"the order of the rows": rest, "the same rows, shuffled": shuffled(rest)}
+        own, after = (self._trained(name, part, judged) if part else None for name, part in orders.items())
+        if own is None or after is None:
+            return self
+        gain, error = after.gain_over(own)
+        is_better = gain > max(_BETTER, _SURE * error) or not math.isfinite(own.loss)
+        return self._with(shuffle=ShuffleFacts(own.share, after.share, is_better))
+
+    def _with(self, **facts: Any) -> Examination:
+        evidence = replace(self.seen.evidence, **facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
 
     def is_learnt_by_heart(self) -> bool | None:
-        """Whether a copy learns one batch by heart with the same optimizer; None where that cannot be tried.
+        """Whether a copy brings the loss of one batch far below that of one answer for all; None if not tried."""
+        batch = finite_rows(self.data[:1])
+        found = self._trained("one batch by heart", batch * _BY_HEART, batch, train_mode=True)
+        return None if found is None or found.skill is None else found.skill > _HEART_SKILL
 
-        The loss of its rows must come to a fraction of that of the same answer for all of them.
-        """
-        if not self.budget.has_room("one batch by heart", 1):
+    def _trained(
+        self, name: str, data: Sequence[Batch], judged: Sequence[Batch], *, train_mode: bool = False
+    ) -> Score | None:  # fmt: skip
+        """The score of a copy that was trained on other batches; None where that cannot be tried."""
+        if not self.budget.has_room(name, 1):
             return None
-        (batch,) = finite_rows(self.data[:1])
-        twin, again = self.patient.copy(), [batch] * _BY_HEART
+        twin = self.patient.copy()
         try:
             with self.budget.training():
-                train(twin, again, self.loss_fn, seed=self.seed, measures=False)
-            skill = score(twin.model, [batch], self.loss_fn, train_mode=True).skill
+                train(twin, data, self.loss_fn, seed=self.seed, measures=False)
+            return score(twin.model, judged, self.loss_fn, train_mode=train_mode)
         except KeyboardInterrupt:
             self.budget.interrupt()
             return None
         except CANNOT:
             return None
-        return None if skill is None else skill > _HEART_SKILL
 
     def _left_open(self, suspicion: Suspicion) -> Trial:
         return replace(_FAILED, suspicion=suspicion, failure=f"not tried: {self.budget.ended}", is_open=True)

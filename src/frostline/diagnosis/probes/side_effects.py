@@ -71,9 +71,9 @@ def facts_of_side_effects(model: nn.Module, batch: Batch, loss_fn: Loss) -> Side
         labels = _changed(batches.leaves(target), batches.leaves(wanted))
         is_settled = (own or in_loss or labels) and _is_settled(model, loss_fn, batch, (given, wanted), again)
     settled = (*own, *in_loss, *labels) if is_settled else ()
-    changed = [tuple(one for one in names if one not in settled) for names in (own, in_loss, labels)]
-    names = (name for name in written if not _is_renormed(model, name))
-    return SideEffects(*changed, tuple(names), tuple(switched), is_reseeded, settled)
+    left = [tuple(one for one in names if one not in settled) for names in (own, in_loss, labels)]
+    names = tuple(name for name in written if not _is_renormed(model, name))
+    return SideEffects(left[0], left[1], left[2], names, tuple(switched), is_reseeded, settled)
 
 
 def _is_settled(model: nn.Module, loss_fn: Loss, batch: Batch, changed: Batch, again: Any) -> bool:

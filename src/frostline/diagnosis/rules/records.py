@@ -17,6 +17,7 @@ from frostline.diagnosis.rules.wiring_records import (
     PlaceFacts,
     ReachFacts,
     ShiftFacts,
+    ShuffleFacts,
     SideEffects,
     SignalFacts,
 )
@@ -326,6 +327,7 @@ class Evidence:
             or nobody looked.
         effects: What is different after a pass; None if nobody looked.
         shifts: Whether targets belong to other rows; None if nobody looked.
+        shuffle: What a random order of the same rows brings; None if it was not tried.
         counterparts: The part that keeps it from learning; None where that is not known.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
@@ -378,6 +380,7 @@ class Evidence:
     signal: SignalFacts | None = None
     effects: SideEffects | None = None
     shifts: ShiftFacts | None = None
+    shuffle: ShuffleFacts | None = None
     counterparts: CounterpartFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None

@@ -184,6 +184,21 @@ class SideEffects:
 
 
 @dataclass(frozen=True)
+class ShuffleFacts:
+    """The same rows in a random order.
+
+    Attributes:
+        own: Score on held-out samples in the order that is given: right answers, or explained variance.
+        shuffled: The same, of a random order.
+        is_better: True if that is clearly more.
+    """
+
+    own: float
+    shuffled: float
+    is_better: bool
+
+
+@dataclass(frozen=True)
 class CounterpartFacts:
     """A swap of one part for a plain one that makes a network learn; shares of right answers, or explained variance.
 
