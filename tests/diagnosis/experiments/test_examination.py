@@ -220,28 +220,3 @@ def test_both_factors_of_a_pair_are_undone():
     first, second = (remedy(lambda *_, at=at: done.append(at)) for at in (1, 2))
     trial = examined().attempt(replace(first, partner=second))
     assert (done, trial.failure) == ([1, 2], "")
-
-
-def test_whether_one_batch_is_learnt_by_heart():
-    assert examined(lr=0.1).is_learnt_by_heart() is True
-    assert examined(lr=1e-7).is_learnt_by_heart() is False
-    found = examined()
-    assert found.with_memory_test() is found  # it learns
-
-
-def in_order(lr, steps=40):
-    """Batches in the order of their classes."""
-    inputs, target = (torch.cat(parts) for parts in zip(*task(steps), strict=True))
-    order = target.argsort(stable=True)
-    return examined(data=list(zip(inputs[order].split(16), target[order].split(16), strict=True)), lr=lr)
-
-
-def test_an_order_is_an_issue_only_where_shuffled_rows_train_better():
-    sick = in_order(lr=0.1).with_order()
-    assert sick.seen.evidence.shuffle.is_better
-    assert [one.outcome for one in sick.diagnosis.findings if one.code == "FL507"] == ["issue"]
-    still = in_order(lr=1e-6).with_order()
-    assert not still.seen.evidence.shuffle.is_better
-    assert [one.outcome for one in still.diagnosis.findings if one.code == "FL507"] == ["tip"]
-    found = examined()
-    assert found.with_order() is found

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
-from frostline.diagnosis.experiments.batches import finite_rows, held_out, shuffled
 from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.counterparts import facts_of_counterparts
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
 from frostline.diagnosis.experiments.observer import observe
+from frostline.diagnosis.experiments.retrained import facts_of_order, is_learnt_by_heart
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_clear, remedies_for
 from frostline.diagnosis.experiments.trial import Course, Patient, train
 from frostline.diagnosis.rules.judge import judge
 from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS, LEARNS, STEPS_TO_LEARN
-from frostline.diagnosis.rules.wiring_records import ShuffleFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 _CALM = 8.0  # times the median: where gradients count as spikes
 _PAIRED = 3  # factors of which two at a time are undone
-_BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the baseline's loss that is saved by then
-_BETTER, _SURE = 0.05, 2.0  # in score, and in standard errors, by which shuffled rows are clearly better
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # Evidence that no experiment can add to.
@@ -308,7 +305,7 @@ class Examination:
         """The same, with what the rules say once it is known whether a network that learns nothing learns a batch."""
         if not self.is_stuck or "FL404" not in self.codes or self.is_short:
             return self
-        return self._with(is_learnt_by_heart=self.is_learnt_by_heart())
+        return self._with(is_learnt_by_heart=is_learnt_by_heart(self))
 
     def with_counterparts(self, *, is_rate_known: bool = True) -> Examination:
         """The same, with what the rules say once parts of a network that learns little were swapped for plain ones.
@@ -323,43 +320,13 @@ class Examination:
 
     def with_order(self) -> Examination:
         """The same, with what the rules say of an order of the batches once the same rows were shuffled."""
-        if not any(one.code == "FL507" and one.outcome == "issue" for one in self.diagnosis.findings):
-            return self
-        rest, judged = held_out([*self.data, *self.judged], spread=True)
-        orders = {"the order of the rows": rest, "the same rows, shuffled": shuffled(rest)}
-        own, after = (self._trained(name, part, judged) if part else None for name, part in orders.items())
-        if own is None or after is None:
-            return self
-        gain, error = after.gain_over(own)
-        is_better = gain > max(_BETTER, _SURE * error) or not math.isfinite(own.loss)
-        return self._with(shuffle=ShuffleFacts(own.share, after.share, is_better))
+        is_ordered = any(one.code == "FL507" and one.outcome == "issue" for one in self.diagnosis.findings)
+        facts = facts_of_order(self) if is_ordered else None
+        return self if facts is None else self._with(shuffle=facts)
 
     def _with(self, **facts: Any) -> Examination:
         evidence = replace(self.seen.evidence, **facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
-
-    def is_learnt_by_heart(self) -> bool | None:
-        """Whether a copy brings the loss of one batch far below that of one answer for all; None if not tried."""
-        batch = finite_rows(self.data[:1])
-        found = self._trained("one batch by heart", batch * _BY_HEART, batch, train_mode=True)
-        return None if found is None or found.skill is None else found.skill > _HEART_SKILL
-
-    def _trained(
-        self, name: str, data: Sequence[Batch], judged: Sequence[Batch], *, train_mode: bool = False
-    ) -> Score | None:  # fmt: skip
-        """The score of a copy that was trained on other batches; None where that cannot be tried."""
-        if not self.budget.has_room(name, 1):
-            return None
-        twin = self.patient.copy()
-        try:
-            with self.budget.training():
-                train(twin, data, self.loss_fn, seed=self.seed, measures=False)
-            return score(twin.model, judged, self.loss_fn, train_mode=train_mode)
-        except KeyboardInterrupt:
-            self.budget.interrupt()
-            return None
-        except CANNOT:
-            return None
 
     def _left_open(self, suspicion: Suspicion) -> Trial:
         return replace(_FAILED, suspicion=suspicion, failure=f"not tried: {self.budget.ended}", is_open=True)

@@ -302,6 +302,7 @@ class Evidence:
         loop: What the loop does with losses and gradients; None without an optimizer.
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
             which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
+        right: What is right of them beyond this baseline, of all that could be; None where only losses can be compared.
         level: Loss of the constant-prediction baseline on held-out samples; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
@@ -359,6 +360,7 @@ class Evidence:
     has_accumulated: bool | None = None
     loop: LoopFacts | None = None
     skill: float | None = None
+    right: float | None = None
     level: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
