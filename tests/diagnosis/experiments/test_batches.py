@@ -13,7 +13,7 @@ from frostline.diagnosis.experiments.batches import (
     held_out,
     merged,
     num_epochs,
-    shuffled,
+    takes_fewer_rows,
     three_parts,
     usual_rows,
 )
@@ -362,16 +362,22 @@ def sizes(data):
     return [len(parts.trained), len(parts.decides), len(parts.fresh), parts.is_apart]
 
 
-def test_rows_change_their_batch_with_their_target():
-    data = [({"x": torch.arange(6.0)[:, None] + 6 * at}, 10 * (torch.arange(6) + 6 * at)) for at in range(4)]
-    found = shuffled([*data, ({"x": torch.tensor([[24.0]])}, torch.tensor([240]))])
-    assert [len(target) for _, target in found] == [6, 6, 6, 6, 1]
-    rows = torch.cat([inputs["x"][:, 0] for inputs, _ in found])
-    assert torch.equal(torch.cat([target for _, target in found]), (10 * rows).long())
-    assert sorted(rows.tolist()) == list(range(25))
-    assert rows[:6].tolist() != list(range(6))
+def test_a_model_that_holds_the_edges_of_a_graph_takes_no_part_of_it():
+    inputs, target, edges = torch.randn(20, 4), torch.randint(3, (20,)), torch.eye(20)
+    layer, known = nn.Linear(4, 3), torch.arange(20) < 10
 
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
 
-def test_rows_that_cannot_change_their_batch_stay():
-    assert shuffled([(torch.zeros(4, 2), torch.tensor(1.0))] * 2) is None
-    assert shuffled([(torch.zeros(4, 2), torch.zeros(4)), (torch.zeros(4, 3), torch.zeros(4))]) is None
+        def forward(self, inputs):
+            return edges @ self.layer(inputs)
+
+    assert not takes_fewer_rows(Graph(), (inputs, target), F.cross_entropy)
+    assert not takes_fewer_rows(layer, (inputs, target), lambda o, t: F.cross_entropy(o[known], t[known]))
+    assert takes_fewer_rows(layer, (inputs, target), F.cross_entropy)
+    assert takes_fewer_rows(layer, (inputs, target.float()), F.cross_entropy)  # which fails in any case
+    data = [(inputs, target)] * 10
+    for parts in (held_out(data, divides=False), (three_parts(data, divides=False).trained,)):
+        assert all(len(target) == 20 for part in parts for _, target in part)

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from frostline.diagnosis import Patient
 from frostline.diagnosis.experiments.examination import Suspicion, examine
-from frostline.diagnosis.experiments.retrained import comes_with_steps, facts_of_order, is_learnt_by_heart
+from frostline.diagnosis.experiments.retrained import comes_with_steps, facts_of_order, is_learnt_by_heart, shuffled
 from frostline.diagnosis.experiments.treatments import Remedy
 from helpers_health import mlp, sgd, task
 
@@ -56,3 +56,18 @@ def test_what_comes_with_twice_the_steps():
     assert gain > 0.05
     assert comes_with_steps(found, gain)
     assert not comes_with_steps(found, gain / 0.7)
+
+
+def test_rows_change_their_batch_with_their_target():
+    data = [({"x": torch.arange(6.0)[:, None] + 6 * at}, 10 * (torch.arange(6) + 6 * at)) for at in range(4)]
+    found = shuffled([*data, ({"x": torch.tensor([[24.0]])}, torch.tensor([240]))])
+    assert [len(target) for _, target in found] == [6, 6, 6, 6, 1]
+    rows = torch.cat([inputs["x"][:, 0] for inputs, _ in found])
+    assert torch.equal(torch.cat([target for _, target in found]), (10 * rows).long())
+    assert sorted(rows.tolist()) == list(range(25))
+    assert rows[:6].tolist() != list(range(6))
+
+
+def test_rows_that_cannot_change_their_batch_stay():
+    assert shuffled([(torch.zeros(4, 2), torch.tensor(1.0))] * 2) is None
+    assert shuffled([(torch.zeros(4, 2), torch.zeros(4)), (torch.zeros(4, 3), torch.zeros(4))]) is None

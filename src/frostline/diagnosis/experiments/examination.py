@@ -163,6 +163,7 @@ class Examination:
         start: What they say about it before its first step.
         seed: Of the noise in the model.
         budget: What all experiments may take together.
+        divides: False if the model takes no batches of fewer rows.
         codes: Of all findings.
     """
 
@@ -175,6 +176,7 @@ class Examination:
     start: Diagnosis
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
+    divides: bool = True
     codes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -341,6 +343,7 @@ _FAILED = Trial(
 def examine(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
     whole: Sequence[Batch] | None = None, epochs: float | None = None, budget: Budget | None = None,
+    divides: bool = True,
 ) -> Examination:  # fmt: skip
     """What is seen of a copy in training.
 
@@ -352,13 +355,14 @@ def examine(
         whole: All batches as they were given, in which values that are not finite are looked up.
         epochs: How many epochs these are; None if not known.
         budget: What this and all trials of it may take; None sets no limit.
+        divides: False if the model takes no batches of fewer rows.
     """
     budget = budget or Budget()
     seen = observe(patient.copy(), data, judged, loss_fn, whole=whole, epochs=epochs)
     if not seen.is_whole:
         budget.interrupt()
     found, start = judge(seen.evidence), judge_start(seen.evidence)
-    return Examination(patient, data, judged, loss_fn, seen, found, start, budget=budget)
+    return Examination(patient, data, judged, loss_fn, seen, found, start, budget=budget, divides=divides)
 
 
 def judge_start(evidence: Evidence) -> Diagnosis:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, FrostlineError
-from frostline.diagnosis.experiments.batches import finite_rows, held_out, shuffled
+from frostline.diagnosis.experiments.batches import finite_rows, held_out
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import train
 from frostline.diagnosis.rules.wiring_records import ShuffleFacts
@@ -41,7 +45,7 @@ def facts_of_order(seen: Examination) -> ShuffleFacts | None:
     Args:
         seen: What was seen of the training.
     """
-    rest, judged = held_out([*seen.data, *seen.judged], spread=True)
+    rest, judged = held_out([*seen.data, *seen.judged], spread=True, divides=seen.divides)
     mixed = shuffled(rest)
     own = _score(seen, "the order of the rows", rest, judged) if mixed is not None else None
     after = _score(seen, "the same rows, shuffled", mixed, judged) if mixed is not None and own is not None else None
@@ -61,6 +65,35 @@ def comes_with_steps(seen: Examination, gain: float) -> bool:
     """
     longer = _score(seen, "twice the steps", [*seen.data, *seen.data], seen.judged)
     return longer is not None and longer.gain_over(seen.seen.score)[0] >= _AS_MUCH * gain
+
+
+def shuffled(data: Sequence[Batch]) -> list[Batch] | None:
+    """The same rows in batches of the same sizes, drawn at random; None where they cannot change their batch.
+
+    Args:
+        data: Batches of (inputs, target).
+    """
+    sizes = [batches.batch_size(inputs) for inputs, _ in data]
+    tables: list[dict[str, Tensor]] = []
+    for at in (0, 1):
+        rows = [batches.leaves(batch[at]) for batch in data]
+        kinds = {tuple((name, one.shape[1:], one.dtype) for name, one in row.items()) for row in rows}
+        lengths = ({len(one) if one.dim() else 0 for one in row.values()} for row in rows)
+        if len(kinds) > 1 or any(found != {size} for found, size in zip(lengths, sizes, strict=True)):
+            return None
+        tables.append({name: torch.cat([row[name] for row in rows]) for name in rows[0]})
+    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(0))
+    found: list[Batch] = []
+    for batch, chosen in zip(data, order.split(sizes), strict=True):
+        parts = [_filled(part, table, chosen) for part, table in zip(batch, tables, strict=True)]
+        found.append((parts[0], parts[1]))
+    return found
+
+
+def _filled(part: Any, table: dict[str, Tensor], chosen: Tensor) -> Any:
+    """The same structure with these rows of a table in it."""
+    names = {id(one): name for name, one in batches.leaves(part).items()}
+    return batches.map_tensors(part, lambda one: table[names[id(one)]][chosen.to(one.device)])
 
 
 def _score(

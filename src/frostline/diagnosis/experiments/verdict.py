@@ -263,7 +263,7 @@ class _Folds:
 
     def _without_treatment(self, fold: int) -> Examination:
         seen = self._first
-        again, judged = held_out(self._in_order(fold), fold=fold)
+        again, judged = held_out(self._in_order(fold), fold=fold, divides=seen.divides)
         again, twin = again[: seen.budget.most], seen.patient.copy()
         train(twin, again, seen.loss_fn, seed=fold, measures=False)
         base = score(twin.model, judged, seen.loss_fn)
