@@ -402,3 +402,13 @@ def test_what_twice_the_steps_bring_is_no_cause_in_a_network_that_learns(monkeyp
     assert verdict.prove(seen(), [one], []) is one
     brings[0] = False
     assert verdict.prove(seen(is_learning=True), [one], []) is one
+
+
+def test_a_loss_that_has_fallen_by_far_is_not_too_slow(monkeypatch):
+    monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
+    monkeypatch.setattr(verdict, "comes_with_steps", lambda *_: False)
+    one, around = trial(gain=0.9, is_late=True), seen(is_learning=True)
+    one = replace(one, score=replace(one.score, is_of_loss=True))
+    for loss, is_proven in ((0.1, False), (0.3, True)):
+        around.seen.score = Score(0.5, loss, is_of_loss=True)
+        assert (verdict.prove(around, [one], []) is one) is is_proven

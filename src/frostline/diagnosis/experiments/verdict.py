@@ -62,6 +62,7 @@ _GAIN_OF_LOSS = (
 )
 _SLOW_LOSS_RATIO = 1.1  # allowed where a network that hardly moved is trained faster: it becomes surer of its errors
 _LEARNS_WELL = 0.7  # of the loss of the constant-prediction baseline is saved; two healthy tasks in one loss save 0.8
+_FALLEN = 0.1  # of the first loss
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific treatment that reaches it is the cause
 _HALF = 0.5  # of the gain of BatchNorm, which helps against most causes, and healthy networks as well
 _STEP_SIZE = frozenset({"learning_rate", "oscillation"})
@@ -217,7 +218,7 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         if math.isnan(seen.seen.score.loss):
             return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _criterion_in(trial, tried))
-        if proof is not None and not (_can_be_sooner(trial, seen) and comes_with_steps(seen, trial.gain)):
+        if proof is not None and not (_can_be_sooner(trial, seen) and _is_nearly_there(trial, seen)):
             return proof
         left.remove(trial)
     return None
@@ -228,6 +229,13 @@ def _can_be_sooner(trial: Trial, seen: Examination) -> bool:
     suspicion = trial.suspicion
     is_fast = suspicion.remedy.code == "FL402" or suspicion.remedy.identity == BATCHNORM
     return seen.is_learning and (is_fast or suspicion.is_late or not suspicion.has_symptom)
+
+
+def _is_nearly_there(trial: Trial, seen: Examination) -> bool:
+    """Whether it learns without treatment: the loss alone is lower with it, and had fallen by far, or falls in time."""
+    own = seen.seen.score
+    has_fallen = own.is_of_loss and 0 <= own.loss < _FALLEN * seen.seen.first_loss
+    return has_fallen or comes_with_steps(seen, trial.gain)
 
 
 def _is_only_sooner(trial: Trial, before: Score) -> bool:
