@@ -1,4 +1,6 @@
 import warnings
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -247,3 +249,19 @@ def test_a_stream_is_no_map_style_dataset():
 
     with pytest.raises(fl.DataError, match="not a map-style dataset"):
         inputs.check_map_style(Stream())
+
+
+def test_outputs_that_are_read_by_attributes_keep_them():
+    Pair = namedtuple("Pair", ["logits", "extra"])
+
+    @dataclass
+    class Output(OrderedDict):
+        logits: torch.Tensor
+
+        def __post_init__(self):
+            self["logits"] = self.logits
+
+    for given in (Pair(torch.ones(2), None), Output(torch.ones(2))):
+        found = inputs.map_tensors(given, lambda one: one + 1)
+        assert type(found) is type(given)
+        assert found.logits.tolist() == [2.0, 2.0]

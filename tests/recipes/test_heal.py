@@ -356,8 +356,8 @@ def test_the_verdict_is_by_rows_that_were_neither_trained_on_nor_compared(monkey
     healing = sys.modules["frostline.recipes.heal"]
     original = healing.three_parts
 
-    def heard(data):
-        parts = original(data)
+    def heard(data, **options):
+        parts = original(data, **options)
         seen["judged"] = {tuple(row) for inputs, _ in (*parts.trained, *parts.decides) for row in inputs.tolist()}
         seen["fresh"] = {tuple(row) for inputs, _ in parts.fresh for row in inputs.tolist()}
         return parts

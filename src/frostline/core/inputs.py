@@ -57,13 +57,17 @@ def leaves(inputs: Any) -> dict[str, Tensor]:
 
 
 def map_tensors(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure with `function` applied to every tensor."""
+    """The same structure with `function` applied to every tensor; what is read by attributes keeps these."""
     if isinstance(inputs, Tensor):
         return function(inputs)
+    kind: Any = type(cast("object", inputs))
     if isinstance(inputs, Mapping):
-        return {key: map_tensors(value, function) for key, value in cast("Mapping[str, Any]", inputs).items()}
+        found = {key: map_tensors(value, function) for key, value in cast("Mapping[str, Any]", inputs).items()}
+        return kind(**found) if hasattr(kind, "__dataclass_fields__") else found
     if isinstance(inputs, (tuple, list)):
         values = [map_tensors(value, function) for value in cast("Sequence[Any]", inputs)]
+        if hasattr(kind, "_make"):
+            return kind._make(values)
         return values if isinstance(inputs, list) else tuple(values)
     return inputs
 

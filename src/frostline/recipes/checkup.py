@@ -25,6 +25,7 @@ from frostline.diagnosis.experiments import (
     num_epochs,
     prove,
     reported,
+    takes_fewer_rows,
     usual_optimizer,
 )
 
@@ -93,12 +94,17 @@ def checkup(
     with default_dtype(default_dtype_of(model)):  # what is made on the way fits the model, whatever the caller makes
         with kept_generators():  # a loader that shuffles draws
             whole = as_batches(batches, model, steps)
-        data, judged = held_out(whole)
         patient = Patient(model, usual_optimizer(model, optimizer), accumulation=accumulation, scaler=scaler)
+        divides = takes_fewer_rows(patient.copy().model, whole[0], loss_fn)
+        data, judged = held_out(whole, divides=divides)
         count = num_epochs(whole) if epochs is None else epochs
         own = budget_for(patient, data, loss_fn, per_epoch=len(whole) / max(count, 1.0), seconds=budget, tell=tell)
         part = data[: own.most]
-        seen = examine(patient, part, judged, loss_fn, whole=whole, epochs=count * len(part) / len(data), budget=own)
+        share = len(part) / len(data)
+        seen = examine(
+            patient, part, judged, loss_fn, whole=whole, epochs=count * share, budget=own, divides=divides
+        )  # fmt: skip
+        seen = seen.with_order()
         is_rate_known = optimizer is not None
         if seen.certain_cause is not None:
             return reported(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)

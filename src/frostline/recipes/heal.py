@@ -16,7 +16,7 @@ from frostline.core.layers import default_dtype_of
 from frostline.core.restore import default_dtype, kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
 from frostline.diagnosis import Patient, Score, score
-from frostline.diagnosis.experiments import as_batches, check_given, merged, three_parts, usual_rows
+from frostline.diagnosis.experiments import as_batches, check_given, merged, takes_fewer_rows, three_parts, usual_rows
 from frostline.diagnosis.experiments.marks import BestMark, Verdict, falls_below, verdict_of
 from frostline.diagnosis.experiments.race import Race
 from frostline.diagnosis.experiments.race_report import healing_of
@@ -91,7 +91,7 @@ def _heal(
     with kept_generators():  # a loader that shuffles draws
         data = as_batches(batches, model, None)
     many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
-    parts = three_parts(data)
+    parts = three_parts(data, divides=takes_fewer_rows(model, data[0], loss_fn))
     rest, kept_back = parts.trained, (parts.decides, parts.fresh)
     judged, fresh = (merged(model, usual_rows(part[:many]), loss_fn) if part else [] for part in kept_back)
     leg = min(max(_FEWEST_STEPS, round(_LEG * len(data))), max(1, len(rest) - WATCHED))

@@ -13,6 +13,7 @@ from frostline.diagnosis.experiments.batches import (
     held_out,
     merged,
     num_epochs,
+    takes_fewer_rows,
     three_parts,
     usual_rows,
 )
@@ -29,6 +30,14 @@ def test_the_last_fifth_is_held_out_where_its_rows_are_new():
     rest, judged = held_out(data)
     assert all(a[0] is b[0] for a, b in zip([*rest, *judged], data, strict=True))
     assert (len(rest), len(judged)) == (8, 2)
+
+
+def test_new_rows_can_be_held_out_of_every_batch():
+    rest, judged = held_out(task(10), spread=True)
+    assert len(judged) > 5
+    assert len({len(target) for _, target in rest}) > 1
+    taken, kept = ({tuple(row) for x, _ in part for row in x.tolist()} for part in (judged, rest))
+    assert not taken & kept
 
 
 def test_of_rows_that_come_again_a_fifth_is_held_out():
@@ -351,3 +360,24 @@ def test_batches_that_cannot_be_divided_and_few_inputs_are_parted_as_a_whole():
 def sizes(data):
     parts = three_parts(data)
     return [len(parts.trained), len(parts.decides), len(parts.fresh), parts.is_apart]
+
+
+def test_a_model_that_holds_the_edges_of_a_graph_takes_no_part_of_it():
+    inputs, target, edges = torch.randn(20, 4), torch.randint(3, (20,)), torch.eye(20)
+    layer, known = nn.Linear(4, 3), torch.arange(20) < 10
+
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, inputs):
+            return edges @ self.layer(inputs)
+
+    assert not takes_fewer_rows(Graph(), (inputs, target), F.cross_entropy)
+    assert not takes_fewer_rows(layer, (inputs, target), lambda o, t: F.cross_entropy(o[known], t[known]))
+    assert takes_fewer_rows(layer, (inputs, target), F.cross_entropy)
+    assert takes_fewer_rows(layer, (inputs, target.float()), F.cross_entropy)  # which fails in any case
+    data = [(inputs, target)] * 10
+    for parts in (held_out(data, divides=False), (three_parts(data, divides=False).trained,)):
+        assert all(len(target) == 20 for part in parts for _, target in part)

@@ -220,10 +220,3 @@ def test_both_factors_of_a_pair_are_undone():
     first, second = (remedy(lambda *_, at=at: done.append(at)) for at in (1, 2))
     trial = examined().attempt(replace(first, partner=second))
     assert (done, trial.failure) == ([1, 2], "")
-
-
-def test_whether_one_batch_is_learnt_by_heart():
-    assert examined(lr=0.1).is_learnt_by_heart() is True
-    assert examined(lr=1e-7).is_learnt_by_heart() is False
-    found = examined()
-    assert found.with_memory_test() is found  # it learns

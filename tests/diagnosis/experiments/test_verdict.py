@@ -302,10 +302,10 @@ def test_a_proof_is_told_in_the_unit_of_its_score():
     )
 
 
-def seen(loss=1.0, first_loss=2.0):
+def seen(loss=1.0, first_loss=2.0, *, is_learning=False):
     diagnosis, evidence = SimpleNamespace(findings=()), SimpleNamespace(outliers=None)
     own = SimpleNamespace(score=Score(0.5, loss), first_loss=first_loss, evidence=evidence)
-    return SimpleNamespace(seen=own, diagnosis=diagnosis)
+    return SimpleNamespace(seen=own, diagnosis=diagnosis, is_learning=is_learning)
 
 
 def test_from_nothing_to_something_is_no_luck():
@@ -361,6 +361,12 @@ def test_a_setting_with_its_symptom_comes_before_what_it_brings():
     assert verdict._most_specific([trial(gain=0.4), without]).suspicion.family == "dead_units"
 
 
+def test_a_network_that_has_learnt_nearly_all_needs_no_treatment():
+    around = seen()
+    around.seen.score = Score(0.99, 0.01, skill=0.97)
+    assert verdict.prove(around, [trial(gain=0.3)], []) is None
+
+
 def test_who_is_steady_after_spikes_is_calm():
     calm, spiky, short = (99.0,) * 5 + (1.0,) * 9 + (7.9,), (1.0,) * 14 + (8.1,), (1.0,) * 5
     for norms, is_calm in ((calm, True), (spiky, False), (short, False), ((1.0,) * 8 + (math.nan,), True)):
@@ -381,3 +387,28 @@ def test_a_lower_loss_alone_is_no_cause_in_a_network_that_learns_well(
     around = seen()
     around.seen.score = Score(0.6, 0.57, skill=skill, is_of_loss=is_of_loss)
     assert (verdict.prove(around, [one], []) is one) is is_proven
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_sooner"),
+    [({}, False), ({"is_late": True}, True), ({"has_symptom": False}, True), ({"name": BATCHNORM}, True)],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
+)
+def test_what_twice_the_steps_bring_is_no_cause_in_a_network_that_learns(monkeypatch, changes, is_sooner):
+    one, brings = trial(gain=0.3, **changes), [True]
+    monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
+    monkeypatch.setattr(verdict, "comes_with_steps", lambda seen, gain: brings[0] and gain == 0.3)
+    assert (verdict.prove(seen(is_learning=True), [one], []) is None) is is_sooner
+    assert verdict.prove(seen(), [one], []) is one
+    brings[0] = False
+    assert verdict.prove(seen(is_learning=True), [one], []) is one
+
+
+def test_a_loss_that_has_fallen_by_far_is_not_too_slow(monkeypatch):
+    monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
+    monkeypatch.setattr(verdict, "comes_with_steps", lambda *_: False)
+    one, around = trial(gain=0.9, is_late=True), seen(is_learning=True)
+    one = replace(one, score=replace(one.score, is_of_loss=True))
+    for loss, is_proven in ((0.1, False), (0.3, True)):
+        around.seen.score = Score(0.5, loss, is_of_loss=True)
+        assert (verdict.prove(around, [one], []) is one) is is_proven

@@ -103,6 +103,19 @@ def test_a_penalty_with_the_wrong_sign_has_no_floor(sign, name):
     assert facts_of_aim(bound, output, drawn(16, 4, seed=3)).unbounded == name
 
 
+def test_log_probabilities_cannot_move_alone():
+    outputs = drawn(64, 10).log_softmax(1)
+    assert facts_of_aim(F.nll_loss, outputs, torch.arange(64) % 10).unbounded == ""
+    assert (
+        facts_of_aim(
+            lambda o, t: F.kl_div(o, t, reduction="batchmean"), outputs, drawn(64, 10, seed=1).softmax(1)
+        ).unbounded
+        == ""
+    )
+    cosines = F.normalize(drawn(64, 5))
+    assert facts_of_aim(lambda o, t: -(o * t).mean(), cosines, drawn(64, 5, seed=1)).unbounded == ""
+
+
 @pytest.mark.parametrize(("sign", "name"), [(-1, ""), (1, "column 1")])
 def test_a_variance_with_the_wrong_sign_has_no_floor(sign, name):
     def likelihood(output, target):

@@ -66,6 +66,8 @@ def test_a_loss_of_classes_that_falls_with_all_outputs_is_seen():
     output, target = torch.randn(6, 12, 5), torch.randint(1, 5, (6, 3))
     assert facts_of_domain(aligned, output, target).falls_with_all
     assert not facts_of_domain(lambda o, t: aligned(o.log_softmax(2), t), output, target).falls_with_all
+    turned = output.log_softmax(2).transpose(0, 1)  # as ctc_loss takes them
+    assert not facts_of_domain(lambda o, t: aligned(o.transpose(0, 1), t), turned, target).falls_with_all
     places = torch.randint(5, (6, 12))
     assert not facts_of_domain(lambda o, t: F.cross_entropy(o.transpose(1, 2), t), output, places).falls_with_all
     assert facts_of_domain(lambda o, t: F.nll_loss(o.transpose(1, 2), t), output, places).falls_with_all

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.diagnosis import probe_loss
-from frostline.diagnosis.probes.output_range import last_function, range_of_last
+from frostline.diagnosis.probes.output_range import is_free, last_function, range_of_last
 
 CLASSES = torch.randint(4, (16,), generator=torch.Generator().manual_seed(0))
 LOGITS = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
@@ -18,6 +18,16 @@ def test_the_last_function_is_that_of_autograd():
     assert last_function(FREE.sigmoid().view(-1)) == "SigmoidBackward0"
     assert range_of_last(FREE.tanh().unsqueeze(0)) == (-1.0, 1.0)
     assert range_of_last(LOGITS) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [(FREE, True), (FREE.relu(), True), (FREE.sigmoid(), False), (FREE.softmax(1), False),
+     (FREE.log_softmax(1), False), (LOGITS.softmax(1), False), (F.normalize(FREE), False), (LOGITS[:, 0], True)],
+    ids="free relu sigmoid softmax log-softmax shares normed column".split(),
+)  # fmt: skip
+def test_outputs_that_can_move_alone(output, expected):
+    assert is_free(output) is expected
 
 
 @pytest.mark.parametrize(

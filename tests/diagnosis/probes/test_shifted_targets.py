@@ -36,6 +36,14 @@ def test_targets_of_their_own_rows():
     assert facts(lambda one: one[torch.randperm(24, generator=GENERATOR)]).instead == ""
 
 
+def test_windows_of_a_series_hold_the_targets_of_the_rows_before():
+    series = torch.randn(500, generator=GENERATOR)  # of which nothing can be read ahead
+    windows = [(part[:, :6], part[:, 6:]) for part in series.unfold(0, 7, 1).split(24)]
+    assert facts_of_shifts(windows).instead == ""
+    moved = [(inputs, 3 * target + 5) for inputs, target in windows]  # in another unit
+    assert facts_of_shifts(moved).instead == ""
+
+
 def test_batches_in_order_of_the_targets():
     assert facts(target=NUMBERS, order=NUMBERS.argsort()).between > 0.8
     assert facts(target=NUMBERS).between < 0.3

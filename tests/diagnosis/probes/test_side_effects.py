@@ -31,6 +31,11 @@ def found(before=None, loss_fn=F.cross_entropy, **parts):
     return facts
 
 
+def one_up(output, target):
+    target.add_(1).remainder_(3)
+    return F.cross_entropy(output, target)
+
+
 def relabelled(output, target):
     target[target == 2] = 0
     return F.cross_entropy(output, target)
@@ -52,7 +57,37 @@ def test_what_forward_changes_is_found(before, expected):
 
 
 def test_what_the_loss_changes_is_found():
-    assert found(loss_fn=relabelled) == SideEffects(targets=("0",))
+    assert found(loss_fn=one_up) == SideEffects(targets=("0",))
+    assert found(loss_fn=relabelled) == SideEffects(settled=("0",))
+
+
+def read_again(output, target):
+    loss = F.cross_entropy(output, target)
+    target[target == 2] = 0
+    return loss
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda _, x: x.relu_(), lambda _, x: x.clamp_(-1, 1), lambda _, x: x[:, :1].zero_(),
+        lambda _, x: x.sub_(x.mean(0)),
+    ],
+    ids=["relu", "clamp", "slice", "mean"],
+)  # fmt: skip
+def test_a_change_that_gives_the_same_when_it_comes_again_is_told_apart(before):
+    assert found(before) == SideEffects(settled=("0",))
+
+
+def test_what_is_changed_after_it_was_used_is_not_settled():
+    assert found(loss_fn=read_again) == SideEffects(targets=("0",))
+    assert found(lambda _, x: F.dropout(x, 0.5, inplace=True)) == SideEffects(inputs=("0",))
+
+
+def test_inputs_that_are_the_targets_are_not_settled():
+    inputs = torch.randn(8, 4)
+    facts = facts_of_side_effects(Model(lambda _, x: x.relu_()), (inputs, inputs), lambda o, t: o.mean() + t.mean())
+    assert facts == SideEffects(inputs=("0",))
 
 
 def test_a_plain_pass_has_none():

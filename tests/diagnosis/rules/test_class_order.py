@@ -3,7 +3,7 @@ import pytest
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import class_order
 from frostline.diagnosis.rules.records import ClassFacts
-from frostline.diagnosis.rules.wiring_records import ShiftFacts
+from frostline.diagnosis.rules.wiring_records import ShiftFacts, ShuffleFacts
 from helpers_health import outcomes
 
 
@@ -46,3 +46,12 @@ def test_batches_in_order_of_real_targets():
     assert "90% of the variance of the targets lies between batches" in finding.why
     assert outcomes(class_order, Evidence(shifts=ShiftFacts(between=0.9), skill=0.6)) == ["tip"]
     assert outcomes(class_order, Evidence(shifts=ShiftFacts(between=0.2), skill=0.0)) == ["not applicable"]
+
+
+@pytest.mark.parametrize(("is_better", "outcome"), [(True, "issue"), (False, "tip")])
+def test_where_a_random_order_was_tried_it_decides(is_better, outcome):
+    shuffle = ShuffleFacts(0.1, 0.4 if is_better else 0.1, is_better)
+    facts = Evidence(shifts=ShiftFacts(between=0.9), skill=0.1, shuffle=shuffle)
+    (finding,) = class_order.check(facts)
+    assert finding.outcome == outcome
+    assert f"of the same rows, shuffled: {shuffle.shuffled:.0%}" in finding.why

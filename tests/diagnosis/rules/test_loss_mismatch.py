@@ -177,6 +177,14 @@ def test_a_loss_that_leads_to_its_targets(aim):
     assert judged(aim=aim) == ["passed"]
 
 
+@pytest.mark.parametrize(("right", "outcome"), [(None, "issue"), (0.6, "issue"), (0.9, "tip")])
+def test_what_a_training_refutes_is_a_tip(right, outcome):
+    facts = LossFacts("unknown", aim=LossAim("classes", right=0.2, classes=10))
+    (finding,) = loss_mismatch.check(Evidence(loss=facts, right=right))
+    assert finding.outcome == outcome
+    assert finding.why.endswith("right all the same.") is (outcome == "tip")
+
+
 def test_a_column_that_drowns_the_others_is_a_tip():
     finding = found("unknown", aim=LossAim(loudest=(2, 4, 900.0)))
     assert finding.outcome == "tip"

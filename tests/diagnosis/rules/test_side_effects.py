@@ -25,6 +25,12 @@ def test_it_fires(facts, family, why, advice):
     assert advice in finding.advice
 
 
+def test_a_change_without_a_consequence_is_a_tip():
+    (finding,) = side_effects.check(Evidence(effects=SideEffects(settled=("0",))))
+    assert finding.outcome == "tip"
+    assert "the same rows give the same" in finding.why
+
+
 def test_it_stays_quiet():
     assert outcomes(side_effects, Evidence(effects=SideEffects())) == ["passed"]
 

@@ -6,6 +6,7 @@ from frostline.diagnosis.experiments.batches import check_given as check_given
 from frostline.diagnosis.experiments.batches import held_out as held_out
 from frostline.diagnosis.experiments.batches import merged as merged
 from frostline.diagnosis.experiments.batches import num_epochs as num_epochs
+from frostline.diagnosis.experiments.batches import takes_fewer_rows as takes_fewer_rows
 from frostline.diagnosis.experiments.batches import three_parts as three_parts
 from frostline.diagnosis.experiments.batches import usual_rows as usual_rows
 from frostline.diagnosis.experiments.budget import budget_for as budget_for

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
-from frostline.core.errors import DataError
+from frostline.core.errors import FOREIGN, DataError
 from frostline.diagnosis.experiments.score import score
 from frostline.diagnosis.probes.outliers import outlying_rows
 
@@ -121,7 +121,9 @@ def _check_dense(inputs: Any, target: Any, at: int) -> None:
                 )  # fmt: skip
 
 
-def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
+def held_out(
+    data: Sequence[Batch], fold: int = 0, *, spread: bool = False, divides: bool = True
+) -> tuple[list[Batch], list[Batch]]:  # fmt: skip
     """(batches to train on, batches to judge by): no row is in both.
 
     The last fifth is held out if its rows are new, or batches cannot be divided. Where epochs repeat their rows, a
@@ -134,6 +136,8 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     Args:
         data: The batches.
         fold: Which fifth of repeated rows is held out, 0 to 4.
+        spread: True takes rows out of every batch where all are new, too.
+        divides: False if the model takes no batches of fewer rows.
     """
     count = max(1, len(data) // 5)
     odd = outlying_rows(data)
@@ -144,7 +148,7 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
         unknown = [any(key not in seen for key in batch) for batch in keys[-count:]]
         late = [batch for batch, is_unknown in zip(data[-count:], unknown, strict=True) if is_unknown]
         return [*data[:-count], *late], _without(data[-count:], odd[-count:])
-    if is_new or not all(_is_divisible(*batch) for batch in data):
+    if (is_new and not spread) or not divides or not all(_is_divisible(*batch) for batch in data):
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
     held = {key for batch in keys for key in batch if key % 5 == fold} - outlying
@@ -179,7 +183,7 @@ class Parts:
     is_apart: bool
 
 
-def three_parts(data: Sequence[Batch]) -> Parts:
+def three_parts(data: Sequence[Batch], *, divides: bool = True) -> Parts:
     """The first four fifths are trained on, the last fifth decides, and some rows are kept for the verdict.
 
     Of the last fifth a quarter of the rows is for the verdict if they are new; where epochs repeat their rows, a tenth
@@ -188,13 +192,15 @@ def three_parts(data: Sequence[Batch]) -> Parts:
 
     Args:
         data: The batches.
+        divides: False if the model takes no batches of fewer rows.
     """
     count = max(1, len(data) // 5)
     rest, late = list(data[:-count]), list(data[-count:])
     keys = [_row_keys(inputs) for inputs, _ in data]
     known = {key for batch in keys[:-count] for key in batch}
     is_new = not known & {key for batch in keys[-count:] for key in batch}
-    if not all(_is_divisible(*batch) for batch in data) or (not is_new and _are_few(data, keys)):
+    are_whole = not divides or not all(_is_divisible(*batch) for batch in data)
+    if are_whole or (not is_new and _are_few(data, keys)):
         others = known | {key for batch in keys[-count::2] for key in batch}
         return Parts(rest, late[::2], late[1::2], not others & {key for one in keys[-count + 1 :: 2] for key in one})
     every = _VERDICT[1] if is_new else _VERDICT[0]
@@ -295,6 +301,28 @@ def _has_rows(part: Any, size: int) -> bool:
 def _is_divisible(inputs: Any, target: Any) -> bool:
     """Whether rows can be taken out: a target without a batch axis is one of all its rows together."""
     return target is None or _has_rows(target, batches.batch_size(inputs))
+
+
+def takes_fewer_rows(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> bool:
+    """False if the model or the loss takes this batch and not a part of it, such as a graph whose edges it holds.
+
+    Args:
+        model: Runs in evaluation mode; left as it is.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    count = 4 * batches.batch_size(batch[0]) // 5
+    if not count or not _is_divisible(*batch):
+        return True
+    try:
+        score(model, [batch], loss_fn)
+    except (*FOREIGN, DataError):
+        return True  # which the examination says
+    try:
+        score(model, [_rows(*batch, list(range(count)))], loss_fn)
+    except (*FOREIGN, DataError):
+        return False
+    return True
 
 
 def usual_rows(data: Sequence[Batch]) -> list[Batch]:

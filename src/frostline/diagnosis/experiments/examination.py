@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
-from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.counterparts import facts_of_counterparts
 from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
 from frostline.diagnosis.experiments.observer import observe
+from frostline.diagnosis.experiments.retrained import facts_of_order, is_learnt_by_heart
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_clear, remedies_for
 from frostline.diagnosis.experiments.trial import Course, Patient, train
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _CALM = 8.0  # times the median: where gradients count as spikes
 _PAIRED = 3  # factors of which two at a time are undone
-_BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the baseline's loss that is saved by then
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # Evidence that no experiment can add to.
@@ -164,6 +163,7 @@ class Examination:
         start: What they say about it before its first step.
         seed: Of the noise in the model.
         budget: What all experiments may take together.
+        divides: False if the model takes no batches of fewer rows.
         codes: Of all findings.
     """
 
@@ -176,6 +176,7 @@ class Examination:
     start: Diagnosis
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
+    divides: bool = True
     codes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -281,11 +282,8 @@ class Examination:
             self.budget.interrupt()
             return self._left_open(suspicion)
         except CANNOT as error:
-            return replace(
-                _FAILED,
-                suspicion=suspicion,
-                failure=f"this treatment cannot be applied here: {type(error).__name__}: {error}",
-            )
+            why = f"this treatment cannot be applied here: {type(error).__name__}: {error}"
+            return replace(_FAILED, suspicion=suspicion, failure=why)
         before = self.seen.score
         is_comparable = before.loss == before.loss and before.loss != 0
         ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
@@ -309,8 +307,7 @@ class Examination:
         """The same, with what the rules say once it is known whether a network that learns nothing learns a batch."""
         if not self.is_stuck or "FL404" not in self.codes or self.is_short:
             return self
-        evidence = replace(self.seen.evidence, is_learnt_by_heart=self.is_learnt_by_heart())
-        return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
+        return self._with(is_learnt_by_heart=is_learnt_by_heart(self))
 
     def with_counterparts(self, *, is_rate_known: bool = True) -> Examination:
         """The same, with what the rules say once parts of a network that learns little were swapped for plain ones.
@@ -321,28 +318,17 @@ class Examination:
         facts = None if self.is_short or self.codes & _SPECIFIC else facts_of_counterparts(self)
         if facts is None or (facts.part == "optimizer" and not is_rate_known):
             return self
-        evidence = replace(self.seen.evidence, counterparts=facts)
+        return self._with(counterparts=facts)
+
+    def with_order(self) -> Examination:
+        """The same, with what the rules say of an order of the batches once the same rows were shuffled."""
+        is_ordered = any(one.code == "FL507" and one.outcome == "issue" for one in self.diagnosis.findings)
+        facts = facts_of_order(self) if is_ordered else None
+        return self if facts is None else self._with(shuffle=facts)
+
+    def _with(self, **facts: Any) -> Examination:
+        evidence = replace(self.seen.evidence, **facts)
         return replace(self, seen=replace(self.seen, evidence=evidence), diagnosis=judge(evidence))
-
-    def is_learnt_by_heart(self) -> bool | None:
-        """Whether a copy learns one batch by heart with the same optimizer; None where that cannot be tried.
-
-        The loss of its rows must come to a fraction of that of the same answer for all of them.
-        """
-        if not self.budget.has_room("one batch by heart", 1):
-            return None
-        (batch,) = finite_rows(self.data[:1])
-        twin, again = self.patient.copy(), [batch] * _BY_HEART
-        try:
-            with self.budget.training():
-                train(twin, again, self.loss_fn, seed=self.seed, measures=False)
-            skill = score(twin.model, [batch], self.loss_fn, train_mode=True).skill
-        except KeyboardInterrupt:
-            self.budget.interrupt()
-            return None
-        except CANNOT:
-            return None
-        return None if skill is None else skill > _HEART_SKILL
 
     def _left_open(self, suspicion: Suspicion) -> Trial:
         return replace(_FAILED, suspicion=suspicion, failure=f"not tried: {self.budget.ended}", is_open=True)
@@ -357,6 +343,7 @@ _FAILED = Trial(
 def examine(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
     whole: Sequence[Batch] | None = None, epochs: float | None = None, budget: Budget | None = None,
+    divides: bool = True,
 ) -> Examination:  # fmt: skip
     """What is seen of a copy in training.
 
@@ -368,13 +355,14 @@ def examine(
         whole: All batches as they were given, in which values that are not finite are looked up.
         epochs: How many epochs these are; None if not known.
         budget: What this and all trials of it may take; None sets no limit.
+        divides: False if the model takes no batches of fewer rows.
     """
     budget = budget or Budget()
     seen = observe(patient.copy(), data, judged, loss_fn, whole=whole, epochs=epochs)
     if not seen.is_whole:
         budget.interrupt()
     found, start = judge(seen.evidence), judge_start(seen.evidence)
-    return Examination(patient, data, judged, loss_fn, seen, found, start, budget=budget)
+    return Examination(patient, data, judged, loss_fn, seen, found, start, budget=budget, divides=divides)
 
 
 def judge_start(evidence: Evidence) -> Diagnosis:

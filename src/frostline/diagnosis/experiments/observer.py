@@ -214,6 +214,7 @@ def observe(
         observer.evidence,
         follows=(before, after) if before is not None and after is not None else None,
         skill=skill,
+        right=_right_of(reached),
         level=reached.loss / (1 - reached.skill) if reached.skill is not None and reached.skill < 1 else None,
         mixes=mixes,
         effects=effects,
@@ -222,6 +223,13 @@ def observe(
         failed_probes=tuple(probes.failed),
     )
     return Observation(with_certain_evidence(evidence, patient, start, data, loss_fn), reached)
+
+
+def _right_of(reached: Score) -> float | None:
+    """What is right beyond the constant-prediction baseline, of all that could be; None where only losses are known."""
+    if reached.is_of_loss or reached.lead is None:
+        return None
+    return reached.lead / max(1e-6, 1 - reached.share + reached.lead)
 
 
 def trainable_weights(model: nn.Module) -> dict[str, Tensor]:

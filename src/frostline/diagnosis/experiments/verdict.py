@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.experiments.batches import held_out
+from frostline.diagnosis.experiments.retrained import comes_with_steps
 from frostline.diagnosis.experiments.score import score
 from frostline.diagnosis.experiments.treatments import BATCHNORM
 from frostline.diagnosis.experiments.trial import train
@@ -61,6 +62,7 @@ _GAIN_OF_LOSS = (
 )
 _SLOW_LOSS_RATIO = 1.1  # allowed where a network that hardly moved is trained faster: it becomes surer of its errors
 _LEARNS_WELL = 0.7  # of the loss of the constant-prediction baseline is saved; two healthy tasks in one loss save 0.8
+_FALLEN = 0.1  # of the first loss
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific treatment that reaches it is the cause
 _HALF = 0.5  # of the gain of BatchNorm, which helps against most causes, and healthy networks as well
 _STEP_SIZE = frozenset({"learning_rate", "oscillation"})
@@ -198,11 +200,15 @@ def counts(trial: Trial) -> bool:
 def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> Proof | None:
     """The most specific treatment that helps nearly as much as the best, on other samples in another order as well.
 
+    None for a network that has learnt nearly all there is.
+
     Args:
         seen: What all first trials share.
         tried: The first trials.
         whole: All batches; every fold of them holds out other samples.
     """
+    if not has_more(seen.seen.score):
+        return None
     left = [trial for trial in tried if counts(trial) and not _is_only_sooner(trial, seen.seen.score)]
     if not math.isfinite(seen.seen.first_loss):  # no step was taken before
         left = [trial for trial in left if trial.suspicion.family not in {*_STEP_SIZE, "gradient_spikes"}]
@@ -212,10 +218,24 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         if math.isnan(seen.seen.score.loss):
             return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _criterion_in(trial, tried))
-        if proof is not None:
+        if proof is not None and not (_can_be_sooner(trial, seen) and _is_nearly_there(trial, seen)):
             return proof
         left.remove(trial)
     return None
+
+
+def _can_be_sooner(trial: Trial, seen: Examination) -> bool:
+    """Whether the treatment may help in healthy networks, too: larger steps, BatchNorm, what came while it learnt."""
+    suspicion = trial.suspicion
+    is_fast = suspicion.remedy.code == "FL402" or suspicion.remedy.identity == BATCHNORM
+    return seen.is_learning and (is_fast or suspicion.is_late or not suspicion.has_symptom)
+
+
+def _is_nearly_there(trial: Trial, seen: Examination) -> bool:
+    """Whether it learns without treatment: the loss alone is lower with it, and had fallen by far, or falls in time."""
+    own = seen.seen.score
+    has_fallen = own.is_of_loss and 0 <= own.loss < _FALLEN * seen.seen.first_loss
+    return has_fallen or comes_with_steps(seen, trial.gain)
 
 
 def _is_only_sooner(trial: Trial, before: Score) -> bool:
@@ -251,7 +271,7 @@ class _Folds:
 
     def _without_treatment(self, fold: int) -> Examination:
         seen = self._first
-        again, judged = held_out(self._in_order(fold), fold=fold)
+        again, judged = held_out(self._in_order(fold), fold=fold, divides=seen.divides)
         again, twin = again[: seen.budget.most], seen.patient.copy()
         train(twin, again, seen.loss_fn, seed=fold, measures=False)
         base = score(twin.model, judged, seen.loss_fn)

@@ -16,7 +16,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import kept_generators, seed_generators
-from frostline.diagnosis.probes.output_range import ANY, range_of_last
+from frostline.diagnosis.probes.output_range import ANY, is_free, range_of_last
 from frostline.diagnosis.probes.outside import leaves_behind
 from frostline.diagnosis.rules.loss_records import LossAim
 
@@ -59,7 +59,7 @@ def facts_of_aim(loss_fn: Loss, output: Any, target: Any) -> LossAim:
         try:
             with torch.enable_grad(), kept_generators():
                 seed_generators(0)
-                found = ask(loss_fn, output if ask is _of_labels else given, target, found)
+                found = ask(loss_fn, output if ask in (_of_labels, _of_ends) else given, target, found)
         except (*FOREIGN, DataError):
             continue  # a loss that takes no answer but the model's own cannot be asked
     return found
@@ -339,9 +339,9 @@ def _of_counted(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> Loss
 def _of_ends(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossAim:
     """The output along whose slope the loss falls without end: faster and faster, or wherever the targets lie."""
     parts, joined = parts_of(output)
-    if len(parts) < 2:
+    if len(parts) < 2 or (isinstance(output, Tensor) and not is_free(output)):
         return found
-    leaves = {name: part.clone().requires_grad_() for name, part in parts.items()}
+    leaves = {name: part.detach().clone().requires_grad_() for name, part in parts.items()}
     loss = loss_fn(joined(leaves), _copied(target))
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True, allow_unused=True)
     exchanged = _exchanged(target)
@@ -352,7 +352,7 @@ def _of_ends(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossAim
     here = cost({})
     is_same = math.isclose(here, cost({}, exchanged), rel_tol=_SAME)
     for (name, leaf), slope in zip(leaves.items(), slopes, strict=True):
-        if not bool(slope.abs().max() > 0) or not math.isfinite(here):
+        if not is_free(parts[name]) or not bool(slope.abs().max() > 0) or not math.isfinite(here):
             continue
         unit = slope.sign() * max(1.0, float(leaf.detach().abs().max()))
         ends = [{name: leaf.detach() - size * unit} for size in _AWAY]

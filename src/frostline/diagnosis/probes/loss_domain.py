@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
+from frostline.diagnosis.probes.output_range import is_free
 from frostline.diagnosis.rules.loss_records import LossDomain
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def facts_of_domain(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: 
     is_same = target.is_floating_point() and target.shape == made.shape and target.numel() > 0
     is_real = is_same and bool(torch.isfinite(target).all())
     is_soft = is_real and _is_soft(target)
+    is_of_places = not target.is_floating_point() and made.dim() >= 3 and is_free(output)
     return LossDomain(
         largest_target=_beyond_one(cost, target) if is_real else None,
         is_improper=is_soft and _is_improper(cost, made, target),
         is_soft=is_soft,
-        falls_with_all=not target.is_floating_point() and made.dim() >= 3 and _falls(cost, made, target),
+        falls_with_all=is_of_places and _falls(cost, made, target),
         needs_positive=_needs_positive(cost, made, target),
         uncounted=_uncounted(loss_fn, made, target),
     )

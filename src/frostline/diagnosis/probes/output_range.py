@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 ANY = (-math.inf, math.inf)
+_SAME = 1e-3  # of a sum, or a norm
 SEVERAL = 1.5  # labels of a sample, together
 _SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
                       "UnsafeViewBackward0", "TransposeBackward0", "PermuteBackward0"})  # fmt: skip
@@ -43,6 +44,22 @@ def last_function(made: Tensor) -> str:
 def shares_out(made: Tensor, target: Tensor) -> bool:
     """Whether the model gives shares of a whole, for labels by name."""
     return last_function(made) == "SoftmaxBackward0" and target.dim() == 2
+
+
+def is_free(made: Tensor) -> bool:
+    """Whether single values can move without bound: no sigmoid made them, and no softmax or norm ties them together."""
+    if all(map(math.isfinite, range_of_last(made))):
+        return False
+    given = made.detach().double()
+    for axis in range(1, given.dim()):
+        sums = [given.exp().sum(axis), given.square().sum(axis), given.sum(axis) if bool((given >= 0).all()) else None]
+        if given.shape[axis] > 1 and any(one is not None and _are_ones(one) for one in sums):
+            return False
+    return True
+
+
+def _are_ones(values: Tensor) -> bool:
+    return bool(((values - 1).abs() < _SAME).all())
 
 
 def out_of_reach(made: Tensor, target: Tensor) -> float:

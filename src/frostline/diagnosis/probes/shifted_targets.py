@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SHIFTS = {"the row before": 1, "the row after": -1, "the row in reversed order": 0}
 _READ, _NOTHING = 0.3, 0.1  # shares that a linear model reads of shifted targets, and of those that are given
+_HELD = 0.99  # correlation; where an epoch ends, two rows do not follow each other
 _FEWEST_BATCHES, _FEWEST_ROWS = 10, 8
 
 
@@ -36,13 +37,25 @@ def facts_of_shifts(data: Sequence[Batch]) -> ShiftFacts | None:
     instead, own, best = "", 0.0, 0.0
     if inputs is not None:
         own = _read(inputs, [target for _, target in chosen])
-        found = {} if own > _NOTHING else {
+        found = {} if own > _NOTHING or _are_windows(inputs, chosen) else {
             name: _read(inputs, [_moved(target, shift) for _, target in chosen]) for name, shift in _SHIFTS.items()
         }  # fmt: skip
         name = max(found, key=lambda one: found[one], default="")
         if name and found[name] > _READ:
             instead, best = name, found[name]
     return ShiftFacts(own, instead, best, _between(data))
+
+
+def _are_windows(inputs_ND: Tensor, chosen: Sequence[Batch]) -> bool:
+    """Whether a column is the target of the row before or after, as in windows of a series in their order."""
+    target_N = torch.cat([target.detach().double().reshape(-1).cpu() for _, target in chosen])
+    pairs = ((inputs_ND[1:], target_N[:-1]), (inputs_ND[:-1], target_N[1:]))
+    return any(float(_correlations(rows, other).max()) > _HELD for rows, other in pairs)
+
+
+def _correlations(values_ND: Tensor, other_N: Tensor) -> Tensor:
+    values_ND, other_N = values_ND - values_ND.mean(0), other_N - other_N.mean()
+    return (other_N @ values_ND).abs() / (values_ND.norm(dim=0) * other_N.norm()).clamp_min(1e-12)
 
 
 def _moved(target: Tensor, shift: int) -> Tensor:

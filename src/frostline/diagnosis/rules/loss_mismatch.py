@@ -27,6 +27,7 @@ _UNCOUNTED = 0.1  # of the samples of a batch
 _RARE, _WEIGHS = 3.0, 5.0  # times as many rows, that count so many times as much each: RetinaNet's 0.25 counts three
 _RANGE = 1.3  # between logits of right and wrong; SimCLR's least temperature, 0.5, allows 2
 _RIGHT = 0.6  # of the answers
+_LEARNT = 0.8  # of what is right beyond the constant-prediction baseline: the loss has led there
 _MASK = (
     "let the other targets count: a mask that is the other way round (mask = target != padding is 1 where a target "
     "counts), or ignore_index= of a class that is asked for."
@@ -87,10 +88,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         advice = "give both the same shape before they meet: output.squeeze(1) beside a target of shape (N,)."
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
     is_known = facts.kind != "unknown"
-    found = (_wrong(facts) if is_known else None) or _aims_elsewhere(facts.aim)
+    wrong = _wrong(facts) if is_known else None
+    found = wrong or _aims_elsewhere(facts.aim)
     if found is not None:
         why, advice, measured, limit = found
-        return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
+        is_refuted = wrong is None and evidence.right is not None and evidence.right > _LEARNT
+        why += " Held-out samples are right all the same." if is_refuted else ""
+        return (replace((ABOUT.tip if is_refuted else ABOUT.issue)(why, measured, limit), advice=advice),)
     unread = _unread(facts) or _bounded(evidence.bound)
     if unread is not None:
         return (unread,)

@@ -17,6 +17,7 @@ from frostline.diagnosis.rules.wiring_records import (
     PlaceFacts,
     ReachFacts,
     ShiftFacts,
+    ShuffleFacts,
     SideEffects,
     SignalFacts,
 )
@@ -301,6 +302,7 @@ class Evidence:
         loop: What the loop does with losses and gradients; None without an optimizer.
         skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
             which its loss is lower, or its share of correct outputs is larger, whichever is more; None if not known.
+        right: What is right of them beyond this baseline, of all that could be; None where only losses can be compared.
         level: Loss of the constant-prediction baseline on held-out samples; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if not measured.
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
@@ -326,6 +328,7 @@ class Evidence:
             or nobody looked.
         effects: What is different after a pass; None if nobody looked.
         shifts: Whether targets belong to other rows; None if nobody looked.
+        shuffle: What a random order of the same rows brings; None if it was not tried.
         counterparts: The part that keeps it from learning; None where that is not known.
         rates: How the learning rate went; None without an optimizer.
         shared: (names, what) of layers that stand in several places, and of parameters under several names; None if
@@ -357,6 +360,7 @@ class Evidence:
     has_accumulated: bool | None = None
     loop: LoopFacts | None = None
     skill: float | None = None
+    right: float | None = None
     level: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
@@ -378,6 +382,7 @@ class Evidence:
     signal: SignalFacts | None = None
     effects: SideEffects | None = None
     shifts: ShiftFacts | None = None
+    shuffle: ShuffleFacts | None = None
     counterparts: CounterpartFacts | None = None
     rates: RateFacts | None = None
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None

@@ -38,7 +38,7 @@ _SEED = (
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """What was different after a pass: of values that are given again, all are issues."""
+    """What was different after a pass: an issue, unless the same values come of it when they are given again."""
     facts = evidence.effects
     if facts is None:
         return (ABOUT.not_judged("passes were not compared with what they were given (run `checkup`)."),)
@@ -67,4 +67,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         add(f"a forward pass changes the mode of {names} (training or evaluation).", _MODES, "mode")
     if facts.reseeds:
         add("a forward pass sets the seed of all random numbers: the same ones are drawn at every step.", _SEED, "mode")
+    if facts.settled:
+        why = "a pass changes what it is given in place, once: the same rows give the same when they come again."
+        found.append(replace(ABOUT.tip(why, None, None), advice=_INPUTS))
     return tuple(found) or (ABOUT.passed("a pass changes nothing but its result."),)

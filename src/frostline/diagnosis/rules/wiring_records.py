@@ -170,6 +170,8 @@ class SideEffects:
         weights: Names of trainable parameters that forward has written to.
         modes: Names of modules whose mode forward has changed; "" is the model.
         reseeds: True if forward sets the seed of all random numbers.
+        settled: Names of inputs and targets that a pass changes once: what is changed gives the same, and stays as it
+            is in the next pass, as behind a ReLU.
     """
 
     inputs: tuple[str, ...] = ()
@@ -178,6 +180,22 @@ class SideEffects:
     weights: tuple[str, ...] = ()
     modes: tuple[str, ...] = ()
     reseeds: bool = False
+    settled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShuffleFacts:
+    """The same rows in a random order.
+
+    Attributes:
+        own: Score on held-out samples in the order that is given: right answers, or explained variance.
+        shuffled: The same, of a random order.
+        is_better: True if that is clearly more.
+    """
+
+    own: float
+    shuffled: float
+    is_better: bool
 
 
 @dataclass(frozen=True)
