@@ -29,7 +29,7 @@ from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
 from frostline.splitting.python_state.sources import Source, imported_by, reached_from, stored, texts_as_names
-from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, ShownTable, SizeTable
+from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, HeldEntries, ShownTable, SizeTable
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
            torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
@@ -233,9 +233,9 @@ class Walk:
                 for part in (value._parameters, value._buffers, value._modules):
                     self._table(f"{name}.", part, depth + 1)
         elif isinstance(value, Mapping):
-            self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
+            self._container(name, value, depth, size=f"keys of {name}")
         elif isinstance(value, (list, tuple)):
-            self._container(name, value, range(len(cast("Sequence[Any]", value))), depth, size=f"len({name})")
+            self._container(name, value, depth, size=f"len({name})")
         elif not isinstance(value, _LOGS):  # what was logged moves with every call, and steers no tensor
             self._seen.add(id(value))
             self._object(name, value, depth)
@@ -252,13 +252,19 @@ class Walk:
                 self._value(f"{name}.{key}", vars(module), key, depth + 1)
         self.module(name, module)
 
-    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
+    def _container(self, name: str, container: Any, depth: int, *, size: str) -> None:
         self._seen.add(id(container))
         self.containers.append(container)
         if size not in self._left:
             self.places.append(Place(size, SizeTable(container), 0))
-        for key in keys:
-            self._value(f"{name}[{key!r}]", container, key, depth + 1)
+        table = HeldEntries(container) if isinstance(container, dict) else container
+        try:
+            for key in [*table] if isinstance(table, Mapping) else range(len(table)):
+                self._value(f"{name}[{key!r}]", table, key, depth + 1)
+        except Exception:  # a mapping of its own kind may compute what it is asked for, and fail
+            if isinstance(container, dict):
+                raise
+            self.unnamed.append(name)
 
     def _object(self, name: str, value: Any, depth: int) -> None:
         """What a module, a class, a function or another object keeps."""
