@@ -1,6 +1,8 @@
 """What a model keeps anywhere in Python is put back after a look at it."""
 
+import contextlib
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -154,3 +156,28 @@ def test_tables_that_compute_their_entries_are_left_as_they_are(tmp_path, keep, 
     fl.fit(model, items, epochs=1, batch_size=2, progress=False, monitor=False, cache=cache)
     held = {key: dict.__getitem__(REGISTRY, key) for key in REGISTRY}
     assert held == {"relu": nn.ReLU, "linear": nn.Linear}
+
+
+@contextlib.contextmanager
+def _counted():
+    yield
+
+
+class _Worker:
+    def begin(self):
+        self._active = threading.get_ident()  # `threading._active` holds threads, and these an open file
+
+
+@_counted()
+def _decorated(x):
+    worker = _Worker()
+    worker.begin()
+    return 0 * worker._active
+
+
+def test_code_that_context_managers_decorate_and_names_of_other_modules_are_no_iterators(tmp_path):
+    model = Keeping(lambda own, x: _decorated(x))
+    fl.freeze(model, through="low")
+    assert not KeptPlaces(model).iterators
+    result = fl.fit(model, [(row, 0) for row in torch.eye(4)], epochs=1, batch_size=2, cache=tmp_path, progress=False)
+    assert result.cache.samples == 4
