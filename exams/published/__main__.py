@@ -28,6 +28,7 @@ from . import images as images
 from . import loops as loops
 from . import losses as losses
 from . import objectives as objectives
+from . import own_parts as own_parts
 from . import pairs as pairs
 from . import parts as parts
 from . import rates as rates
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument(
-        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "all"),
+        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "third draw", "all"),
         help="of the bugs, if unnamed",
     )  # fmt: skip
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
