@@ -31,6 +31,7 @@ from . import objectives as objectives
 from . import own_parts as own_parts
 from . import pairs as pairs
 from . import parts as parts
+from . import places as places
 from . import rates as rates
 from . import real_networks
 from . import sequences as sequences
