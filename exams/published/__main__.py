@@ -34,6 +34,7 @@ from . import parts as parts
 from . import places as places
 from . import rates as rates
 from . import real_networks
+from . import samples as samples
 from . import sequences as sequences
 from . import settings as settings
 from . import speeds as speeds
