@@ -38,10 +38,12 @@ from . import samples as samples
 from . import sequences as sequences
 from . import settings as settings
 from . import speeds as speeds
+from . import stages as stages
 from . import steps as steps
 from . import streams as streams
 from . import structures as structures
 from . import targets as targets
+from . import terms as terms
 from . import wiring as wiring
 from .case import CASES, Published, Training
 from .healthy import WELL
