@@ -27,7 +27,9 @@ from . import healthy_networks as healthy_networks
 from . import images as images
 from . import loops as loops
 from . import losses as losses
+from . import makers as makers
 from . import objectives as objectives
+from . import outcomes as outcomes
 from . import own_parts as own_parts
 from . import pairs as pairs
 from . import parts as parts
