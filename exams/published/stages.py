@@ -164,3 +164,59 @@ def adapted_copy_is_cut_off(is_sick: bool) -> Training:
 
 def _explained_of_all(output: Tensor, target: Tensor) -> float:
     return explained(output.reshape(-1, 1), target.reshape(-1, 1))
+
+
+@third(
+    "facebookresearch/ParlAI#1812",
+    right={"FL402", "FL407", "schedule", "learning_rate"},
+    words=("schedule", "warm", "learning rate", "lr="),
+    line="the warm-up is over: its factor is 1 when a checkpoint is loaded (and not that of its first step again)",
+    counts="That the rate is far too low from the restart on, or that the schedule is wrong.",
+)
+def rate_after_a_restart(is_sick: bool) -> Training:
+    """A restart multiplies the rate by the factor of a warm-up's first step once more: by a ten-thousandth."""
+    model = perceptron(64, 64, 10)
+
+    def rate_at(step: int) -> float:
+        return 0.2 * min(1.0, (step + 1) / 10) * (1e-4 if is_sick and step >= 30 else 1.0)
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.2)
+    loop = partial(at_rates, rate_at=rate_at)
+    return Training(model, epochs_of(*digits(), 32, 6), F.cross_entropy, optimizer, loop)
+
+
+def _of_workers(training: Training, monitor: Any, *, is_averaged: bool) -> None:
+    """A loop in which eight workers get four rows of a batch each; what is kept are the weights of the first one."""
+    for inputs, target in training.batches:
+        rows = slice(None) if is_averaged else slice(4)
+        training.optimizer.zero_grad()
+        loss = training.loss_fn(training.model(inputs[rows]), target[rows])
+        loss.backward()
+        training.optimizer.step()
+        monitor.step(loss)
+
+
+@third(
+    "deepmodeling/deepmd-kit#1104",
+    right={"overfitting", "FL403", "accumulation"},
+    words=("average", "few", "by heart", "memori", "overfit", "more rows", "batch"),
+    line="optimizer = horovod.DistributedOptimizer(optimizer) (whose compute_gradients averages them)",
+    counts="That only a part of the rows is learnt from, which are learnt by heart.",
+)
+def gradients_of_one_worker(is_sick: bool) -> Training:
+    """Gradients of eight workers are not averaged: each learns from its own eighth of the rows, and one is kept."""
+    images, target = digits()
+    parts = torch.arange(1792).reshape(8, 224)
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for _ in range(5):
+        order = torch.stack([part[torch.randperm(224, generator=generator)] for part in parts])
+        batches += [(images[rows.flatten()], target[rows.flatten()]) for rows in order.split(4, 1)]
+    model = perceptron(64, 64, 10)
+
+    def measure(_: Tensor, __: Tensor) -> float:
+        return float((model(images).argmax(1) == target).float().mean())
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.03, momentum=0.9)
+    loop = partial(_of_workers, is_averaged=not is_sick)
+    return Training(model, batches, F.cross_entropy, optimizer, loop, measure=measure)
