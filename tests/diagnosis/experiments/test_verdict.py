@@ -394,14 +394,13 @@ def test_a_lower_loss_alone_is_no_cause_in_a_network_that_learns_well(
     [({}, False), ({"is_late": True}, True), ({"has_symptom": False}, True), ({"name": BATCHNORM}, True)],
     ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
 )
-def test_what_twice_the_steps_bring_is_no_cause_in_a_network_that_learns(monkeypatch, changes, is_sooner):
+def test_what_twice_the_steps_bring_is_no_cause(monkeypatch, changes, is_sooner):
     one, brings = trial(gain=0.3, **changes), [True]
     monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
     monkeypatch.setattr(verdict, "comes_with_steps", lambda seen, gain: brings[0] and gain == 0.3)
-    assert (verdict.prove(seen(is_learning=True), [one], []) is None) is is_sooner
-    assert verdict.prove(seen(), [one], []) is one
+    assert (verdict.prove(seen(), [one], []) is None) is is_sooner
     brings[0] = False
-    assert verdict.prove(seen(is_learning=True), [one], []) is one
+    assert verdict.prove(seen(), [one], []) is one
 
 
 def test_a_loss_that_has_fallen_by_far_is_not_too_slow(monkeypatch):

@@ -218,24 +218,23 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         if math.isnan(seen.seen.score.loss):
             return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _criterion_in(trial, tried))
-        if proof is not None and not (_can_be_sooner(trial, seen) and _is_nearly_there(trial, seen)):
+        if proof is not None and not (_can_be_sooner(trial.suspicion) and _is_nearly_there(trial, seen)):
             return proof
         left.remove(trial)
     return None
 
 
-def _can_be_sooner(trial: Trial, seen: Examination) -> bool:
+def _can_be_sooner(suspicion: Suspicion) -> bool:
     """Whether the treatment may help in healthy networks, too: larger steps, BatchNorm, what came while it learnt."""
-    suspicion = trial.suspicion
     is_fast = suspicion.remedy.code == "FL402" or suspicion.remedy.identity == BATCHNORM
-    return seen.is_learning and (is_fast or suspicion.is_late or not suspicion.has_symptom)
+    return is_fast or suspicion.is_late or not suspicion.has_symptom
 
 
 def _is_nearly_there(trial: Trial, seen: Examination) -> bool:
-    """Whether it learns without treatment: the loss alone is lower with it, and had fallen by far, or falls in time."""
+    """Whether a loss, where nothing else can be compared, fell by far without treatment, or twice the steps do it."""
     own = seen.seen.score
     has_fallen = own.is_of_loss and 0 <= own.loss < _FALLEN * seen.seen.first_loss
-    return has_fallen or comes_with_steps(seen, trial.gain)
+    return (has_fallen and seen.is_learning) or comes_with_steps(seen, trial.gain)
 
 
 def _is_only_sooner(trial: Trial, before: Score) -> bool:
