@@ -70,6 +70,23 @@ def test_a_batch_that_does_not_fit_is_told_before_anything_is_trained(model, los
     assert error.value.received.startswith("inputs float32 (16, 12), target int64 (16,); ")
 
 
+def test_a_loss_that_reads_the_model_is_told_to_get_it_from_the_output():
+    model = mlp()
+    with pytest.raises(fl.DataError, match=r"(?s)The loss cannot be taken .*return output, penalty") as error:
+        fl.checkup(model, task(6), lambda output, target: F.cross_entropy(output, target) + model.penalty, sgd(model))
+    assert "has no attribute 'penalty'" in error.value.received
+
+
+def test_what_is_right_beyond_the_baseline():
+    observation = seen(mlp())
+    least = observation.score.share - observation.score.lead
+    assert observation.evidence.right == pytest.approx(observation.score.lead / (1 - least))
+    pairs = [(inputs, (inputs, target)) for inputs, target in task()]
+    of_loss = observe(Patient(model := mlp(), sgd(model)), pairs, pairs[-8:], lambda o, t: F.cross_entropy(o, t[1]))
+    assert of_loss.score.is_of_loss
+    assert of_loss.evidence.right is None
+
+
 def test_skill_is_what_is_saved_of_the_loss_or_gained_in_answers_whichever_is_more():
     observation = seen(mlp())
     assert observation.evidence.skill == max(observation.score.skill, observation.score.lead)

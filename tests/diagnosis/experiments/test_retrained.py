@@ -4,8 +4,9 @@ import torch
 from torch.nn import functional as F
 
 from frostline.diagnosis import Patient
+from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.examination import Suspicion, examine
-from frostline.diagnosis.experiments.retrained import comes_with_steps, facts_of_order, is_learnt_by_heart, shuffled
+from frostline.diagnosis.experiments.retrained import facts_of_order, is_learnt_by_heart, shuffled, twice_the_steps
 from frostline.diagnosis.experiments.treatments import Remedy
 from helpers_health import mlp, sgd, task
 
@@ -50,12 +51,10 @@ def test_where_rows_cannot_change_their_batch_an_order_is_not_tried():
     assert facts_of_order(replace(found, data=[(x, y[:1]) for x, y in found.data])) is None
 
 
-def test_what_comes_with_twice_the_steps():
+def test_twice_the_steps():
     found = examined(lr=0.01)
-    gain = replace(found, data=found.data * 2).attempt(NOTHING).gain
-    assert gain > 0.05
-    assert comes_with_steps(found, gain)
-    assert not comes_with_steps(found, gain / 0.7)
+    assert twice_the_steps(found).share == replace(found, data=found.data * 2).attempt(NOTHING).score.share
+    assert twice_the_steps(replace(found, budget=Budget(total_s=0.0, trial_s=1.0))) is None
 
 
 def test_rows_change_their_batch_with_their_target():

@@ -42,6 +42,8 @@ def test_windows_of_a_series_hold_the_targets_of_the_rows_before():
     assert facts_of_shifts(windows).instead == ""
     moved = [(inputs, 3 * target + 5) for inputs, target in windows]  # in another unit
     assert facts_of_shifts(moved).instead == ""
+    kept = [(inputs[rows], target[rows]) for inputs, target in moved for rows in [torch.arange(len(target)) % 6 > 0]]
+    assert facts_of_shifts(kept).instead == ""  # some rows are held out
 
 
 def test_batches_in_order_of_the_targets():

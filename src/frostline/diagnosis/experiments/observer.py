@@ -57,6 +57,14 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.wiring_records import SignalFacts
 
 
+_FIT = (
+    "make loss_fn(model(inputs), target) work on that batch: shapes, dtypes, and labels of shape (N,) for "
+    "cross_entropy (target.squeeze(1), or target.argmax(1) of one-hot labels)."
+)
+_RETURN = (
+    "return what the loss reads of the model, beside its output (return output, penalty): copies of the model are "
+    "trained, and the loss has the model that it was made with."
+)
 _LEARNS_WELL = 0.5  # of what the constant-prediction baseline leaves
 
 
@@ -309,9 +317,9 @@ def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, 
             loss_fn(output, target)
     except FOREIGN as error:
         given = f"inputs {batches.describe(inputs)}, target {batches.describe(target)}"
+        reads_model = isinstance(error, AttributeError) and isinstance(error.obj, nn.Module)
         raise DataError(
             what=step, where="batch 0, in evaluation mode", received=f"{given}; {type(error).__name__}: {error}",
-            do="make loss_fn(model(inputs), target) work on that batch: shapes, dtypes, and labels of shape (N,) for "
-            "cross_entropy (target.squeeze(1), or target.argmax(1) of one-hot labels).",
+            do=_RETURN if reads_model else _FIT,
         ) from error  # fmt: skip
     return output

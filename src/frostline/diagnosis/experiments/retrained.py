@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _BY_HEART, _HEART_SKILL = 120, 0.5  # steps on one batch, and the share of the baseline's loss that is saved by then
 _BETTER, _SURE = 0.05, 2.0  # in score, and in standard errors, by which shuffled rows are clearly better
-_AS_MUCH = 0.75  # of the gain of a treatment
 
 
 def is_learnt_by_heart(seen: Examination) -> bool | None:
@@ -56,15 +55,13 @@ def facts_of_order(seen: Examination) -> ShuffleFacts | None:
     return ShuffleFacts(own.share, after.share, is_better)
 
 
-def comes_with_steps(seen: Examination, gain: float) -> bool:
-    """Whether twice the steps bring as much as a treatment: then nothing keeps this network from learning.
+def twice_the_steps(seen: Examination) -> Score | None:
+    """The score after twice the steps; None if there is no time for them.
 
     Args:
         seen: What was seen of the training.
-        gain: Of the treatment.
     """
-    longer = _score(seen, "twice the steps", [*seen.data, *seen.data], seen.judged)
-    return longer is not None and longer.gain_over(seen.seen.score)[0] >= _AS_MUCH * gain
+    return _score(seen, "twice the steps", [*seen.data, *seen.data], seen.judged)
 
 
 def shuffled(data: Sequence[Batch]) -> list[Batch] | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.experiments.batches import held_out
-from frostline.diagnosis.experiments.retrained import comes_with_steps
+from frostline.diagnosis.experiments.retrained import twice_the_steps
 from frostline.diagnosis.experiments.score import score
 from frostline.diagnosis.experiments.treatments import BATCHNORM
 from frostline.diagnosis.experiments.trial import train
@@ -64,7 +65,7 @@ _SLOW_LOSS_RATIO = 1.1  # allowed where a network that hardly moved is trained f
 _LEARNS_WELL = 0.7  # of the loss of the constant-prediction baseline is saved; two healthy tasks in one loss save 0.8
 _FALLEN = 0.1  # of the first loss
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific treatment that reaches it is the cause
-_HALF = 0.5  # of the gain of BatchNorm, which helps against most causes, and healthy networks as well
+_HALF = 0.5  # of a gain: of that of BatchNorm, which helps healthy networks as well; by twice the steps alone
 _STEP_SIZE = frozenset({"learning_rate", "oscillation"})
 _SETTINGS = frozenset({"weight_decay", "dropout"})
 _FOLDS = 4  # trials of a treatment, each on other held-out samples, where two leave it open
@@ -209,7 +210,7 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
     """
     if not has_more(seen.seen.score):
         return None
-    left = [trial for trial in tried if counts(trial) and not _is_only_sooner(trial, seen.seen.score)]
+    left = [trial for trial in tried if counts(trial) and not _is_only_sooner(trial, seen)]
     if not math.isfinite(seen.seen.first_loss):  # no step was taken before
         left = [trial for trial in left if trial.suspicion.family not in {*_STEP_SIZE, "gradient_spikes"}]
     folds = _Folds(seen, whole)
@@ -218,46 +219,60 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         if math.isnan(seen.seen.score.loss):
             return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _criterion_in(trial, tried))
-        if proof is not None and not (_can_be_sooner(trial, seen) and _is_nearly_there(trial, seen)):
+        if proof is not None and not (_can_be_sooner(trial.suspicion, seen) and _is_nearly_there(trial, folds)):
             return proof
         left.remove(trial)
     return None
 
 
-def _can_be_sooner(trial: Trial, seen: Examination) -> bool:
-    """Whether the treatment may help in healthy networks, too: larger steps, BatchNorm, what came while it learnt."""
-    suspicion = trial.suspicion
+def _can_be_sooner(suspicion: Suspicion, seen: Examination) -> bool:
+    """Whether this may help in healthy networks: larger steps, BatchNorm, what came late, or a loss that can fall."""
     is_fast = suspicion.remedy.code == "FL402" or suspicion.remedy.identity == BATCHNORM
-    return seen.is_learning and (is_fast or suspicion.is_late or not suspicion.has_symptom)
+    is_of_loss = seen.seen.score.is_of_loss and seen.is_learning
+    return is_fast or suspicion.is_late or not suspicion.has_symptom or is_of_loss
 
 
-def _is_nearly_there(trial: Trial, seen: Examination) -> bool:
-    """Whether it learns without treatment: the loss alone is lower with it, and had fallen by far, or falls in time."""
-    own = seen.seen.score
-    has_fallen = own.is_of_loss and 0 <= own.loss < _FALLEN * seen.seen.first_loss
-    return has_fallen or comes_with_steps(seen, trial.gain)
+def _is_nearly_there(trial: Trial, folds: _Folds) -> bool:
+    """Whether a loss, where nothing else can be compared, fell by far without treatment, or twice the steps do it."""
+    own, first = folds.before, folds.seen
+    has_fallen = own.is_of_loss and 0 <= own.loss < _FALLEN * first.seen.first_loss
+    if has_fallen and first.is_learning:
+        return True
+    return folds.longer is not None and folds.longer.gain_over(own)[0] >= _HALF * trial.gain
 
 
-def _is_only_sooner(trial: Trial, before: Score) -> bool:
-    """Whether nothing but a loss is lower, of a network that learns well: faster training lowers it in healthy ones."""
-    return not trial.suspicion.is_issue and before.is_of_loss and (before.skill or 0.0) > _LEARNS_WELL
+def _is_only_sooner(trial: Trial, seen: Examination) -> bool:
+    """Whether nothing but a loss is lower, of a network that learns: faster training lowers it in healthy ones.
+
+    Of one that learns well, by anything that no rule calls an issue; else by larger steps, where they were of a usual
+    size.
+    """
+    before, suspicion = seen.seen.score, trial.suspicion
+    is_well = not suspicion.is_issue and (before.skill or 0.0) > _LEARNS_WELL
+    is_usual = suspicion.remedy.code == "FL402" and not suspicion.has_symptom and seen.is_learning
+    return before.is_of_loss and (is_well or is_usual)
 
 
 class _Folds:
     """The same start, trained on other samples in another order with other noise; computed on demand."""
 
     def __init__(self, seen: Examination, whole: Sequence[Batch]) -> None:
-        self._first, self._whole = seen, whole
+        self.seen, self._whole = seen, whole
         self._made: dict[int, Examination] = {0: seen}
 
     @property
     def before(self) -> Score:
         """The score without treatment, the first time."""
-        return self._first.seen.score
+        return self.seen.seen.score
+
+    @cached_property
+    def longer(self) -> Score | None:
+        """The score without treatment after twice the steps; None where there is no time for them."""
+        return twice_the_steps(self.seen)
 
     def attempt(self, fold: int, suspicion: Suspicion) -> Trial | None:
         """None where the budget has no room for it."""
-        budget = self._first.budget
+        budget = self.seen.budget
         if not budget.has_room(f"{suspicion.name}, again", 1 if fold in self._made else 2):
             return None
         try:
@@ -270,7 +285,7 @@ class _Folds:
         return None if trial.is_open else trial
 
     def _without_treatment(self, fold: int) -> Examination:
-        seen = self._first
+        seen = self.seen
         again, judged = held_out(self._in_order(fold), fold=fold, divides=seen.divides)
         again, twin = again[: seen.budget.most], seen.patient.copy()
         train(twin, again, seen.loss_fn, seed=fold, measures=False)

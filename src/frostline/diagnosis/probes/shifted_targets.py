@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SHIFTS = {"the row before": 1, "the row after": -1, "the row in reversed order": 0}
 _READ, _NOTHING = 0.3, 0.1  # shares that a linear model reads of shifted targets, and of those that are given
-_HELD = 0.99  # correlation; where an epoch ends, two rows do not follow each other
+_HELD, _SAME = 0.6, 0.05  # of the rows, others being held out, and the distance of values that are the same
 _FEWEST_BATCHES, _FEWEST_ROWS = 10, 8
 
 
@@ -48,14 +48,16 @@ def facts_of_shifts(data: Sequence[Batch]) -> ShiftFacts | None:
 
 def _are_windows(inputs_ND: Tensor, chosen: Sequence[Batch]) -> bool:
     """Whether a column is the target of the row before or after, as in windows of a series in their order."""
-    target_N = torch.cat([target.detach().double().reshape(-1).cpu() for _, target in chosen])
-    pairs = ((inputs_ND[1:], target_N[:-1]), (inputs_ND[:-1], target_N[1:]))
-    return any(float(_correlations(rows, other).max()) > _HELD for rows, other in pairs)
+    values_ND = _in_one_unit(inputs_ND)
+    target_N1 = _in_one_unit(torch.cat([target.detach().double().reshape(-1, 1).cpu() for _, target in chosen]))
+    pairs = ((values_ND[1:], target_N1[:-1]), (values_ND[:-1], target_N1[1:]))
+    return any(float(((rows - other).abs() < _SAME).double().mean(0).max()) > _HELD for rows, other in pairs)
 
 
-def _correlations(values_ND: Tensor, other_N: Tensor) -> Tensor:
-    values_ND, other_N = values_ND - values_ND.mean(0), other_N - other_N.mean()
-    return (other_N @ values_ND).abs() / (values_ND.norm(dim=0) * other_N.norm()).clamp_min(1e-12)
+def _in_one_unit(values_ND: Tensor) -> Tensor:
+    """By the median and the usual distance from it, which some other rows do not change."""
+    values_ND = values_ND - values_ND.median(0).values
+    return values_ND / values_ND.abs().median(0).values.clamp_min(1e-12)
 
 
 def _moved(target: Tensor, shift: int) -> Tensor:
