@@ -191,3 +191,23 @@ def test_complex_inputs_of_a_complex_network_are_not_told_to_become_real():
     model = nn.Sequential(nn.Linear(4, 4, dtype=torch.cfloat), nn.Linear(4, 2))
     with pytest.raises(RuntimeError, match="dtype"), told_mismatch(model, torch.ones(2, 4, dtype=torch.cfloat)):
         model(torch.ones(2, 4, dtype=torch.cfloat))
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_lists_of_numbers_are_told_to_become_tensors(tmp_path, is_cached):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, ids):
+            return self.high(self.low(ids).mean(1))
+
+    model = Tokens()
+    fl.freeze(model, through="low")
+    options = {"cache": tmp_path if is_cached else False, "progress": False, "epochs": 1}
+    items = [{"ids": [1, 2, at], "label": at % 2} for at in range(8)]
+    with pytest.raises(fl.DataError, match="hold lists of numbers") as error:
+        fl.fit(model, items, **options)
+    assert "with_format('torch')" in error.value.do
+    fl.fit(model, [{**item, "ids": torch.tensor(item["ids"])} for item in items], **options)

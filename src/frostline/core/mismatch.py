@@ -54,8 +54,8 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
                 raise extra from cause
             if _SIZE.search(str(cause)) and (image := _image(inputs)) is not None:
                 raise _wrong_size(model, image, cause) from cause
-            if (needed := _labels_it_needs(model, inputs, cause)) is not None:
-                raise needed from cause
+            if (other := _labels_it_needs(model, inputs, cause) or _lists(model, inputs, cause)) is not None:
+                raise other from cause
             raise
         raise DataError(
             what=f"{type(model).__name__} cannot take the inputs as they come from the dataset.",
@@ -101,6 +101,22 @@ def _labels_it_needs(model: nn.Module, inputs: Any, cause: BaseException | None)
         do=f"if the model computes its loss or its decoder's inputs from labels, return ({{**inputs, {left[0]!r}: "
         "labels}, labels) from the dataset, with loss=lambda output, target: output.loss; else correct what the error "
         "names.",
+    )  # fmt: skip
+
+
+def _lists(model: nn.Module, inputs: Any, cause: BaseException | None) -> DataError | None:
+    """Of items that hold lists of numbers, as a dataset of Hugging Face gives them: a batch has one tensor for each."""
+    if not isinstance(inputs, Mapping) or cause is None:
+        return None
+    items = cast("Mapping[Any, Any]", inputs).items()
+    lists = [str(key) for key, own in items if isinstance(own, (list, tuple))]
+    if not lists or _runs(model, inputs):
+        return None
+    return DataError(
+        what=f"{type(model).__name__} fails on the inputs of the items, which hold lists of numbers.",
+        where="the inputs", received=f"{', '.join(lists)}; {(str(cause).splitlines() or [''])[0]}",
+        do="make them tensors in the dataset: torch.tensor(...); or, of a dataset of Hugging Face, "
+        "dataset.with_format('torch').",
     )  # fmt: skip
 
 
