@@ -64,7 +64,7 @@ def warm_up_that_never_ends(is_sick: bool) -> Training:
     def measure(_: Tensor, __: Tensor) -> float:
         return explained(model(inputs), clean)
 
-    optimizer = torch.optim.SGD(model.parameters(), 0.08)
+    optimizer = torch.optim.SGD(model.parameters(), 0.004)
     loop = partial(at_rates, rate_at=rate_at)
     return Training(model, epochs_of(inputs, target, 4, 2), F.mse_loss, optimizer, loop, measure=measure)
 
@@ -109,12 +109,12 @@ def pretrained_layers_at_the_rate_of_a_new_one(is_sick: bool) -> Training:
 class _Adapting(nn.Module):
     """Answers of weights that took two steps on the first points of a task: (N, 20, 2) to (N, 10)."""
 
-    def __init__(self, *, copies: bool) -> None:
+    def __init__(self, *, copies: bool = False, sees_steps: bool = True) -> None:
         super().__init__()
         sizes = ((1, 24), (24, 24), (24, 1))
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(*size) / size[0] ** 0.5) for size in sizes)
         self.shifts = nn.ParameterList(nn.Parameter(torch.zeros(size[1])) for size in sizes)
-        self.copies = copies
+        self.copies, self.sees_steps = copies, sees_steps
 
     @staticmethod
     def _answers(values: list[Tensor], places: Tensor) -> Tensor:
@@ -134,13 +134,26 @@ class _Adapting(nn.Module):
             values = [one.detach().clone().requires_grad_() for one in values]
         for _ in range(2):
             loss = (self._answers(values, places[:, :10]) - known).square().mean(1).sum()
-            slopes = torch.autograd.grad(loss, values, create_graph=True)
+            slopes = torch.autograd.grad(loss, values, create_graph=self.sees_steps)
             if self.copies:
                 for one, slope in zip(values, slopes, strict=True):
                     one.data -= 0.1 * slope
             else:
                 values = [one - 0.1 * slope for one, slope in zip(values, slopes, strict=True)]
         return self._answers(values, places[:, 10:])
+
+
+def _sines(count: int) -> tuple[Tensor, Tensor]:
+    """(points_N202, values_N10): places and values of sines, and the values of the last ten."""
+    generator = torch.Generator().manual_seed(0)
+    places = 4 * torch.rand(count, 20, generator=generator) - 2
+    phase, size = (torch.rand(count, 1, generator=generator) for _ in range(2))
+    values = (0.5 + size) * (1.5 * places + 3 * phase).sin()
+    return torch.stack([places, values], 2), values[:, 10:]
+
+
+def _explained_of_all(output: Tensor, target: Tensor) -> float:
+    return explained(output.reshape(-1, 1), target.reshape(-1, 1))
 
 
 @third(
@@ -152,18 +165,25 @@ class _Adapting(nn.Module):
 )
 def adapted_copy_is_cut_off(is_sick: bool) -> Training:
     """Steps within a task are taken in place, on a copy of the weights: those that are kept get no gradient."""
-    generator = torch.Generator().manual_seed(0)
-    places = 4 * torch.rand(1600, 20, generator=generator) - 2
-    phase, size = (torch.rand(1600, 1, generator=generator) for _ in range(2))
-    values = (0.5 + size) * (1.5 * places + 3 * phase).sin()
+    points, asked = _sines(1600)
     model = _Adapting(copies=is_sick)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    batches = epochs_of(torch.stack([places, values], 2), values[:, 10:], 16, 5)
-    return Training(model, batches, F.mse_loss, optimizer, measure=_explained_of_all)
+    return Training(model, epochs_of(points, asked, 16, 5), F.mse_loss, optimizer, measure=_explained_of_all)
 
 
-def _explained_of_all(output: Tensor, target: Tensor) -> float:
-    return explained(output.reshape(-1, 1), target.reshape(-1, 1))
+@third(
+    "kjaved0/mrcl#15, uvm-neurobotics-lab/ANML#3",
+    right={"wiring", "FL517"},
+    words=("create_graph", "second order", "second-order", "graph", "detach"),
+    line="torch.autograd.grad(loss, fast, create_graph=True) (without it the steps are constants)",
+    counts="That gradients do not go through the steps within a task, which are cut off from the graph.",
+)
+def steps_within_a_task_are_constants(is_sick: bool) -> Training:
+    """Slopes of the steps within a task are taken without their graph: how weights change them is left out."""
+    points, asked = _sines(1600)
+    model = _Adapting(sees_steps=not is_sick)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    return Training(model, epochs_of(points, asked, 16, 3), F.mse_loss, optimizer, measure=_explained_of_all)
 
 
 @third(
