@@ -87,7 +87,7 @@ def _star() -> tuple[Tensor, Tensor]:
 
 
 @third(
-    "mrkulk/deepQN_tensorflow#1",
+    "josiahls/fast-reinforcement-learning#4, mrkulk/deepQN_tensorflow#1",
     right={"loss_mismatch", "FL503", "targets", "wiring"},
     words=("target network", "copy", "moving", "own output", "runs away", "detach", "target"),
     line="wanted = reward + 0.9 * copy(after) (the fixed target network had been removed)",
