@@ -59,8 +59,8 @@ def _likeness(made: Tensor, real: Tensor, none: Tensor) -> float:
 
 @third(
     "IDEALLab/EngiOpt#67",
-    right={"schedule", "noise_schedule"},
-    words=("schedule", "steps", "noise", "signal"),
+    right={"noise_schedule"},
+    words=("noise", "signal", "beta"),
     line="num_timesteps = 1000 (and not 250, after which 0.28 of the signal is left)",
     counts="That the noise of the last step is too little: what is made begins with points that training never sees.",
 )
@@ -102,7 +102,7 @@ class _Flow(nn.Module):
 @third(
     "casperkaae/parmesan#21",
     right={"FL503", "loss_mismatch", "exploding", "FL102"},
-    words=("without end", "bound", "falls below", "sign", "prior", "lower"),
+    words=("without end", "bound", "falls below", "prior"),
     line="log_prior = log_normal(zK) (and not of z0)",
     counts="That the loss has no lower bound, or that something grows without end while it falls.",
 )
@@ -148,7 +148,7 @@ class _Adversaries(nn.Module):
 @third(
     "samet-akcay/ganomaly#31",
     right={"FL405", "loss_mismatch", "FL503", "wiring"},
-    words=("critic", "score", "real", "discriminat", "detach", "depend", "constant"),
+    words=("critic", "discriminat", "score", "detach"),
     line="loss_d = bce(score_real, 1) + bce(score_made, 0) (and not |f(real) - f(made)|)",
     counts="That the critic is not trained to tell real images from made ones: its loss leads features together, or "
     "its last layer gets no gradient.",

@@ -35,8 +35,8 @@ class _Valued(nn.Module):
 
 @third(
     "kakaoenterprise/JORLDY#120",
-    right={"FL405", "wiring", "targets", "FL404"},
-    words=("target", "update", "copy", "frozen", "never move", "lerp"),
+    right={"FL405", "wiring", "targets"},
+    words=("update", "slow copy", "never move", "lerp", "target network"),
     line="self.update_target_soft(self.target_actor) (the update was missing)",
     counts="That the copy which makes the targets never moves, or that the targets are those of an untrained network.",
 )
@@ -89,7 +89,7 @@ def _star() -> tuple[Tensor, Tensor]:
 @third(
     "josiahls/fast-reinforcement-learning#4, mrkulk/deepQN_tensorflow#1",
     right={"loss_mismatch", "FL503", "targets", "wiring"},
-    words=("target network", "copy", "moving", "own output", "runs away", "detach", "target"),
+    words=("target network", "slow copy", "moving", "own output", "runs away", "run away"),
     line="wanted = reward + 0.9 * copy(after) (the fixed target network had been removed)",
     counts="That the targets are made by the very network that learns them, so that both run away; a rate alone is no "
     "cause, since lower ones run away as well.",
@@ -186,7 +186,7 @@ class _Routes(nn.Module):
 @third(
     "ai4co/rl4co#227",
     right={"FL506", "FL513", "wiring"},
-    words=("batch", "sample", "edge", "other rows"),
+    words=("edge", "other samples", "other rows", "of the batch", "place in the batch"),
     line="edge_index = edge_index + num_nodes * graph (of each graph of the batch, and not of the first alone)",
     counts="That what a row gets depends on its place in the batch, or that the neighbours of most rows have no "
     "effect on them.",

@@ -44,8 +44,8 @@ def backward_is_not_called(is_sick: bool) -> Training:
 
 @third(
     "facebookresearch/ParlAI#4384",
-    right={"FL403", "FL401", "schedule", "FL407", "learning_rate"},
-    words=("schedule", "decay", "learning rate", "lower"),
+    right={"FL401", "FL403", "FL407", "schedule"},
+    words=("schedule", "decay", "lower the", "learning rate"),
     line="is_warming_up = updates < warmup_updates (and not last_lr < 1)",
     counts="That the rate is too high at the end, or that the schedule never lowers it.",
 )
@@ -86,7 +86,7 @@ def _body() -> nn.Sequential:
 
 @third(
     "ihciah/deep-fashion-retrieval#1",
-    right={"FL401", "learning_rate", "overfitting", "FL201", "dead_units"},
+    right={"FL401"},
     words=("learning rate", "lr=", "freeze", "frozen", "requires_grad"),
     treatment="learning rate",
     line="FREEZE_PARAM = True (the pretrained layers are not trained beside a new one, at its rate)",
@@ -159,7 +159,7 @@ def _explained_of_all(output: Tensor, target: Tensor) -> float:
 @third(
     "KanishJebaMathewM/Truxify#13118",
     right={"FL405", "FL406", "wiring", "refused"},
-    words=("graph", "depend", "detach", "copy", ".data", "clone"),
+    words=("graph", "depend", "detach", ".data", "clone"),
     line="fast = [one - rate * slope for one, slope in zip(fast, slopes)] (and not one.data -= rate * slope of a copy)",
     counts="That the parameters get no gradient, or that the loss does not depend on them.",
 )
@@ -188,7 +188,7 @@ def steps_within_a_task_are_constants(is_sick: bool) -> Training:
 
 @third(
     "facebookresearch/ParlAI#1812",
-    right={"FL402", "FL407", "schedule", "learning_rate"},
+    right={"FL402", "FL407", "schedule"},
     words=("schedule", "warm", "learning rate", "lr="),
     line="the warm-up is over: its factor is 1 when a checkpoint is loaded (and not that of its first step again)",
     counts="That the rate is far too low from the restart on, or that the schedule is wrong.",
@@ -218,8 +218,8 @@ def _of_workers(training: Training, monitor: Any, *, is_averaged: bool) -> None:
 
 @third(
     "deepmodeling/deepmd-kit#1104",
-    right={"overfitting", "FL403", "accumulation"},
-    words=("average", "few", "by heart", "memori", "overfit", "more rows", "batch"),
+    right={"overfitting"},
+    words=("average", "by heart", "memori", "overfit", "more rows", "part of the rows"),
     line="optimizer = horovod.DistributedOptimizer(optimizer) (whose compute_gradients averages them)",
     counts="That only a part of the rows is learnt from, which are learnt by heart.",
 )
