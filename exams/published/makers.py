@@ -15,7 +15,7 @@ third = partial(published, part="third draw")
 
 
 class _Denoiser(nn.Module):
-    """The noise in a point, of its step, beside the noise that was added: (N, 2) to (N, 4)."""
+    """The noise in a point, which is given with that noise and the share of steps that were taken: (N, 5) to (N, 2)."""
 
     def __init__(self, *, steps: int) -> None:
         super().__init__()
@@ -30,10 +30,11 @@ class _Denoiser(nn.Module):
         """What is taken for the noise."""
         return self.body(torch.cat([noisy, step[:, None] / self.steps], 1))
 
-    def forward(self, points: Tensor) -> Tensor:
-        step, noise = torch.randint(self.steps, (len(points),)), torch.randn_like(points)
+    def forward(self, given_N5: Tensor) -> Tensor:
+        point, noise, share = given_N5.split((2, 2, 1), 1)
+        step = (share[:, 0] * self.steps).long()
         kept = self.kept()[step, None]
-        return torch.cat([self.noise(kept.sqrt() * points + (1 - kept).sqrt() * noise, step), noise], 1)
+        return self.noise(kept.sqrt() * point + (1 - kept).sqrt() * noise, step)
 
     @torch.no_grad()
     def made(self, count: int) -> Tensor:
@@ -58,27 +59,26 @@ def _likeness(made: Tensor, real: Tensor, none: Tensor) -> float:
 
 @third(
     "IDEALLab/EngiOpt#67",
-    right={"schedule", "noise_schedule"},
-    words=("schedule", "steps", "noise", "signal"),
+    right={"noise_schedule"},
+    words=("noise", "signal", "beta"),
     line="num_timesteps = 1000 (and not 250, after which 0.28 of the signal is left)",
     counts="That the noise of the last step is too little: what is made begins with points that training never sees.",
 )
 def noise_that_leaves_the_signal(is_sick: bool) -> Training:
     """A schedule of noise has too few steps: a part of the signal is left at its end, where nothing should be."""
     generator = torch.Generator().manual_seed(0)
-    is_far = torch.arange(1600)[:, None] % 2
-    points = 2 + 3 * is_far * torch.tensor([1.0, 0.0]) + 0.3 * torch.randn(1600, 2, generator=generator)
+    is_far = torch.arange(51_200)[:, None] % 2
+    points = 2 + 3 * is_far * torch.tensor([1.0, 0.0]) + 0.3 * torch.randn(51_200, 2, generator=generator)
+    noise, share = torch.randn(51_200, 2, generator=generator), torch.rand(51_200, 1, generator=generator)
     model = _Denoiser(steps=12 if is_sick else 100)
-
-    def loss_fn(output: Tensor, _: Tensor) -> Tensor:
-        return F.mse_loss(output[:, :2], output[:, 2:])
 
     def measure(_: Tensor, __: Tensor) -> float:
         # half of the points should be far
         return float(1 - 2 * ((model.made(1000)[:, 0] > 3.5).float().mean() - 0.5).abs())
 
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
-    return Training(model, epochs_of(points, points, 64, 32), loss_fn, optimizer, measure=measure)
+    batches = epochs_of(torch.cat([points, noise, share], 1), noise, 64, 1)
+    return Training(model, batches, F.mse_loss, optimizer, measure=measure)
 
 
 class _Flow(nn.Module):
@@ -92,7 +92,7 @@ class _Flow(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         mean, log_variance = self.encoder(images).chunk(2, 1)
         log_variance = log_variance.clamp(-8, 4)
-        first = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        first = mean + (log_variance / 2).exp() * torch.randn_like(mean) * self.training
         last = first @ self.turn.T + self.shift
         of_noise = -0.5 * (log_variance + (first - mean).square() / log_variance.exp()).sum(1, keepdim=True)
         of_flow = torch.linalg.slogdet(self.turn).logabsdet.expand_as(of_noise)
@@ -102,7 +102,7 @@ class _Flow(nn.Module):
 @third(
     "casperkaae/parmesan#21",
     right={"FL503", "loss_mismatch", "exploding", "FL102"},
-    words=("without end", "bound", "falls below", "sign", "prior", "lower"),
+    words=("without end", "bound", "falls below", "prior"),
     line="log_prior = log_normal(zK) (and not of z0)",
     counts="That the loss has no lower bound, or that something grows without end while it falls.",
 )
@@ -124,8 +124,11 @@ def prior_of_the_first_code(is_sick: bool) -> Training:
     return Training(model, epochs_of(images, images, 32, 10), loss_fn, optimizer, measure=measure)
 
 
+_said = F.binary_cross_entropy_with_logits
+
+
 class _Adversaries(nn.Module):
-    """Scores of real and made images, and what the critic's last layer but one sees of them. (N, 64) to (N, 67)."""
+    """Scores of real images and of those made of a code, and what the critic's inner layer sees. (N, 72) to (N, 67)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,8 +136,8 @@ class _Adversaries(nn.Module):
         self.seen = perceptron(64, 64, 32, activation=nn.LeakyReLU)
         self.score = nn.Linear(32, 1)
 
-    def forward(self, real: Tensor) -> Tensor:
-        made = self.generator(torch.randn(len(real), 8))
+    def forward(self, given: Tensor) -> Tensor:
+        real, made = given[:, :64], self.generator(given[:, 64:])
         of_real, of_made = self.seen(real), self.seen(made.detach())
         held = {name: one.detach() for name, one in self.seen.named_parameters()}
         judged = functional_call(self.seen, held, (made,))
@@ -145,7 +148,7 @@ class _Adversaries(nn.Module):
 @third(
     "samet-akcay/ganomaly#31",
     right={"FL405", "loss_mismatch", "FL503", "wiring"},
-    words=("critic", "score", "real", "discriminat", "detach", "depend", "constant"),
+    words=("critic", "discriminat", "score", "detach"),
     line="loss_d = bce(score_real, 1) + bce(score_made, 0) (and not |f(real) - f(made)|)",
     counts="That the critic is not trained to tell real images from made ones: its loss leads features together, or "
     "its last layer gets no gradient.",
@@ -153,17 +156,20 @@ class _Adversaries(nn.Module):
 def critic_makes_all_alike(is_sick: bool) -> Training:
     """A critic is trained to have like features for real and made images, and never to tell one from the other."""
     images, _ = digits()
+    codes = torch.randn(12 * 1797, 8, generator=torch.Generator().manual_seed(0))
+    given = torch.cat([images.repeat(12, 1), codes], 1)
     model = _Adversaries()
 
-    def loss_fn(output: Tensor, _: Tensor) -> Tensor:
+    def loss_fn(output: Tensor, labels: Tensor) -> Tensor:
         scores, of_real, of_made = output.split((3, 32, 32), 1)
         real, made, of_generator = scores.unbind(1)
-        tells_apart = F.softplus(-real).mean() + F.softplus(made).mean()
+        tells_apart = _said(real, labels[:, 0]) + _said(made, labels[:, 1])
         critic = (of_real - of_made).square().mean() if is_sick else tells_apart
-        return critic + F.softplus(-of_generator).mean()
+        return critic + _said(of_generator, labels[:, 2])
 
     def measure(_: Tensor, __: Tensor) -> float:
         return _likeness(model.generator(torch.randn(500, 8)), images, torch.full((500, 64), 0.5))
 
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, betas=(0.5, 0.999))
-    return Training(model, epochs_of(images, images, 32, 12), loss_fn, optimizer, measure=measure)
+    labels = torch.tensor([[1.0, 0.0, 1.0]]).repeat(len(given), 1)
+    return Training(model, epochs_of(given, labels, 32, 1), loss_fn, optimizer, measure=measure)

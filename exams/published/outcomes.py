@@ -35,8 +35,8 @@ class _Valued(nn.Module):
 
 @third(
     "kakaoenterprise/JORLDY#120",
-    right={"FL405", "wiring", "targets", "FL404"},
-    words=("target", "update", "copy", "frozen", "never move", "lerp"),
+    right={"FL405", "wiring", "targets"},
+    words=("update", "slow copy", "never move", "lerp", "target network"),
     line="self.update_target_soft(self.target_actor) (the update was missing)",
     counts="That the copy which makes the targets never moves, or that the targets are those of an untrained network.",
 )
@@ -58,6 +58,59 @@ def copy_for_the_targets_never_follows(is_sick: bool) -> Training:
 
     optimizer = torch.optim.Adam(model.online.parameters(), 1e-2)
     return Training(model, epochs_of(states, ends, 16, 1), loss_fn, optimizer, measure=measure)
+
+
+class _Chased(nn.Module):
+    """The value of a state, and that of the one after it: by a copy that follows slowly, or by the network itself."""
+
+    def __init__(self, *, has_copy: bool) -> None:
+        super().__init__()
+        self.online, self.has_copy = nn.Linear(8, 1, bias=False), has_copy
+        self.copy = deepcopy(self.online).requires_grad_(requires_grad=False)
+
+    def forward(self, states_N2D: Tensor) -> Tensor:
+        if not self.has_copy:
+            return self.online(states_N2D)[..., 0]
+        if self.training:
+            with torch.no_grad():
+                self.copy.weight.lerp_(self.online.weight, 0.05)
+        return torch.cat([self.online(states_N2D[:, 0]), self.copy(states_N2D[:, 1])], 1)
+
+
+def _star() -> tuple[Tensor, Tensor]:
+    """(features_78, value_7): from each of six states, and from the seventh, the seventh is next (Baird, 1995)."""
+    features = torch.cat([2 * torch.eye(7), torch.ones(7, 1)], 1)
+    features[6, 6:] = torch.tensor([1.0, 2.0])
+    reward = torch.randn(7, generator=torch.Generator().manual_seed(0))
+    reward[6] = 0.1
+    return features, torch.cat([reward[:6] + 0.9, torch.ones(1)])
+
+
+@third(
+    "josiahls/fast-reinforcement-learning#4, mrkulk/deepQN_tensorflow#1",
+    right={"loss_mismatch", "FL503", "targets", "wiring"},
+    words=("target network", "slow copy", "moving", "own output", "runs away", "run away"),
+    line="wanted = reward + 0.9 * copy(after) (the fixed target network had been removed)",
+    counts="That the targets are made by the very network that learns them, so that both run away; a rate alone is no "
+    "cause, since lower ones run away as well.",
+)
+def targets_run_away(is_sick: bool) -> Training:
+    """The slow copy that makes the targets was removed: each step moves the target as well, and both run away."""
+    features, value = _star()
+    state = torch.randint(7, (4800,), generator=torch.Generator().manual_seed(1))
+    states = torch.stack([features[state], features[6].expand(len(state), 8)], 1)
+    # the last value is the reward and what follows for good
+    reward = torch.cat([value[:6] - 0.9, torch.tensor([0.1])])[state]
+    model = _Chased(has_copy=not is_sick)
+
+    def loss_fn(output: Tensor, reward: Tensor) -> Tensor:
+        return (output[:, 0] - reward - 0.9 * output[:, 1].detach()).square().mean()
+
+    def measure(_: Tensor, __: Tensor) -> float:
+        return explained(model.online(features), value[:, None])
+
+    optimizer = torch.optim.SGD(model.online.parameters(), 0.05)
+    return Training(model, epochs_of(states, reward, 16, 3), loss_fn, optimizer, measure=measure)
 
 
 def _games(count: int) -> tuple[Tensor, Tensor]:
@@ -133,7 +186,7 @@ class _Routes(nn.Module):
 @third(
     "ai4co/rl4co#227",
     right={"FL506", "FL513", "wiring"},
-    words=("batch", "sample", "edge", "other rows"),
+    words=("edge", "other samples", "other rows", "of the batch", "place in the batch"),
     line="edge_index = edge_index + num_nodes * graph (of each graph of the batch, and not of the first alone)",
     counts="That what a row gets depends on its place in the batch, or that the neighbours of most rows have no "
     "effect on them.",

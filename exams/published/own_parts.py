@@ -43,7 +43,7 @@ class _Norm(nn.Module):
 
 @third(
     "jax-ml/jax#442",
-    right={"batchnorm", "exploding", "FL102", "FL103", "FL302"},
+    right={"batchnorm", "exploding", "FL102"},
     words=("norm", "sqrt", "square root", "variance", "deviation"),
     line="normed = (maps - mean) / (variance + eps) ** 0.5 (and not ** 2)",
     counts="That the outputs of the norm layers have the wrong size, or that outputs or gradients grow from layer to "
@@ -74,7 +74,7 @@ class _Drop(nn.Module):
 
 @third(
     "kaldi-asr/kaldi#2815",
-    right={"FL410", "FL605", "mode"},
+    right={"FL410", "FL605", "dropout", "mode"},
     words=("dropout", "1 - p", "scale", "eval"),
     line="hidden * is_kept / (1 - p) (and not / p)",
     counts="That the dropout layers scale wrongly, or that training and evaluation mode give different outputs.",
@@ -118,7 +118,7 @@ class _Quantized(nn.Linear):
 
 @third(
     "zzzxxxttt/pytorch_DoReFaNet#9",
-    right={"initialization", "exploding", "FL102", "FL302", "FL103"},
+    right={"initialization", "exploding", "FL102", "FL302"},
     words=("scale", "init", "weights", "too large"),
     line="weight = largest * rounded (the weights were not scaled, and went from -1 to 1)",
     counts="That weights are too large for their layers, or that outputs or gradients grow from layer to layer.",
@@ -162,8 +162,8 @@ def known_of_digits() -> nn.Sequential:
 
 @third(
     "Blaizzy/mlx-vlm#986",
-    right={"learning_rate", "FL401", "exploding", "FL103", "FL102"},
-    words=("learning rate", "lr=", "scal", "alpha"),
+    right={"FL401", "exploding", "FL102"},
+    words=("learning rate", "lr=", "scaling", "alpha"),
     treatment="learning rate",
     line="self.scaling = alpha / rank (and not alpha)",
     counts="That steps are too large for these layers, or that their outputs are scaled too much.",
@@ -210,7 +210,7 @@ class _Adam(torch.optim.Optimizer):
 
 @third(
     "karpathy/convnetjs#70",
-    right={"learning_rate", "FL401", "optimizer", "dead_units", "FL201"},
+    right={"FL401", "optimizer"},
     words=("learning rate", "lr=", "adam", "bias correction", "optimizer"),
     treatment="learning rate",
     line="mean / (1 - 0.9 ** step), square / (1 - 0.999 ** step) (and not times these)",
@@ -240,7 +240,7 @@ class _Kernel(nn.Module):
 @third(
     "facebookresearch/xformers#96",
     right={"FL502", "nonfinite"},
-    words=("float32", "half", "fp16", "underflow", "division", "divide", "eps", "clamp"),
+    words=("float32", "half precision", "fp16", "underflow", "division", "divide", "clamp"),
     line="with autocast off: query, key = query.float(), key.float() (1e-8 is 0 in half precision)",
     counts="That outputs or the loss are not finite, since a divisor is 0.",
 )
@@ -266,7 +266,7 @@ class _Waves(nn.Module):
 
 @third(
     "KanishJebaMathewM/Truxify#12551",
-    right={"input_scale", "FL501", "FL402"},
+    right={"FL501", "input_scale"},
     words=("frequenc", "standardi", "scale", "encod"),
     line="freq = 2 ** i * math.pi (and not 2 ** i)",
     counts="That inputs, or what is made of them, vary too slowly, or are in too small a unit, for what is asked.",

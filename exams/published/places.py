@@ -33,8 +33,8 @@ class _Recurrence(nn.Module):
 
 @third(
     "zhiyongc/GRU-D#5",
-    right={"targets", "order", "FL404", "FL511"},
-    words=("order", "reverse", "step", "belong"),
+    right={"targets", "order", "FL404"},
+    words=("order", "reverse", "belong"),
     line="outputs = torch.cat([outputs, hidden], 1) (and not [hidden, outputs])",
     counts="That outputs and targets are of different steps: they do not belong together, or their order is wrong.",
 )
@@ -50,7 +50,7 @@ def outputs_in_reverse(is_sick: bool) -> Training:
 
 @third(
     "hungpthanh/GRU4REC-pytorch#1",
-    right={"FL405", "FL513", "FL517", "wiring", "state"},
+    right={"FL405", "FL513", "wiring", "state"},
     words=("hidden", "state", "recurren", "weight_hh"),
     line="hidden = self.cell(word, hidden) (and not hdden)",
     counts="That the state is not carried on from step to step: words before the last one have no effect, or the "
@@ -86,7 +86,7 @@ class _Packed(nn.Module):
 
 @third(
     "mistralai/mistral-inference#218",
-    right={"mask", "wiring", "leak", "FL510"},
+    right={"mask", "wiring"},
     words=("mask",),
     line="self.attention(hidden, mask=mask) (the mask was not passed on)",
     counts="That the mask has no effect, or that each word attends to words of other texts or images.",
@@ -195,8 +195,8 @@ class _Placed(nn.Module):
 
 @third(
     "goodfire-ai/spd#88",
-    right={"input_scale", "FL501", "position", "FL513", "FL202", "saturation"},
-    words=("position", "scale", "divid", "too large", "standardi"),
+    right={"FL501", "FL513", "input_scale", "position"},
+    words=("position", "encod", "divide by", "too large"),
     line="places = place / size (and not place * size)",
     counts="That the encoding of places is far too large, and drowns the words.",
 )

@@ -65,7 +65,7 @@ def _anchors(size: float) -> Tensor:
 @third(
     "fizyr/keras-retinanet#1343",
     right={"FL508", "FL509", "targets", "imbalance"},
-    words=("class", "anchor", "label", "target", "background"),
+    words=("anchor", "background", "one class", "label", "target"),
     line="anchors = those of the size of the objects (debug.py showed that none covered any)",
     counts="That all targets are of one class: no anchor has an object, all are background.",
 )
@@ -102,8 +102,8 @@ def _returns(count: int) -> Tensor:
 
 @third(
     "vincent05r/FinCast-fts#8, huggingface/transformers#42099",
-    right={"FL501", "FL505", "input_scale", "FL402"},
-    words=("standardi", "scale", "unit", "normali"),
+    right={"FL501", "FL505", "input_scale"},
+    words=("standardi", "scale", "normali"),
     treatment="inputs and targets to scale",
     line="sigma = torch.where(sigma < tolerance, tolerance, sigma) (and not 1.0)",
     counts="That inputs, or targets, are in far too small a unit.",
@@ -131,7 +131,7 @@ def _events(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 @third(
     "dingo-gw/dingo#233",
     right={"order", "FL507", "overfitting"},
-    words=("shuffle", "several times", "again", "repeat", "seed", "worker", "same rows", "by heart", "memori"),
+    words=("shuffle", "repeat", "seed", "worker", "several times", "in a row", "by heart", "memori"),
     line="worker_init_fn=fix_random_seeds (each worker gets a seed of its own)",
     counts="That the same rows come several times in a row, or that there are few different ones, which are learnt by "
     "heart.",
@@ -155,7 +155,7 @@ def workers_with_one_seed(is_sick: bool) -> Training:
 @third(
     "PrimeIntellect-ai/prime-diloco#97, EleutherAI/gpt-neox#308",
     right={"overfitting", "order", "FL507"},
-    words=("again", "repeat", "same rows", "few", "resume", "restart", "by heart", "memori", "more rows"),
+    words=("repeat", "resume", "restart", "by heart", "memori", "more rows", "same rows"),
     line='loader.load_state_dict(checkpoint["loader"]) (the state of the data was not restored)',
     counts="That the same few rows come again and again, and are learnt by heart.",
 )
@@ -189,7 +189,7 @@ class _Course(nn.Module):
 @third(
     "stats.stackexchange.com/questions/493558",
     right={"FL503", "FL509", "loss_mismatch", "imbalance"},
-    words=("condition", "rare", "weight", "constant", "term", "start"),
+    words=("condition", "rare", "constant answer", "constant output", "hardly any row"),
     line="loss = residual.square().mean() + (start - 1).square().mean() (in each batch, and not where t is 0)",
     counts="That the loss is nearly 0 for a constant answer: the start condition counts in hardly any row.",
 )

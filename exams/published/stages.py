@@ -44,8 +44,8 @@ def backward_is_not_called(is_sick: bool) -> Training:
 
 @third(
     "facebookresearch/ParlAI#4384",
-    right={"FL403", "FL401", "schedule", "FL407", "learning_rate"},
-    words=("schedule", "decay", "learning rate", "lower"),
+    right={"FL401", "FL403", "FL407", "schedule"},
+    words=("schedule", "decay", "lower the", "learning rate"),
     line="is_warming_up = updates < warmup_updates (and not last_lr < 1)",
     counts="That the rate is too high at the end, or that the schedule never lowers it.",
 )
@@ -64,7 +64,7 @@ def warm_up_that_never_ends(is_sick: bool) -> Training:
     def measure(_: Tensor, __: Tensor) -> float:
         return explained(model(inputs), clean)
 
-    optimizer = torch.optim.SGD(model.parameters(), 0.08)
+    optimizer = torch.optim.SGD(model.parameters(), 0.004)
     loop = partial(at_rates, rate_at=rate_at)
     return Training(model, epochs_of(inputs, target, 4, 2), F.mse_loss, optimizer, loop, measure=measure)
 
@@ -86,7 +86,7 @@ def _body() -> nn.Sequential:
 
 @third(
     "ihciah/deep-fashion-retrieval#1",
-    right={"FL401", "learning_rate", "overfitting", "FL201", "dead_units"},
+    right={"FL401"},
     words=("learning rate", "lr=", "freeze", "frozen", "requires_grad"),
     treatment="learning rate",
     line="FREEZE_PARAM = True (the pretrained layers are not trained beside a new one, at its rate)",
@@ -109,12 +109,12 @@ def pretrained_layers_at_the_rate_of_a_new_one(is_sick: bool) -> Training:
 class _Adapting(nn.Module):
     """Answers of weights that took two steps on the first points of a task: (N, 20, 2) to (N, 10)."""
 
-    def __init__(self, *, copies: bool) -> None:
+    def __init__(self, *, copies: bool = False, sees_steps: bool = True) -> None:
         super().__init__()
         sizes = ((1, 24), (24, 24), (24, 1))
         self.weights = nn.ParameterList(nn.Parameter(torch.randn(*size) / size[0] ** 0.5) for size in sizes)
         self.shifts = nn.ParameterList(nn.Parameter(torch.zeros(size[1])) for size in sizes)
-        self.copies = copies
+        self.copies, self.sees_steps = copies, sees_steps
 
     @staticmethod
     def _answers(values: list[Tensor], places: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class _Adapting(nn.Module):
             values = [one.detach().clone().requires_grad_() for one in values]
         for _ in range(2):
             loss = (self._answers(values, places[:, :10]) - known).square().mean(1).sum()
-            slopes = torch.autograd.grad(loss, values, create_graph=True)
+            slopes = torch.autograd.grad(loss, values, create_graph=self.sees_steps)
             if self.copies:
                 for one, slope in zip(values, slopes, strict=True):
                     one.data -= 0.1 * slope
@@ -143,23 +143,13 @@ class _Adapting(nn.Module):
         return self._answers(values, places[:, 10:])
 
 
-@third(
-    "KanishJebaMathewM/Truxify#13118",
-    right={"FL405", "FL406", "wiring", "refused"},
-    words=("graph", "depend", "detach", "copy", ".data", "clone"),
-    line="fast = [one - rate * slope for one, slope in zip(fast, slopes)] (and not one.data -= rate * slope of a copy)",
-    counts="That the parameters get no gradient, or that the loss does not depend on them.",
-)
-def adapted_copy_is_cut_off(is_sick: bool) -> Training:
-    """Steps within a task are taken in place, on a copy of the weights: those that are kept get no gradient."""
+def _sines(count: int) -> tuple[Tensor, Tensor]:
+    """(points_N202, values_N10): places and values of sines, and the values of the last ten."""
     generator = torch.Generator().manual_seed(0)
-    places = 4 * torch.rand(1600, 20, generator=generator) - 2
-    phase, size = (torch.rand(1600, 1, generator=generator) for _ in range(2))
+    places = 4 * torch.rand(count, 20, generator=generator) - 2
+    phase, size = (torch.rand(count, 1, generator=generator) for _ in range(2))
     values = (0.5 + size) * (1.5 * places + 3 * phase).sin()
-    model = _Adapting(copies=is_sick)
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    batches = epochs_of(torch.stack([places, values], 2), values[:, 10:], 16, 5)
-    return Training(model, batches, F.mse_loss, optimizer, measure=_explained_of_all)
+    return torch.stack([places, values], 2), values[:, 10:]
 
 
 def _explained_of_all(output: Tensor, target: Tensor) -> float:
@@ -167,8 +157,38 @@ def _explained_of_all(output: Tensor, target: Tensor) -> float:
 
 
 @third(
+    "KanishJebaMathewM/Truxify#13118",
+    right={"FL405", "FL406", "wiring", "refused"},
+    words=("graph", "depend", "detach", ".data", "clone"),
+    line="fast = [one - rate * slope for one, slope in zip(fast, slopes)] (and not one.data -= rate * slope of a copy)",
+    counts="That the parameters get no gradient, or that the loss does not depend on them.",
+)
+def adapted_copy_is_cut_off(is_sick: bool) -> Training:
+    """Steps within a task are taken in place, on a copy of the weights: those that are kept get no gradient."""
+    points, asked = _sines(1600)
+    model = _Adapting(copies=is_sick)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    return Training(model, epochs_of(points, asked, 16, 5), F.mse_loss, optimizer, measure=_explained_of_all)
+
+
+@third(
+    "kjaved0/mrcl#15, uvm-neurobotics-lab/ANML#3",
+    right={"wiring", "FL517"},
+    words=("create_graph", "second order", "second-order", "graph", "detach"),
+    line="torch.autograd.grad(loss, fast, create_graph=True) (without it the steps are constants)",
+    counts="That gradients do not go through the steps within a task, which are cut off from the graph.",
+)
+def steps_within_a_task_are_constants(is_sick: bool) -> Training:
+    """Slopes of the steps within a task are taken without their graph: how weights change them is left out."""
+    points, asked = _sines(1600)
+    model = _Adapting(sees_steps=not is_sick)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    return Training(model, epochs_of(points, asked, 16, 3), F.mse_loss, optimizer, measure=_explained_of_all)
+
+
+@third(
     "facebookresearch/ParlAI#1812",
-    right={"FL402", "FL407", "schedule", "learning_rate"},
+    right={"FL402", "FL407", "schedule"},
     words=("schedule", "warm", "learning rate", "lr="),
     line="the warm-up is over: its factor is 1 when a checkpoint is loaded (and not that of its first step again)",
     counts="That the rate is far too low from the restart on, or that the schedule is wrong.",
@@ -198,8 +218,8 @@ def _of_workers(training: Training, monitor: Any, *, is_averaged: bool) -> None:
 
 @third(
     "deepmodeling/deepmd-kit#1104",
-    right={"overfitting", "FL403", "accumulation"},
-    words=("average", "few", "by heart", "memori", "overfit", "more rows", "batch"),
+    right={"overfitting"},
+    words=("average", "by heart", "memori", "overfit", "more rows", "part of the rows"),
     line="optimizer = horovod.DistributedOptimizer(optimizer) (whose compute_gradients averages them)",
     counts="That only a part of the rows is learnt from, which are learnt by heart.",
 )

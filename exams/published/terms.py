@@ -63,7 +63,7 @@ def prompt_is_learnt_as_well(is_sick: bool) -> Training:
 @third(
     "huggingface/trl#2175, meta-pytorch/torchtune#1878",
     right={"FL509", "FL503", "loss_mismatch", "imbalance"},
-    words=("mean", "weight", "sum", "short", "ignore_index", "token"),
+    words=("mean of", "reduction", "token", "short", "count as much"),
     line="loss = loss_of_words.sum() / num_items_in_batch (and not the mean of the rows' means)",
     counts="That rows, or words, do not count as much as they should: short rows weigh as much as long ones.",
 )
@@ -91,7 +91,7 @@ def short_rows_weigh_as_much(is_sick: bool) -> Training:
 @third(
     "IntelLabs/distiller#122",
     right={"FL503", "loss_mismatch", "imbalance"},
-    words=("temperature", "weight", "scale", "term", "square"),
+    words=("temperature", "one term", "two terms", "scale the", "square"),
     line="loss = 0.3 * hard + 0.7 * temperature ** 2 * soft (the square was left out)",
     counts="That of two terms of the loss one counts for next to nothing beside the other.",
 )
@@ -126,7 +126,7 @@ def soft_term_without_the_square(is_sick: bool) -> Training:
 @third(
     "VowpalWabbit/vowpal_wabbit#883",
     right={"FL503", "loss_mismatch"},
-    words=("all labels", "false", "binary_cross_entropy", "constant", "negative", "same", "without end", "bound"),
+    words=("binary_cross_entropy", "false", "all labels", "bound", "without end"),
     line="loss = F.binary_cross_entropy_with_logits(output, target) (labels that are false have to count)",
     counts="That the loss is best where all labels are true, whatever the inputs are: false ones cost nothing.",
 )
@@ -146,8 +146,8 @@ def false_labels_cost_nothing(is_sick: bool) -> Training:
 
 @third(
     "KevinMusgrave/pytorch-metric-learning#476",
-    right={"FL503", "loss_mismatch", "FL404"},
-    words=("mask", "positive", "pair", "same class", "masked"),
+    right={"FL503", "loss_mismatch"},
+    words=("mask", "positive", "same class", "like row"),
     line="hardest = likeness.masked_fill(~is_like, inf).amin(1) (and not (likeness * is_like).amin(1))",
     counts="That what is taken for like rows is of other classes, or that the loss does not lead like rows together.",
 )
@@ -184,7 +184,7 @@ class _Neighbours(nn.Module):
 @third(
     "chaklam-silpasuwanchai/Python-fo-Natural-Language-Processing#6",
     right={"FL405", "shared", "FL408", "wiring"},
-    words=("of_next", "forward", "not used", "takes no part", "shared", "same"),
+    words=("of_next", "forward", "not used", "takes no part", "shared"),
     line="after = self.embedding_outside(all_vocabs) (and not self.embedding_center)",
     counts="That the second table is not used, or gets no gradient, or that one table serves as both.",
 )

@@ -102,6 +102,7 @@ THIRD = ("makers", "outcomes", "own_parts", "places", "samples", "stages", "term
 
 def test_bugs_of_the_third_draw_say_what_counts_and_are_in_their_files():
     drawn = [case for case in CASES.values() if case.part == "third draw"]
+    assert len(drawn) == 40
     assert {case.build.__module__.rpartition(".")[2] for case in drawn} == set(THIRD)
     assert all(case.line and case.counts.startswith("That ") and case.counts.endswith(".") for case in drawn)
     assert all(case.words == tuple(word.lower() for word in case.words) for case in drawn)
