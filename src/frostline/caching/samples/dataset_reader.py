@@ -208,7 +208,8 @@ def _random(where: str, received: str, sources: str) -> DataError:
         what="The dataset is random: the same index does not give the same item.",
         where=where,
         received=received + (f"; its code draws from {sources}" if sources else ""),
-        do="keep several seeded views of each sample (views=4 of fill and fit, --views 4); or use a deterministic "
+        do="keep several seeded views of each sample (views=4 of fill and fit, --views 4; views=1 is enough where a "
+        "transform draws and gives the same item all the same, as those of albumentations do); or use a deterministic "
         "transform (Resize and CenterCrop instead of RandomResizedCrop), or train with frostline.fit(..., "
         "cache=False).",
     )
