@@ -269,6 +269,8 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
         )  # fmt: skip
     if target.shape == output.shape[:1] and output.shape[1:] == (1,):
         target = target.unsqueeze(1)
+    if target.numel() == output.numel() == 1:  # a model that ends in squeeze(), for a batch of one sample
+        target = target.reshape(output.shape)
     if target.shape != output.shape:
         raise DataError(
             what="Target and output have different shapes.", where="the loss",

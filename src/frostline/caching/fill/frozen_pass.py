@@ -126,7 +126,7 @@ class Computer:
             # A sum is finite only if all values are, and takes a fifth of the time; it may overflow where they are.
             if not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(_is_usable(tensor).all()):
                 continue
-            bad = (~_is_usable(tensor).flatten(1).all(dim=1)).nonzero().squeeze(1).tolist()
+            bad = (~_is_usable(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().squeeze(1).tolist()
             samples = ", ".join(str(indices[at]) for at in bad[:8])
             raise DataError(
                 what=f"The features {name!r} are not finite.",
