@@ -360,3 +360,35 @@ def test_a_loss_or_metric_that_reads_what_the_frozen_part_leaves_is_refused(tmp_
         fit(model, samples, epochs=1, cache=tmp_path, **options)
     assert "return that value from forward" in error.value.do
     fit(model, samples, epochs=1, cache=False, **options)
+
+
+def test_a_collate_function_whose_targets_are_no_table_of_rows_trains_without_a_cache():
+    class Boxes(nn.Module):
+        """As detectors: targets are a dict for each image, with as many boxes as it has; they are inputs too."""
+
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), nn.Linear(4, 2)
+            self.low.register_buffer("size", torch.ones(1))
+
+        def forward(self, x, labels):
+            assert all(len(own["boxes"]) == len(own["kinds"]) == int(own["count"]) for own in labels)
+            assert x.max() < 10
+            out = self.high(self.low(x))
+            return torch.stack(
+                [(out[at] - own["boxes"].mean(0)).square().mean() for at, own in enumerate(labels)]
+            ).sum()
+
+    def collated(items):
+        labels = [own for _, own in items]
+        return {"x": torch.stack([x for x, _ in items]), "labels": labels}, labels
+
+    counts = [3, 1, 2, 5, 4, 1, 2, 6]
+    items = [
+        (torch.rand(4), {"boxes": torch.rand(n, 2), "kinds": torch.arange(n), "count": torch.tensor(n)}) for n in counts
+    ]
+    model = Boxes()
+    fl.freeze(model, through="low")
+    options = {"loss": lambda output, target: output, "collate_fn": collated, "batch_size": 4, "progress": False}
+    result = fl.fit(model, items, epochs=1, cache=False, **options)
+    assert result.history[0].train_loss > 0

@@ -142,8 +142,7 @@ def _uncached(setup: TrainingSetup) -> Ready:
     around = ExitStack()
     with setup.fabric.autocast():
         first, shown = _shown(setup)
-        # a batch is padded to its own longest sample, and its targets with it
-        few = batches.rows(first, slice(0, FEW)) if setup.collate_fn is None else setup.few_inputs()
+        few = _few(setup, first)
         with told_mismatch(setup.model, first):
             output = first_outputs(setup.model, few)
         setup.first.check_output(output, batches.batch_size(few), setup.plain, setup.plain_val)
@@ -158,10 +157,15 @@ def _shown(setup: TrainingSetup) -> tuple[Any, Any]:
     """The first samples, and what the model is split by; no frozen layer moves when it runs on them."""
     first = setup.first.inputs(setup.plain, _PROVEN)
     with told_mismatch(setup.model, first):
-        check_still(setup.model, batches.rows(first, slice(0, FEW)))
+        check_still(setup.model, _few(setup, first))
     if setup.example is None:
         return first, first
     return first, in_dtype(batches.move(setup.example, setup.fabric.device), precision_of(setup.model))
+
+
+def _few(setup: TrainingSetup, first: Any) -> Any:
+    """Inputs of a few samples. A collate function pads to the longest of them, or returns no table of rows."""
+    return batches.rows(first, slice(0, FEW)) if setup.collate_fn is None else setup.few_inputs()
 
 
 def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Ready:
