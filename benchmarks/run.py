@@ -18,7 +18,8 @@ NAMES = {
     "p1": "p1_epoch", "p2": "p2_fill", "p3": "p3_epochs", "p4": "p4_gather", "p5": "p5_monitor", "faster": "faster",
     "fold": "fold", "reopen": "reopen", "port": "port", "warm": "warm", "checkup": "checkup", "sweep": "sweep",
     "thaw": "thaw", "open": "opening", "climb": "climb", "length": "lengths", "views": "views", "planner": "planner",
-    "rivals": "rivals", "scale": "scale", "ray": "ray_fill", "stores": "stores", "limits": "limits",
+    "views-photos": "views_photos", "rivals": "rivals", "scale": "scale", "ray": "ray_fill", "stores": "stores",
+    "limits": "limits",
 }  # fmt: skip
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -27,18 +27,25 @@ from . import healthy_networks as healthy_networks
 from . import images as images
 from . import loops as loops
 from . import losses as losses
+from . import makers as makers
 from . import objectives as objectives
+from . import outcomes as outcomes
+from . import own_parts as own_parts
 from . import pairs as pairs
 from . import parts as parts
+from . import places as places
 from . import rates as rates
 from . import real_networks
+from . import samples as samples
 from . import sequences as sequences
 from . import settings as settings
 from . import speeds as speeds
+from . import stages as stages
 from . import steps as steps
 from . import streams as streams
 from . import structures as structures
 from . import targets as targets
+from . import terms as terms
 from . import wiring as wiring
 from .case import CASES, Published, Training
 from .healthy import WELL
@@ -117,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument(
-        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "all"),
+        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "third draw", "all"),
         help="of the bugs, if unnamed",
     )  # fmt: skip
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")

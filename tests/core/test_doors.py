@@ -185,3 +185,56 @@ def test_the_death_of_a_worker_process_is_told_whatever_was_made_of_it(is_wrappe
         train(forward, torch.zeros(2, 3))
     assert error.value.received == str(death)
     assert "num_workers" in error.value.do
+
+
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+
+
+@pytest.mark.parametrize("shortage", [RuntimeError(NO_MEMORY), torch.OutOfMemoryError("CUDA out of memory."),
+                                      MemoryError("Unable to allocate 728. TiB")])  # fmt: skip
+def test_a_call_that_finds_no_memory_says_so(shortage):
+    with pytest.raises(fl.DataError, match="train stopped: there is not enough memory") as error:
+        train(Model(shortage), torch.zeros(2, 3))
+    assert str(shortage) in error.value.received
+    assert "batch_size" in error.value.do
+
+
+def test_a_shortage_of_memory_is_told_as_such_whatever_was_made_of_it():
+    def forward(_):
+        try:
+            raise RuntimeError(NO_MEMORY)
+        except RuntimeError as error:
+            raise fl.DataError(what="Cannot be called.", where="x", received="y", do="Correct it.") from error
+
+    with pytest.raises(fl.DataError, match="not enough memory"):
+        train(forward, torch.zeros(2, 3))
+
+
+def test_a_text_about_memory_of_our_own_stays():
+    def forward(_):
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise fl.PortError(what="The file needs more memory.", where="x", received="y", do="Free some.") from error
+
+    with pytest.raises(fl.PortError, match="The file needs more"):
+        train(forward, torch.zeros(2, 3))
+
+
+class TooLarge(torch.nn.Module):
+    """Allocates without end in its forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.below, self.above = torch.nn.Linear(3, 3), torch.nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.above(self.below(x)) + torch.empty(10**14).sum()
+
+
+def test_a_split_that_finds_no_memory_does_not_blame_the_model():
+    model = TooLarge()
+    fl.freeze(model, modules=[model.below])
+    with pytest.raises(fl.DataError, match="not enough memory") as error:
+        fl.split(model, torch.zeros(4, 3))
+    assert "forward" in error.value.where

@@ -212,3 +212,51 @@ def test_a_loader_beside_one_whose_batches_may_change(tmp_path, options):
     train(split, (batch for pair in both for batch in pair), normalised if "may_change" in options else None)
     with pytest.raises(fl.DataError, match="The batch was changed"):
         train(split, features.loader(2), normalised)
+
+
+class Summed(nn.Linear):
+    def forward(self, x_BD):
+        return super().forward(x_BD).sum(1)
+
+
+class OfNumbers(nn.Linear):
+    def forward(self, x_B):
+        return super().forward(x_B[:, None])
+
+
+class Scores(nn.Module):
+    """Its frozen layers give one number for each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = Summed(4, 3), OfNumbers(1, 2)
+
+    def forward(self, x_BD):
+        return self.high(self.low(x_BD))
+
+
+def test_features_of_one_number_are_compared_as_others_are(tmp_path):
+    model = Scores()
+    fl.freeze(model, through="low")
+    items = [(row, at % 2) for at, row in enumerate(torch.randn(12, 4))]
+    split = fl.split(model, torch.stack([row for row, _ in items[:4]]))
+    assert split.frontier[0].shape == ()
+    loader = fl.FeatureCache(tmp_path).fill(split, items, progress=False).loader(batch_size=4)
+    for features, _ in loader:
+        split.head(*features)
+    with pytest.raises(fl.DataError, match="changed between the loader and the head"):
+        for features, _ in loader:
+            split.head(*(9 * feature for feature in features))
+
+
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "int8"])
+def test_features_of_one_number_are_rounded_as_others_are(tmp_path, storage):
+    model = Scores()
+    fl.freeze(model, through="low")
+    items = [(row, at % 2) for at, row in enumerate(torch.randn(12, 4))]
+    result = fl.fit(model, items, epochs=1, cache=tmp_path, storage=storage, progress=False)
+    assert result.cache.samples == 12
+    with torch.no_grad():
+        model.low.weight.fill_(float("inf"))
+    with pytest.raises(fl.DataError, match="not finite"):
+        fl.fit(model, items, epochs=1, cache=tmp_path, storage=storage, progress=False)

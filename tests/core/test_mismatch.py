@@ -158,3 +158,56 @@ def test_keys_that_the_model_does_not_take_are_named_together(tmp_path, is_cache
         fl.fit(model, items, **options)
     assert error.value.received == "path, id; its forward takes image"
     fl.fit(model, [{key: own for key, own in item.items() if key in ("image", "label")} for item in items], **options)
+
+
+class Decoder(nn.Module):
+    """Makes its decoder's inputs from labels, as T5 and BART do."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x, labels=None):
+        if labels is None:
+            raise ValueError("specify labels")
+        logits = self.high(self.low(x))
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_model_that_needs_the_labels_of_its_items_is_told_how_to_get_them(tmp_path, is_cached):
+    items = [{"x": torch.ones(4) * at, "labels": at % 2} for at in range(8)]
+    model = Decoder()
+    fl.freeze(model, through="low")
+    options = {"cache": tmp_path if is_cached else False, "progress": False, "epochs": 1}
+    options["loss"] = lambda output, target: output["loss"]
+    with pytest.raises(fl.DataError, match="Their labels are the target") as error:
+        fl.fit(model, items, **options)
+    assert "({**inputs, 'labels': labels}, labels)" in error.value.do
+    fl.fit(model, [(item, item["labels"]) for item in items], **options)
+
+
+def test_complex_inputs_of_a_complex_network_are_not_told_to_become_real():
+    model = nn.Sequential(nn.Linear(4, 4, dtype=torch.cfloat), nn.Linear(4, 2))
+    with pytest.raises(RuntimeError, match="dtype"), told_mismatch(model, torch.ones(2, 4, dtype=torch.cfloat)):
+        model(torch.ones(2, 4, dtype=torch.cfloat))
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_lists_of_numbers_are_told_to_become_tensors(tmp_path, is_cached):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, ids):
+            return self.high(self.low(ids).mean(1))
+
+    model = Tokens()
+    fl.freeze(model, through="low")
+    options = {"cache": tmp_path if is_cached else False, "progress": False, "epochs": 1}
+    items = [{"ids": [1, 2, at], "label": at % 2} for at in range(8)]
+    with pytest.raises(fl.DataError, match="hold lists of numbers") as error:
+        fl.fit(model, items, **options)
+    assert "with_format('torch')" in error.value.do
+    fl.fit(model, [{**item, "ids": torch.tensor(item["ids"])} for item in items], **options)

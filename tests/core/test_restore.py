@@ -303,3 +303,17 @@ def test_of_a_head_the_state_of_the_model_it_was_split_from_is_put_back_too():
         model.calls, model.running_mean = 1, torch.ones(2)
     assert (model.calls, model.training) == (0, True)
     assert torch.equal(model.running_mean, torch.zeros(2))
+
+
+def test_only_tensors_that_are_written_are_copied_and_put_back():
+    one, view, untouched = torch.ones(2), torch.zeros(2, 3), torch.ones(2)
+    before = untouched._version
+    with pytest.raises(KeyError), restore.kept_if_written([one, view, untouched]):
+        one.lerp_(torch.zeros(2), 0.5)
+        one.data.mul_(3)
+        torch._foreach_add_([view.data[0]], 1.0)
+        torch.add(untouched, 1)
+        raise KeyError
+    assert one.tolist() == [1, 1]
+    assert not view.any()
+    assert untouched._version == before

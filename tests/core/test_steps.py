@@ -225,3 +225,42 @@ def test_a_loss_that_was_made_anew_brings_no_gradient_to_any_parameter():
     model(torch.ones(1, 2)).sum().backward()
     check_reached(model.parameters(), "batch 0")
     check_reached([], "batch 0")
+
+
+class Scaled(torch.optim.SGD):
+    """An optimizer that keeps a setting and a tensor as attributes, and another optimizer."""
+
+    def __init__(self, parameters, factor):
+        parameters = list(parameters)
+        super().__init__(parameters, lr=0.1)
+        self.factor, self.seen = factor, torch.zeros(1)
+        self.inner = torch.optim.SGD(parameters, lr=0.2)
+        self.inner.note = "kept"
+
+    def step(self, closure=None):
+        self.seen += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data -= self.factor * parameter.grad
+
+
+def test_a_copied_optimizer_keeps_the_attributes_of_its_class():
+    model = nn.Linear(2, 1)
+    optimizer = Scaled(model.parameters(), factor=0.5)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)  # puts a function of its own before `step`
+    twin, own = copied(model, optimizer)
+    before = model.weight.detach().clone()
+    twin(torch.ones(1, 2)).sum().backward()
+    own.step()
+    assert torch.equal(model.weight, before)
+    assert torch.allclose(twin.weight, before - 0.5)
+    assert (float(optimizer.seen), float(own.seen)) == (0.0, 1.0)
+    assert own.inner.param_groups[0]["params"][0] is twin.weight
+    assert own.inner.note == "kept"
+
+
+def test_a_checkup_steps_an_optimizer_with_attributes_of_its_own():
+    model = nn.Linear(4, 2)
+    data = [(torch.randn(8, 4), torch.arange(8) % 2) for _ in range(6)]
+    found = fl.checkup(model, data, nn.CrossEntropyLoss(), Scaled(model.parameters(), factor=0.01), progress=False)
+    assert "rules passed" in str(found)

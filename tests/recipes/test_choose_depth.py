@@ -102,6 +102,13 @@ def test_a_second_call_computes_nothing_and_reads_the_example_only(model, tmp_pa
     assert fl.FeatureCache(tmp_path).entries()[0].rows == 60
 
 
+def test_without_a_cache_features_lie_in_a_folder_that_is_removed(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    report = fl.choose_depth(model, TensorDataset(*images()), cache=False, progress=False)
+    assert report.table
+    assert not [*tmp_path.glob("frostline-*")]
+
+
 def test_a_sample_of_each_class_is_enough(model, tmp_path):
     data = Counted(200)
     report = choose(model, data, tmp_path, samples=60)

@@ -245,3 +245,15 @@ def test_a_scripted_module_is_trained_unwatched(cache, capsys, tmp_path):
     assert result.findings == ()
     assert not torch.equal(made[1].linear.weight, before)
     assert "'1' is a scripted module, which takes no hooks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce", nn.MSELoss()], ids=str)
+def test_a_monitor_draws_nothing_from_the_generators_that_a_model_draws_from(loss):
+    def losses(**options):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 2))
+        items = [(row, (row[:2] > 0).float()) for row in torch.randn(12, 4)]
+        fitted = fl.fit(model, items, loss=loss, epochs=2, batch_size=4, cache=False, progress=False, **options)
+        return [own.train_loss for own in fitted.history]
+
+    assert losses() == losses(monitor=False)

@@ -112,6 +112,13 @@ def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out(
     assert split.explain().verification.is_exact
 
 
+def test_a_layer_that_the_model_does_not_register_is_refused_with_the_way_out():
+    unregistered = nn.Linear(D, D)
+    with pytest.raises(fl.SplitError, match="makes a trainable value by a call that cannot be recorded") as error:
+        fl.split(Net(lambda m, x: unregistered(m.high(unanswered(m, x)))), x(4))
+    assert "nn.ModuleList" in error.value.do
+
+
 def test_a_number_that_moves_in_every_call_is_not_taken_for_a_size():
     def forward(m, batch):
         m.calls += 1

@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -309,3 +310,14 @@ def test_weights_of_a_loss_that_no_optimizer_holds_are_told(tmp_path, capsys):
     loss.requires_grad_(False)
     fl.fit(model, data, loss=loss, epochs=1, cache=tmp_path, monitor=False)
     assert "weights of its own" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_a_model_that_ends_in_squeeze_takes_a_last_batch_of_one(loss):
+    class Squeezed(nn.Linear):
+        def forward(self, x_BD):
+            return super().forward(x_BD).squeeze()
+
+    items = [(row, float(at % 2)) for at, row in enumerate(torch.randn(9, 4))]
+    result = fl.fit(Squeezed(4, 1), items, loss=loss, epochs=1, batch_size=4, cache=False, progress=False)
+    assert math.isfinite(result.history[0].train_loss)

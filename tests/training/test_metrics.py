@@ -27,6 +27,8 @@ def test_accuracy_is_the_metric_of_classification_alone():
     assert make_metrics(None, "mse") == make_metrics(None, nn.MSELoss()) == {}
     assert make_metrics(max, "mse") == {"metric": max}
     assert list(make_metrics({"f1": "f1", "own": max}, "mse")) == ["f1", "own"]
+    collection = nn.ModuleDict({"one": nn.L1Loss(), "two": nn.MSELoss()})  # as torchmetrics' MetricCollection
+    assert make_metrics(collection, "mse") == dict(collection.items())
     assert make_metrics(["top3", "auroc"], "mse") == {"top3": "top3", "auroc": "auroc"}
 
 

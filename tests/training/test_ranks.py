@@ -48,7 +48,6 @@ def test_the_first_process_goes_on_with_its_noise():
 
 def test_one_process_tells_itself_nothing():
     assert Ranks().told(3) == 3
-    Ranks().meet()
 
 
 def test_weights_that_differ_are_named():

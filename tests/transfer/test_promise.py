@@ -253,3 +253,52 @@ def test_a_buffer_that_the_first_call_builds_is_told_with_a_remedy_that_helps():
     check_still(model, inputs)
     split = fl.split(model, inputs)
     torch.testing.assert_close(split.head(*split.extract(inputs)), model(inputs))
+
+
+class MeanTeacher(nn.Module):
+    """Its forward moves the teacher's weights towards the student's."""
+
+    def __init__(self):
+        super().__init__()
+        self.student, self.teacher = nn.Linear(4, 2), nn.Linear(4, 2).requires_grad_(False)
+
+    def forward(self, x_BD):
+        with torch.no_grad():
+            for own, other in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+                own.lerp_(other, 0.1)
+        return self.student(x_BD) - self.teacher(x_BD)
+
+
+def _made():
+    torch.manual_seed(0)
+    return MeanTeacher()
+
+
+def test_weights_that_a_model_moves_itself_train_uncached_as_in_a_plain_loop():
+    items = [(row, at % 2) for at, row in enumerate(torch.randn(6, 4))]
+    order = []
+
+    class Data(list):
+        def __getitem__(self, at):
+            order.append(at)
+            return super().__getitem__(at)
+
+    fitted, plain = _made(), _made()
+    fl.fit(fitted, Data(items), epochs=1, batch_size=3, optimizer=lambda own: torch.optim.SGD(own, 0.1),
+           cache=False, progress=False)  # fmt: skip
+    step = torch.optim.SGD(plain.student.parameters(), 0.1)
+    for part in (order[-6:-3], order[-3:]):
+        inputs, labels = torch.stack([items[at][0] for at in part]), torch.tensor([items[at][1] for at in part])
+        nn.functional.cross_entropy(plain(inputs), labels).backward()
+        step.step()
+        step.zero_grad()
+    for own, other in zip(fitted.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(own, other)
+
+
+def test_what_freeze_holds_must_not_move_in_an_uncached_training_either():
+    model = _made()
+    fl.freeze(model, modules=[model.teacher])
+    items = [(row, at % 2) for at, row in enumerate(torch.randn(6, 4))]
+    with pytest.raises(fl.FrostlineError, match="changed during training"):
+        fl.fit(model, items, epochs=1, batch_size=3, cache=False, progress=False)

@@ -23,6 +23,9 @@ _OURS = str(Path(__file__).parents[1])  # the package
 # Functions of ours that hand an operation of the caller on.
 _PASSING = ("__torch_function__", "torch_called", "__torch_dispatch__", "<lambda>")
 _ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants others than we pass
+_NO_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory"
+)  # torch has no class for it on a CPU
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 
 
@@ -44,11 +47,13 @@ def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable
             try:
                 with _values():
                     return function(*args, **kwargs)
-            except (*FOREIGN, FrostlineError) as error:
+            except (*FOREIGN, MemoryError, FrostlineError) as error:
                 if _is_inside(sys._getframe(1).f_code.co_filename):
                     raise  # the outermost door tells it
                 if (death := _death_of_worker(error)) is not None:
                     raise _dead_worker(death) from error
+                if (shortage := out_of_memory(error)) is not None:
+                    raise _no_memory(call, shortage) from error
                 if isinstance(error, FrostlineError):
                     raise
                 frames = extract_tb(error.__traceback__)
@@ -81,6 +86,26 @@ def _dead_worker(error: BaseException) -> DataError:
         where="a worker process of a DataLoader", received=str(error).splitlines()[0],
         do="pass a smaller num_workers (0 shows the error of the sample itself): the system ends such a process when"
         " memory or shared memory (/dev/shm) runs out, and a decoder that crashes ends it, too.",
+    )  # fmt: skip
+
+
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The error of an allocator that found no memory, whatever was made of it; None if there is none."""
+    if isinstance(error, MemoryError):  # one that has a text of its own, such as that of a reader, keeps it
+        return error
+    while error is not None and not (
+        isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)))
+    ):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _no_memory(call: str, error: BaseException) -> DataError:
+    return DataError(
+        what=f"{call} stopped: there is not enough memory.", where=_place(extract_tb(error.__traceback__)),
+        received=_told(error),
+        do="use less of it: smaller batches (batch_size, or the example of a split), fewer num_workers, smaller inputs "
+        "or precision='bf16-mixed'; or end what else holds memory. What was stored until then is kept.",
     )  # fmt: skip
 
 

@@ -66,9 +66,8 @@ def map_tensors(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return kind(**found) if hasattr(kind, "__dataclass_fields__") else found
     if isinstance(inputs, (tuple, list)):
         values = [map_tensors(value, function) for value in cast("Sequence[Any]", inputs)]
-        if hasattr(kind, "_make"):
-            return kind._make(values)
-        return values if isinstance(inputs, list) else tuple(values)
+        made: Callable[[list[Any]], Any] = getattr(kind, "_make", list if isinstance(inputs, list) else tuple)
+        return made(values)
     return inputs
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from frostline.core.errors import FOREIGN, DataError, FrostlineError
-from frostline.core.inputs import describe, leaves
+from frostline.core.inputs import LABEL_KEYS, call, describe, leaves
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
                 raise extra from cause
             if _SIZE.search(str(cause)) and (image := _image(inputs)) is not None:
                 raise _wrong_size(model, image, cause) from cause
+            if (other := _labels_it_needs(model, inputs, cause) or _lists(model, inputs, cause)) is not None:
+                raise other from cause
             raise
         raise DataError(
             what=f"{type(model).__name__} cannot take the inputs as they come from the dataset.",
@@ -85,6 +87,39 @@ def _extra_keys(text: str, model: nn.Module, inputs: Any) -> DataError | None:
     )  # fmt: skip
 
 
+def _labels_it_needs(model: nn.Module, inputs: Any, cause: BaseException | None) -> DataError | None:
+    """Of items by name, whose labels became the target: a model that takes labels, and fails without them."""
+    if not isinstance(inputs, Mapping) or cause is None:
+        return None
+    left = [key for key in signature(model.forward).parameters if key in LABEL_KEYS and key not in inputs]
+    if not left or _runs(model, inputs):
+        return None
+    return DataError(
+        what=f"{type(model).__name__} fails on the inputs of the items. Their labels are the target, and are not among "
+        "these.", where="the inputs",
+        received=f"{describe(inputs)}; {(str(cause).splitlines() or [''])[0]}",
+        do=f"if the model computes its loss or its decoder's inputs from labels, return ({{**inputs, {left[0]!r}: "
+        "labels}, labels) from the dataset, with loss=lambda output, target: output.loss; else correct what the error "
+        "names.",
+    )  # fmt: skip
+
+
+def _lists(model: nn.Module, inputs: Any, cause: BaseException | None) -> DataError | None:
+    """Of items that hold lists of numbers, as a dataset of Hugging Face gives them: a batch has one tensor for each."""
+    if not isinstance(inputs, Mapping) or cause is None:
+        return None
+    items = cast("Mapping[Any, Any]", inputs).items()
+    lists = [str(key) for key, own in items if isinstance(own, (list, tuple))]
+    if not lists or _runs(model, inputs):
+        return None
+    return DataError(
+        what=f"{type(model).__name__} fails on the inputs of the items, which hold lists of numbers.",
+        where="the inputs", received=f"{', '.join(lists)}; {(str(cause).splitlines() or [''])[0]}",
+        do="make them tensors in the dataset: torch.tensor(...); or, of a dataset of Hugging Face, "
+        "dataset.with_format('torch').",
+    )  # fmt: skip
+
+
 def _image(inputs: Any) -> torch.Tensor | None:
     """The only input, if it is a batch of images."""
     tensors = list(leaves(inputs).values())
@@ -107,11 +142,15 @@ def _wrong_size(model: nn.Module, image: torch.Tensor, cause: BaseException | No
 
 
 def _takes(model: nn.Module, image: torch.Tensor, size: int) -> bool:
+    return _runs(model, image.new_zeros(2, image.shape[1], size, size))
+
+
+def _runs(model: nn.Module, inputs: Any) -> bool:
     kept = kept_buffers(model), kept_attributes(model, numbers=True)
     try:
         with torch.no_grad(), kept_modes(model), kept_generators(), kept[0], kept[1]:
             model.eval()
-            model(image.new_zeros(2, image.shape[1], size, size))
+            call(model, inputs)
     except (*FOREIGN, FrostlineError):
         return False
     return True
@@ -122,7 +161,7 @@ def _remedy(text: str, model: nn.Module, inputs: Any) -> str | None:
     steps: list[str] = []
     channels = _CHANNELS.search(text)
     is_of_dtypes = _DTYPES.search(text) is not None
-    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point() or p.is_complex()}
     other = [tensor for tensor in tensors if kinds and tensor.dtype not in kinds]
     if _INDICES.search(text):
         steps.append("pass whole numbers (inputs.long()) to an embedding")

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from torch import Tensor
 
@@ -326,3 +327,45 @@ def kept_parameters(model: nn.Module) -> Generator[None]:
             with torch.no_grad():
                 for parameter, copy in zip(parameters, copies, strict=True):
                     parameter.copy_(copy)
+
+
+class _Copies(TorchDispatchMode):
+    """Copies tensors before an operator writes into them, by whatever view of their memory."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        super().__init__()
+        self._left = {own.untyped_storage().data_ptr(): own for own in tensors}
+        self.made: list[tuple[Tensor, Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.is_mutable:
+            given = kwargs or {}
+            for at, own in enumerate(func._schema.arguments):
+                if own.alias_info is not None and own.alias_info.is_write:
+                    written = args[at] if at < len(args) else given.get(own.name)
+                    self._copy(written if isinstance(written, (list, tuple)) else [written])
+        return func(*args, **(kwargs or {}))
+
+    def _copy(self, written: Iterable[Any]) -> None:
+        for tensor in written:
+            if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
+                own = self._left.pop(tensor.untyped_storage().data_ptr(), None)
+                if own is not None:
+                    self.made.append((own, own.detach().clone()))
+
+
+@contextmanager
+def kept_if_written(tensors: Sequence[Tensor]) -> Generator[None]:
+    """Put back those of these tensors that operators of torch write into; only these are copied, before the first."""
+    strided = [own for own in tensors if own.layout is torch.strided]
+    if not strided:
+        yield
+        return
+    copies = _Copies(strided)
+    try:
+        with copies:
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, copy in copies.made:
+                tensor.copy_(copy)

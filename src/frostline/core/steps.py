@@ -125,6 +125,8 @@ def copied(model: nn.Module, *others: Any, shared: Iterable[Tensor] = ()) -> tup
     memo |= {id(tensor): tensor for tensor in shared}
     try:
         twins = copy.deepcopy((model, *others), memo)
+        for given, twin in zip(others, twins[1:], strict=True):
+            _add_own_attributes(given, twin, memo)
     except (RuntimeError, TypeError) as error:
         raise DataError(
             what="The model cannot be copied, so nothing can be tried on it.", where=type(model).__name__,
@@ -137,6 +139,20 @@ def copied(model: nn.Module, *others: Any, shared: Iterable[Tensor] = ()) -> tup
                 twin.register_step_pre_hook(_turned(hook, memo))
     compact_recurrent(twins[0])
     return twins
+
+
+def _add_own_attributes(given: Any, twin: Any, memo: dict[int, Any]) -> None:
+    """Give the copy of an optimizer what its class keeps beside torch's own: torch copies neither.
+
+    Functions are left out: a scheduler puts one before `step`, which steps the original.
+    """
+    if not isinstance(given, Optimizer):
+        return
+    for name, value in vars(given).items():
+        if name not in vars(twin) and not callable(value):
+            setattr(twin, name, copy.deepcopy(value, memo))
+        if isinstance(value, Optimizer):
+            _add_own_attributes(value, vars(twin)[name], memo)
 
 
 def _turned(hook: Any, memo: dict[int, Any]) -> Any:

@@ -6,8 +6,10 @@ Read top to bottom; copy it where your question differs.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -168,7 +170,8 @@ def choose_depth(
         train: A map-style dataset of `(inputs, target)`: classes, several labels of zeros and ones, or numbers.
         candidates: Names of layers to freeze through; None finds at most twelve lines.
         samples: At most so many samples are looked at, of each class the same share.
-        cache: Where pooled features are kept: a folder or `FeatureCache`; True is the user's cache home.
+        cache: Where pooled features are kept: a folder or `FeatureCache`; True is the user's cache home, False a folder
+            that is removed afterwards.
         epochs: Epochs of the training whose time is estimated.
         batch_size: Samples per pass of the frozen part.
         num_workers: Processes that read samples.
@@ -193,8 +196,9 @@ def choose_depth(
     check_model("choose_depth", model, needs=())
     batches.check_map_style(train)
     made = ScoredRows.of("choose_depth", views, collate_fn, storage, frozen_pass)
-    with told_as("choose_depth"):
-        return measured(model, made.shown(train), candidates, samples, cache, epochs, batch_size, num_workers, seed,
+    with told_as("choose_depth"), ExitStack() as stack:
+        kept = stack.enter_context(TemporaryDirectory(prefix="frostline-")) if cache is False else cache
+        return measured(model, made.shown(train), candidates, samples, kept, epochs, batch_size, num_workers, seed,
                         progress, made=made).report  # fmt: skip
 
 

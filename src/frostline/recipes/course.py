@@ -84,7 +84,7 @@ class RunCourse:
                                              self._line.num_epochs(progress, of_run=True))  # fmt: skip
                     below.around.close()  # of a line at which nothing is cached
                     self._note_seconds(progress, at_most_s)
-            promise = FrozenState(self._line.model)
+            promise = FrozenState(self._line.model, is_cached=self._fills)
             begins = f"phase {phase.number}, from epoch {len(progress.history) + 1}"
             # a split has to be seen first
             why = self._why_plain(progress, self._line.length(progress)) if phase.number > 1 else ""

@@ -29,7 +29,7 @@ from frostline.caching import (
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
-from frostline.core.restore import kept_generators
+from frostline.core.restore import kept_generators, kept_if_written
 from frostline.core.timing import wait
 from frostline.diagnosis import facts_of_input
 from frostline.recipes.cache_cost import warn_of_cost
@@ -45,7 +45,7 @@ from frostline.recipes.training_setup import Ready, TrainingSetup
 from frostline.recipes.viewed_data import steady_validation
 from frostline.splitting import KeptPlaces, frozen_side_in_inference_mode, remembered_split, verify_once, wrapped
 from frostline.training import DatasetBatches, first_outputs, in_dtype
-from frostline.transfer import check_still
+from frostline.transfer import check_still, moving_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,7 +91,7 @@ def prepare(
     if places.iterators:
         sys.stderr.write(f"model: not run before it trains, since that would move {places.iterators[0]!r} on.\n")
         return Ready(setup.model, setup.plain, setup.plain_val)
-    with places.kept():
+    with places.kept(), kept_if_written(moving_parameters(setup.model)):
         if is_frozen:
             return _uncached(setup)
         setup.first.check_dataset(setup.model, setup.plain, setup.plain_val)

@@ -16,7 +16,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
-from frostline.core.doors import public
+from frostline.core.doors import out_of_memory, public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
@@ -120,6 +120,8 @@ def _first_that_holds(
         except DataError:
             raise
         except Exception as error:
+            if out_of_memory(error) is not None:
+                raise
             failed.append(error)
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError, RefusedBefore)):
                 break
@@ -333,7 +335,7 @@ def _explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -
     if any(isinstance(error, UnknownValue) for error in errors):
         return SplitError(
             what="The model makes a trainable value by a call that cannot be recorded.",
-            where="a value with requires_grad whose origin no torch call, module or autograd Function told",
+            where="a value with requires_grad that no recorded torch call, module or autograd Function has made",
             received="a parameter outside of model.parameters(), a compiled or scripted function, or a transform of "
             "torch.func or torch.autograd.grad",
             do="register the layer in the model (nn.ModuleList instead of a list); or put that step into a module of "

@@ -11,6 +11,7 @@ import torch
 
 from frostline.core import store_rates
 from frostline.core.arguments import as_count, as_number
+from frostline.core.doors import out_of_memory
 from frostline.core.restore import kept_gradients
 from frostline.core.storage_records import (
     FRONTIER,
@@ -180,8 +181,8 @@ def _measured_costs(candidate: Candidate, batch_size: int, read_s: float) -> Sto
     """Steps of the model and of its head, and passes of the frozen part, in turns."""
     try:
         return _costs_at(candidate, batch_size, read_s)
-    except torch.OutOfMemoryError:
-        if batch_size == 1:
+    except RuntimeError as error:
+        if batch_size == 1 or out_of_memory(error) is None:
             raise
     return _measured_costs(candidate, batch_size // 2, read_s)
 

@@ -86,7 +86,7 @@ class CrossEntropy:
             raise DataError(
                 what="The weights of the classes do not fit the outputs of the model.", where="fit(class_weights=...)",
                 received=f"{len(self.class_weights)} weights, {classes} outputs",
-                do="pass one number for each output: class_weights=[...]; 'balanced' knows the classes that have a "
+                do="pass one number for each output: class_weights=[...]; 'balanced' covers the classes that have a "
                 "sample or a name.",
             )  # fmt: skip
         return self.class_weights.to(logits)
@@ -269,6 +269,8 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
         )  # fmt: skip
     if target.shape == output.shape[:1] and output.shape[1:] == (1,):
         target = target.unsqueeze(1)
+    if target.numel() == output.numel() == 1:  # a model that ends in squeeze(), for a batch of one sample
+        target = target.reshape(output.shape)
     if target.shape != output.shape:
         raise DataError(
             what="Target and output have different shapes.", where="the loss",

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
@@ -45,8 +45,8 @@ def make_metrics(
     """
     if metric is None:
         return {"accuracy": "accuracy"} if is_cross_entropy(loss) else {}
-    if isinstance(metric, Mapping):
-        given: dict[str, str | Metric] = dict(cast("Mapping[str, str | Metric]", metric))
+    if isinstance(metric, (Mapping, nn.ModuleDict)):  # torchmetrics' MetricCollection is a ModuleDict
+        given: dict[str, str | Metric] = dict(cast("Mapping[str, str | Metric]", metric).items())
     elif isinstance(metric, (list, tuple)):
         given = {str(one): one for one in cast("Sequence[str]", metric)}
     else:

@@ -105,11 +105,6 @@ class Ranks:
                     "run.step, not by time, by chance or by the samples of one of them; or use devices=1.",
                 )  # fmt: skip
 
-    def meet(self) -> None:
-        """Wait until all processes have come here."""
-        if self.count > 1:
-            self.fabric.barrier()
-
 
 def check_parts(
     ranks: Ranks, module: nn.Module, loss: Callable[[Any, Any], Any], data: Any, mass: Callable[[Any], float]

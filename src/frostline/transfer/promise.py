@@ -31,14 +31,16 @@ class FrozenState:
     Args:
         model: Its frozen parameters are digested, and buffers and modes of the modules that `freeze` holds. These are
             put in inference mode, if their `training` was set by hand.
+        is_cached: Features of the frozen part are stored. Else the caller's own `requires_grad_(False)` promises
+            nothing: a model may write such weights itself, as one with a momentum encoder does.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, *, is_cached: bool = True) -> None:
+        self._model, self._is_cached = model, is_cached
         for module in model.modules():
             if MODE in vars(module):
                 module.train(False)
-        self._before = _digests(model)
+        self._before = _digests(model, is_cached=is_cached)
 
     def check(self) -> None:
         """Raise if anything of the frozen part moved, changed its mode or was taken away.
@@ -46,7 +48,7 @@ class FrozenState:
         Raises:
             FrostlineError: It names what moved.
         """
-        after = _digests(self._model)
+        after = _digests(self._model, is_cached=self._is_cached)
         moved = [name for name, digest in self._before.items() if after.get(name) != digest]
         if moved:
             more = f", and {len(moved) - 3} more" if len(moved) > 3 else ""
@@ -200,8 +202,26 @@ def _freeze_of(model: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def _digests(model: nn.Module) -> dict[str, str]:
-    found = {f"parameter {n}": tensor_digest(p) for n, p in model.named_parameters() if not p.requires_grad}
+def moving_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters without a gradient that `freeze` does not hold: forward may write them, in a momentum encoder."""
+    promised = _promised(model)
+    return [own for name, own in model.named_parameters() if not own.requires_grad and name not in promised]
+
+
+def _promised(model: nn.Module) -> set[str]:
+    """Names of the parameters that `freeze` froze or holds."""
+    held, found = _held(model), set[str]()
+    for name, module in model.named_modules():
+        own = vars(module).get(FROZEN, ())
+        own = (leaf for leaf, _ in module.named_parameters(recurse=False)) if name in held else own
+        found |= {f"{name}.{leaf}" if name else leaf for leaf in own}
+    return found
+
+
+def _digests(model: nn.Module, *, is_cached: bool) -> dict[str, str]:
+    frozen = {name: own for name, own in model.named_parameters() if not own.requires_grad}
+    promised = frozen if is_cached else _promised(model)
+    found = {f"parameter {name}": tensor_digest(own) for name, own in frozen.items() if name in promised}
     for name, module in _held(model).items():
         found[f"mode of {name or 'the model'}"] = str(getattr(module, "training", False))
         found |= _own_buffers(module, name)

@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
@@ -137,3 +138,25 @@ def test_the_snapshot_that_was_used_last_is_kept_longest(tmp_path):
     again = Masked()
     fill(tmp_path, MaskedPart(), again)
     assert again.decoded <= frozen_pass.GOLDEN_ROWS
+
+
+def test_items_that_draw_without_effect_are_refused_with_one_view_as_the_remedy(tmp_path):
+    class Draws:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if random.random() > 2:  # as a transform with a probability of 1 draws
+                raise AssertionError
+            return torch.full((4,), float(index)), index % 2
+
+    def trained(**options):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        fl.freeze(model, through="0")
+        return fl.fit(model, Draws(), epochs=2, batch_size=3, progress=False, **options).history
+
+    with pytest.raises(fl.DataError, match="views=1 is enough"):
+        trained(cache=tmp_path)
+    cached, plain = trained(cache=tmp_path, views=1), trained(cache=False)
+    assert [own.train_loss for own in cached] == [own.train_loss for own in plain]

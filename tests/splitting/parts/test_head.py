@@ -80,6 +80,8 @@ def test_double_and_load_state_dict_keep_the_sharing():
 
 def test_wrong_features_are_refused():
     split = check(Net(FORWARDS["plain"]), x(4))
+    with pytest.raises(fl.SplitError, match=r"(?s)something else than tensors.*split.head\(\*features\)"):
+        split.head([*split.extract(x(4))])  # as skorch calls a module
     with pytest.raises(fl.SplitError, match="another number of features"):
         split.head()
     with pytest.raises(fl.SplitError, match="another shape than the frontier"):

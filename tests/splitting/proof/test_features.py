@@ -158,3 +158,19 @@ def test_a_buffer_that_moves_is_named_and_one_that_is_nan_stands_still():
         return same
 
     assert check_repeatable(model, growing, ["low", "table"])[0] is same
+
+
+def test_complex_inputs_are_scaled_as_others_are(tmp_path):
+    class Waves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Linear(4, 4, dtype=torch.cfloat), nn.Linear(4, 2)
+
+        def forward(self, x_BD):
+            return self.high(self.low(x_BD).abs())
+
+    model = Waves()
+    fl.freeze(model, through="low")
+    items = [(row, at % 2) for at, row in enumerate(torch.randn(8, 4, dtype=torch.cfloat))]
+    result = fl.fit(model, items, epochs=1, batch_size=4, cache=tmp_path, progress=False)
+    assert result.cache.samples == 8

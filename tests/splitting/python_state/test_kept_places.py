@@ -1,6 +1,10 @@
 """What a model keeps anywhere in Python is put back after a look at it."""
 
+import contextlib
 import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -105,3 +109,75 @@ def test_a_generator_of_the_system_has_no_state_to_put_back():
     with KeptPlaces(model).kept():
         first = model(x)
     assert torch.equal(model(x), first)
+
+
+class Registry(OrderedDict):
+    """Builds what it names, as tables of activations do; one that needs an argument cannot be built."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key)()
+
+    def __missing__(self, key):
+        raise AssertionError(f"{key} was asked for")
+
+
+REGISTRY = Registry(relu=nn.ReLU, linear=nn.Linear)
+
+
+class Settings(Mapping):
+    """Some of its entries have no value yet."""
+
+    def __getitem__(self, key):
+        raise ValueError(f"{key} is missing")
+
+    def __iter__(self):
+        return iter(["rate"])
+
+    def __len__(self):
+        return 1
+
+
+SETTINGS = Settings()
+
+
+def _reads_both(own, x):
+    return REGISTRY["relu"].inplace + len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("keep", "is_cached"),
+    [(lambda own, x: int(REGISTRY["relu"].inplace), True), (_reads_both, False)],
+    ids=["cached", "uncached"],
+)
+def test_tables_that_compute_their_entries_are_left_as_they_are(tmp_path, keep, is_cached):
+    model = Keeping(keep)
+    fl.freeze(model, through="low")
+    items, cache = [(row, 0) for row in torch.eye(4)], tmp_path if is_cached else False
+    fl.fit(model, items, epochs=1, batch_size=2, progress=False, monitor=False, cache=cache)
+    held = {key: dict.__getitem__(REGISTRY, key) for key in REGISTRY}
+    assert held == {"relu": nn.ReLU, "linear": nn.Linear}
+
+
+@contextlib.contextmanager
+def _counted():
+    yield
+
+
+class _Worker:
+    def begin(self):
+        self._active = threading.get_ident()  # `threading._active` holds threads, and these an open file
+
+
+@_counted()
+def _decorated(x):
+    worker = _Worker()
+    worker.begin()
+    return 0 * worker._active
+
+
+def test_code_that_context_managers_decorate_and_names_of_other_modules_are_no_iterators(tmp_path):
+    model = Keeping(lambda own, x: _decorated(x))
+    fl.freeze(model, through="low")
+    assert not KeptPlaces(model).iterators
+    result = fl.fit(model, [(row, 0) for row in torch.eye(4)], epochs=1, batch_size=2, cache=tmp_path, progress=False)
+    assert result.cache.samples == 4

@@ -15,6 +15,7 @@ from frostline.splitting.python_state.sources import (
     returns_nothing,
     sources_of,
     stored,
+    stored_elsewhere,
     texts_as_names,
     with_callees,
 )
@@ -233,3 +234,19 @@ def test_a_call_begins_with_forward_hooks_and_train():
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)
     assert {source.code.co_name for source in sources_of(layer)} == {"train", "own_forward", "before", "after"}
+
+
+class _Marks:
+    def __init__(self, value):
+        self.own = value
+
+    def write(self, value):
+        self.own = functools.marked = _Marks.shared = value
+        del self.gone, contextlib.gone
+
+
+def test_what_code_writes_on_others_is_told_from_its_own_attributes():
+    code = _Marks.write.__code__
+    assert stored(code) == {"own", "marked", "shared", "gone"}
+    assert stored_elsewhere(code) == {"marked", "shared", "gone"}
+    assert not stored_elsewhere(_Marks.__init__.__code__)

@@ -1,10 +1,11 @@
 """Places of values as tables: entries are read, set and deleted there."""
 
 import contextvars
+from collections import OrderedDict
 
 import pytest
 
-from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, ShownTable, SizeTable
+from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, HeldEntries, ShownTable, SizeTable
 
 
 class Base:
@@ -55,3 +56,22 @@ def test_the_size_of_a_container_follows_it():
     table = SizeTable(held)
     held.append(3)
     assert (table[0], len(table)) == (3, 1)
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+def test_entries_of_a_dict_are_read_and_filled_past_what_its_class_does(kind):
+    class Builds(kind):
+        def __getitem__(self, key):
+            raise AssertionError(key)
+
+        __setitem__ = __missing__ = __iter__ = __getitem__
+
+    table = HeldEntries(Builds())
+    table.fill([("one", 1), ("two", 2)])
+    table["three"] = 3
+    assert (dict(table.items()), len(table)) == ({"one": 1, "two": 2, "three": 3}, 3)
+    with pytest.raises(KeyError):
+        table["four"]
+    del table["one"]
+    table.fill([("five", 5), ("two", 2)])
+    assert [*table.items()] == [("five", 5), ("two", 2)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from frostline.caching.part import CanBeFaster, Faster, FollowsLengths, Provable
 from frostline.caching.store.proofs import Proofs
 from frostline.core import inputs as batches
+from frostline.core.doors import out_of_memory
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
 from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
@@ -109,7 +110,7 @@ class Computer:
         try:
             return self._extract(batch)
         except (IndexError, RuntimeError) as error:
-            if self.padding is None or isinstance(error, torch.OutOfMemoryError):
+            if self.padding is None or out_of_memory(error) is not None:
                 raise
             raise DataError(
                 what="The frozen part fails on samples of this size.",
@@ -125,7 +126,7 @@ class Computer:
             # A sum is finite only if all values are, and takes a fifth of the time; it may overflow where they are.
             if not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(_is_usable(tensor).all()):
                 continue
-            bad = (~_is_usable(tensor).flatten(1).all(dim=1)).nonzero().squeeze(1).tolist()
+            bad = (~_is_usable(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().squeeze(1).tolist()
             samples = ", ".join(str(indices[at]) for at in bad[:8])
             raise DataError(
                 what=f"The features {name!r} are not finite.",

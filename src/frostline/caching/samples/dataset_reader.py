@@ -207,8 +207,9 @@ def _random(where: str, received: str, sources: str) -> DataError:
     return DataError(
         what="The dataset is random: the same index does not give the same item.",
         where=where,
-        received=received + (f"; its code asks {sources}" if sources else ""),
-        do="keep several seeded views of each sample (views=4 of fill and fit, --views 4); or use a deterministic "
+        received=received + (f"; its code draws from {sources}" if sources else ""),
+        do="keep several seeded views of each sample (views=4 of fill and fit, --views 4; views=1 is enough where a "
+        "transform draws and gives the same item all the same, as those of albumentations do); or use a deterministic "
         "transform (Resize and CenterCrop instead of RandomResizedCrop), or train with frostline.fit(..., "
         "cache=False).",
     )
@@ -218,7 +219,7 @@ def _unseedable(where: str, received: str, sources: str) -> DataError:
     return DataError(
         what="A view of a sample is not the same when it is read again: its chance comes from a source without a seed.",
         where=where,
-        received=received + (f"; the code of the dataset asks {sources}" if sources else ""),
+        received=received + (f"; the code of the dataset draws from {sources}" if sources else ""),
         do="draw from random, numpy.random, torch, or a generator that the dataset holds"
         + (f", instead of {sources}" if sources else "; such as os.urandom, the clock or a library of its own are not "
            "seeded") + "; or train with frostline.fit(..., cache=False) and without views.",

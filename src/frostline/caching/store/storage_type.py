@@ -229,7 +229,7 @@ def _check_range(name: str, exact: Tensor, stored: Tensor, indices: Sequence[int
     beyond = ~stored.isfinite() if stored.numel() else stored.new_zeros(stored.shape, dtype=torch.bool)
     if not bool(beyond.any()):
         return
-    bad = beyond.flatten(1).any(1).nonzero().squeeze(1).tolist()
+    bad = beyond.reshape(len(beyond), -1).any(1).nonzero().squeeze(1).tolist()
     largest = float(exact.double().abs().max())
     raise DataError(
         what=f"The features {name!r} are beyond the range of the storage type.",
@@ -243,5 +243,5 @@ def _error(exact: Tensor, loaded: Tensor) -> float:
     """The largest difference, relative to the largest value of its row."""
     if not exact.numel():
         return 0.0
-    rows, others = exact.flatten(1).float(), loaded.flatten(1).float()
+    rows, others = (own.reshape(len(own), -1).float() for own in (exact, loaded))
     return float(((rows - others).abs().amax(1) / rows.abs().amax(1).clamp(min=1e-30)).max())

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
+from frostline.core.restore import kept_generators
 from frostline.diagnosis.probes.output_range import (
     ANY,
     NAMES,
@@ -47,6 +48,11 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
         output: The model's output for the batch: its shape, dtype and range.
         target: The batch's targets.
     """
+    with kept_generators():  # the model that trains draws from them
+        return _probed(loss_fn, output, target)
+
+
+def _probed(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> LossFacts:
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or not output.is_floating_point():
         return LossFacts("unknown")
     if _ignores_target(loss_fn, output.detach(), target):

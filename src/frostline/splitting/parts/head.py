@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from frostline.core.doors import out_of_memory
 from frostline.core.errors import SplitError
+from frostline.core.inputs import describe
 from frostline.core.layers import is_pinned
 from frostline.core.steps import copied
 from frostline.splitting.calls.containers import filled
@@ -158,6 +160,8 @@ class Head(nn.Module):
             SplitError: If the features do not fit the frontier, or the model was changed under the head.
             DataError: If a training loop has changed the batch that a loader of these features gave.
         """
+        if not all(isinstance(feature, Tensor) for feature in features):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _not_unpacked(features)
         if self._binding.prove_size is not None:
             self._binding.prove_size(self._batch_size(features))
         given = self._binding.given
@@ -347,9 +351,19 @@ def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Plac
     return [place for place in places if has_queues or not has_state(place.value)]
 
 
+def _not_unpacked(features: tuple[Any, ...]) -> SplitError:
+    """Trainers that give a module one argument pass all features as one list."""
+    return SplitError(
+        what="The head was called with something else than tensors, one for each part of the frontier.",
+        where="split.head", received=", ".join(map(describe, features)),
+        do="unpack the features: split.head(*features). For a trainer that gives a module one argument, put the head "
+        "into a module whose forward(self, features) returns self.head(*features).",
+    )  # fmt: skip
+
+
 def _failed(error: RuntimeError) -> Exception:
     """An error of the graph, in four parts; running out of memory is raised as it is."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error) is not None:
         return error
     return SplitError(
         what="The trainable part fails on these features.",

@@ -8,7 +8,6 @@ Legend: B batch.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -191,11 +190,6 @@ def _place(
         reference = next((key for key, own in both.items() if own == varying[0]), axes[0])
         lengths = both[reference]
     return Blank(pair[0][place.entry].layout, sizes, reference, (lengths[0], lengths[1]), place.dtype)
-
-
-def size_of_row(shape: Sequence[int], dtype: torch.dtype) -> int:
-    """Bytes of one row."""
-    return math.prod(shape) * dtype.itemsize
 
 
 def _noisy(source: NoiseSource) -> NotCacheable:

@@ -151,7 +151,7 @@ def _refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
     if any(sum(pointer in others for others in kept) == 1 for own in kept for pointer in own):
         raise SplitError(
             what="The model makes a tensor by a call that cannot be recorded.",
-            where="a tensor that no torch call, module or attribute tells the origin of",
+            where="a tensor that no recorded torch call, module or attribute has made",
             received="the result of a scripted or compiled function, or of one that is not torch's",
             do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
             "holds no frozen layers; or train with frostline.fit(..., cache=False).",

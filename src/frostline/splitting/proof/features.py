@@ -133,7 +133,7 @@ def _extreme(inputs: Any, sign: int) -> Any:
 
     def change(tensor: Tensor) -> Tensor:
         is_mask = bool(((tensor == 0) | (tensor == 1)).all())
-        if tensor.is_floating_point() and not is_mask:
+        if tensor.is_complex() or (tensor.is_floating_point() and not is_mask):
             return tensor * (sign * (_EXTREME_16 if tensor.element_size() == 2 else _EXTREME))
         ends = tensor.unique()
         return torch.full_like(tensor, ends[-1 if sign > 0 else 0].item())

@@ -58,8 +58,8 @@ class _Reading(Walk):
         """A value that no table of the model holds."""
         self._value(name, {0: value}, 0, 0)
 
-    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
-        super()._container(name, container, keys, depth, size=size)
+    def _container(self, name: str, container: Any, depth: int, *, size: str) -> None:
+        super()._container(name, container, depth, size=size)
         self._table(f"{name}.", getattr(container, "__dict__", {}), depth + 1)  # a class of the caller's own has some
 
     def _object(self, name: str, value: Any, depth: int) -> None:

@@ -18,8 +18,9 @@ from frostline.core.generators import GENERATORS, kept_state
 from frostline.core.restore import kept_values
 from frostline.splitting.python_state.places import Walk
 from frostline.splitting.python_state.sources import sources_of
+from frostline.splitting.python_state.value_tables import HeldEntries
 
-_KINDS: tuple[Any, ...] = (dict, list, set, deque)
+_KINDS: tuple[Any, ...] = (list, set, deque)
 _MOST_BYTES = 2**26  # of one tensor that is copied: larger ones are data, which no forward pass writes into
 
 
@@ -150,11 +151,14 @@ def _content_of(value: Any) -> Callable[[], None] | None:
 
 def _entries_of(container: Any) -> Callable[[], None] | None:
     """What fills a container of a class of its own with the entries of now; None for others."""
-    own = type(container)
-    kind = next((kind for kind in _KINDS if isinstance(container, kind) and own not in (kind, OrderedDict)), None)
+    own: type[Any] = type(container)
+    if issubclass(own, dict) and own not in (dict, OrderedDict):
+        held = HeldEntries(container)
+        return partial(held.fill, [*held.items()])
+    kind = next((kind for kind in _KINDS if isinstance(container, kind) and own is not kind), None)
     if kind is None:
         return None
-    entries, add = kind(container), kind.update if kind in (dict, set) else kind.extend
+    entries, add = [*kind.__iter__(container)], kind.update if kind is set else kind.extend
 
     def fill() -> None:
         kind.clear(container)  # by the methods of the kind: those of its class may do more

@@ -28,13 +28,22 @@ from frostline.core.code_names import is_library, loaded, loaded_arguments, nest
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
-from frostline.splitting.python_state.sources import Source, imported_by, reached_from, stored, texts_as_names
-from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, ShownTable, SizeTable
+from frostline.splitting.python_state.sources import (
+    Source,
+    imported_by,
+    reached_from,
+    stored,
+    stored_elsewhere,
+    texts_as_names,
+)
+from frostline.splitting.python_state.value_tables import ClassTable, ContextTable, HeldEntries, ShownTable, SizeTable
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
            torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
 _MAX_DEPTH = 4  # containers inside of containers, of one value
 _MAX_OBJECTS = 10  # objects and containers inside of each other, of one walk
+# A function that such a context manager decorates makes a generator of its own in every call.
+_ONE_CALL = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 _LOGS = (logging.Handler, logging.Logger)
 _ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 _HOLDERS = (set, frozenset, deque, bytearray, array)
@@ -159,6 +168,7 @@ class Walk:
         self._read = {name for code in codes for name in loaded(code)}
         self._named = tuple({text for code in codes for text in texts_as_names(code)})
         self._set = {name for code in codes for name in stored(code)}
+        self._set_elsewhere = {name for code in codes for name in stored_elsewhere(code)}
         self._is_complete, self._written = is_complete, set[str]() if is_complete else self._set
         self._seen = set(known)
 
@@ -233,9 +243,9 @@ class Walk:
                 for part in (value._parameters, value._buffers, value._modules):
                     self._table(f"{name}.", part, depth + 1)
         elif isinstance(value, Mapping):
-            self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
+            self._container(name, value, depth, size=f"keys of {name}")
         elif isinstance(value, (list, tuple)):
-            self._container(name, value, range(len(cast("Sequence[Any]", value))), depth, size=f"len({name})")
+            self._container(name, value, depth, size=f"len({name})")
         elif not isinstance(value, _LOGS):  # what was logged moves with every call, and steers no tensor
             self._seen.add(id(value))
             self._object(name, value, depth)
@@ -252,13 +262,19 @@ class Walk:
                 self._value(f"{name}.{key}", vars(module), key, depth + 1)
         self.module(name, module)
 
-    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
+    def _container(self, name: str, container: Any, depth: int, *, size: str) -> None:
         self._seen.add(id(container))
         self.containers.append(container)
         if size not in self._left:
             self.places.append(Place(size, SizeTable(container), 0))
-        for key in keys:
-            self._value(f"{name}[{key!r}]", container, key, depth + 1)
+        table = HeldEntries(container) if isinstance(container, dict) else container
+        try:
+            for key in [*table] if isinstance(table, Mapping) else range(len(table)):
+                self._value(f"{name}[{key!r}]", table, key, depth + 1)
+        except Exception:  # a mapping of its own kind may compute what it is asked for, and fail
+            if isinstance(container, dict):
+                raise
+            self.unnamed.append(name)
 
     def _object(self, name: str, value: Any, depth: int) -> None:
         """What a module, a class, a function or another object keeps."""
@@ -266,7 +282,8 @@ class Walk:
             own = ClassTable(value) if isinstance(value, type) else vars(value)
             if is_library(value):  # it keeps nothing but what the code itself has put there
                 self.library.append(f"{name} = {value.__name__}")
-                for key in sorted(key for key in self._set if key in own and self._is_read(key)):
+                written = self._set_elsewhere if isinstance(value, ModuleType) else self._set
+                for key in sorted(key for key in written if key in own and self._is_read(key)):
                     self._value(f"{name}.{key}", own, key, depth + 1)
             else:
                 self._table(f"{name}.", own, depth + 1)
@@ -284,6 +301,8 @@ class Walk:
             self._table(f"{name}.", ContextTable(value), depth + 1)
         else:
             own = attributes_of(value)
+            if isinstance(value, _ONE_CALL):
+                own = {key: part for key, part in own.items() if key != "gen"}
             if not own and callable(value) and hasattr(value, "__name__"):  # built in
                 self.library.append(f"{name} = {getattr(value, '__module__', None)}.{value.__name__}")
             elif not own and is_library(type(value)):

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ _MAKING = frozenset(f"__{name}__" for name in ("init", "new", "post_init", "init
                                                "reduce", "getstate", "setstate", "copy", "deepcopy"))  # fmt: skip
 _OF_FUNCTIONS = ("forward", "backward", "setup_context", "jvp")
 _MAX_REGISTERED = 64
+_WRITES = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__", "globals"))
 _AS_CODE = frozenset(("eval", "exec"))
@@ -231,8 +233,23 @@ def returns_nothing(function: Any) -> bool:
 @functools.lru_cache(maxsize=4096)
 def stored(code: CodeType) -> frozenset[str]:
     """Names of attributes and globals that the code writes."""
-    writes = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
-    return frozenset(str(own.argval) for own in dis.get_instructions(code) if own.opname in writes)
+    return frozenset(str(own.argval) for own in dis.get_instructions(code) if own.opname in _WRITES)
+
+
+@functools.lru_cache(maxsize=4096)
+def stored_elsewhere(code: CodeType) -> frozenset[str]:
+    """Names that the code writes on anything but `self`, such as on a library's module."""
+    instructions = [own for own in dis.get_instructions(code) if own.opname != "EXTENDED_ARG"]
+    return frozenset(
+        str(own.argval)
+        for before, own in pairwise(instructions)
+        if own.opname in _WRITES and (own.opname == "STORE_GLOBAL" or _last_name(before.argval) != "self")
+    )
+
+
+def _last_name(named: Any) -> Any:
+    """The variable that an instruction loads last: newer versions load two at once."""
+    return named[-1] if isinstance(named, tuple) else named
 
 
 def texts_as_names(code: CodeType) -> Iterator[str]:

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 from frostline.core.attributes import attributes_of
+
+
+class HeldEntries(Mapping[Any, Any]):
+    """The entries that a dict holds, whatever its class does when one is read: a registry may build what it names."""
+
+    def __init__(self, held: dict[Any, Any]) -> None:
+        self._held = held
+        self._kind: type[dict[Any, Any]] = OrderedDict if isinstance(held, OrderedDict) else dict
+
+    def __getitem__(self, key: Any) -> Any:
+        if not self._kind.__contains__(self._held, key):  # a class may make what is missing
+            raise KeyError(key)
+        return self._kind.__getitem__(self._held, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._kind.__setitem__(self._held, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._kind.__delitem__(self._held, key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._kind.__iter__(self._held)
+
+    def __len__(self) -> int:
+        return self._kind.__len__(self._held)
+
+    def fill(self, entries: Iterable[tuple[Any, Any]]) -> None:
+        """Hold these entries, and no others."""
+        self._kind.clear(self._held)
+        for key, value in entries:
+            self[key] = value
 
 
 class SizeTable(Sequence[int]):

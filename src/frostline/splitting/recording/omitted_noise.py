@@ -68,16 +68,18 @@ def add_quiet(quiet: Quiet, source: NoiseSource) -> Quiet:
             what="Random numbers that a module with frozen and trainable layers draws feed frozen layers.",
             where=f"{source.container or 'the model'}, {source.line}",
             received="noise that is no dropout",
-            do="move that line into the dataset's transform or behind the frozen layers; or into a module of its own "
-            "that does nothing in inference mode, then freeze that with frostline.freeze(model, modules=[...]); or "
-            "train with frostline.fit(..., cache=False).",
+            do="move that line into the dataset's transform (fit(views=4) keeps four draws of each sample) or behind "
+            "the frozen layers; or into a module of its own that does nothing in inference mode, then freeze that with "
+            "frostline.freeze(model, modules=[...]); or train with frostline.fit(..., cache=False).",
         )
     if call in quiet:
         raise NotCacheable(
             what="The frozen part draws random numbers even in inference mode.",
             where=source.line,
             received=f"noise inside of {source.container or 'the model'} that feeds frozen layers",
-            do="make that line depend on self.training, or freeze less deeply.",
+            do="move an augmentation into the dataset's transform (fit(views=4) keeps four draws of each sample); let "
+            "other noise depend on self.training of a module that is frozen, or freeze less deeply; or train with "
+            "frostline.fit(..., cache=False).",
         )
     return {**quiet, call: f"{source.line} runs in inference mode: it feeds frozen layers"}
 
