@@ -116,6 +116,23 @@ def test_log_probabilities_cannot_move_alone():
     assert facts_of_aim(lambda o, t: -(o * t).mean(), cosines, drawn(64, 5, seed=1)).unbounded == ""
 
 
+def test_a_term_that_the_model_computes_is_no_output_that_can_move():
+    output = (drawn(16, 4), drawn(16, 4, seed=2).square().mean())
+    assert facts_of_aim(lambda o, t: F.mse_loss(o[0], t) + o[1], output, drawn(16, 4, seed=3)).unbounded == ""
+    codes = drawn(16, 9, seed=2).requires_grad_().relu()
+    found = facts_of_aim(lambda o, t: F.mse_loss(o[0], t) + o[1].sum(1).mean(), (drawn(16, 4), codes), drawn(16, 4))
+    assert found.unbounded == ""
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_rewards_of_actions_bring_rows_into_their_order(sign):
+    def rewarded(output, worth):
+        return sign * (output.softmax(1) * (worth - worth.mean(1, keepdim=True))).sum(1).mean()
+
+    facts = facts_of_aim(rewarded, drawn(32, 4), drawn(32, 4, seed=1))
+    assert (facts.lost == ()) is (sign < 0)
+
+
 @pytest.mark.parametrize(("sign", "name"), [(-1, ""), (1, "column 1")])
 def test_a_variance_with_the_wrong_sign_has_no_floor(sign, name):
     def likelihood(output, target):

@@ -22,9 +22,9 @@ def test_the_last_function_is_that_of_autograd():
 
 @pytest.mark.parametrize(
     ("output", "expected"),
-    [(FREE, True), (FREE.relu(), True), (FREE.sigmoid(), False), (FREE.softmax(1), False),
+    [(FREE, True), (FREE.relu(), False), (FREE.mean(), False), (FREE.sigmoid(), False), (FREE.softmax(1), False),
      (FREE.log_softmax(1), False), (LOGITS.softmax(1), False), (F.normalize(FREE), False), (LOGITS[:, 0], True)],
-    ids="free relu sigmoid softmax log-softmax shares normed column".split(),
+    ids="free relu term sigmoid softmax log-softmax shares normed column".split(),
 )  # fmt: skip
 def test_outputs_that_can_move_alone(output, expected):
     assert is_free(output) is expected

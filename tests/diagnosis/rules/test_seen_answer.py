@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import seen_answer
+from frostline.diagnosis.rules.loss_records import LossAim, LossFacts
 from frostline.diagnosis.rules.records import RowFacts
 from frostline.diagnosis.rules.wiring_records import PlaceFacts
 from helpers_health import outcomes
@@ -29,11 +30,13 @@ def test_a_target_that_is_the_word_itself_is_an_issue():
 
 def test_a_feature_that_is_the_target_is_an_issue_where_it_is_used():
     rows = RowFacts(answer_at=11, factor=1.0, num_features=12)
-    (finding,) = seen_answer.check(Evidence(rows=rows, skill=0.97))
+    loss = LossFacts("values", aim=LossAim("values", columns=1))
+    (finding,) = seen_answer.check(Evidence(rows=rows, skill=0.97, loss=loss))
     assert finding.outcome == "issue"
     assert "the target of every row is feature 11 of 12 of its input" in finding.why
     assert "leave feature 11 out" in finding.advice
-    (finding,) = seen_answer.check(Evidence(rows=replace(rows, factor=-2.0), skill=0.1))
+    assert outcomes(seen_answer, Evidence(rows=rows, skill=0.97)) == ["tip"]  # a reward that a loss takes in otherwise
+    (finding,) = seen_answer.check(Evidence(rows=replace(rows, factor=-2.0), skill=0.1, loss=loss))
     assert finding.outcome == "tip"
     assert "is -2 times feature 11" in finding.why
     assert outcomes(seen_answer, Evidence(rows=RowFacts(), places=PlaceFacts())) == ["passed"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import kept_generators, seed_generators
-from frostline.diagnosis.probes.output_range import ANY, is_free, range_of_last
+from frostline.diagnosis.probes.output_range import ANY, MOST_COLUMNS, is_free, parts_of, range_of_last
 from frostline.diagnosis.probes.outside import leaves_behind
 from frostline.diagnosis.rules.loss_records import LossAim
 
@@ -30,10 +30,11 @@ _STEPS, _MOST_S = 60, 0.5  # of a descent, and the seconds that it may take
 _RATE_OF_LOGITS, _RATE_OF_EMBEDDINGS = 0.2, 0.05
 _RATE_OF_VALUES = 0.02  # deviations of the targets
 _NOISE = 0.3  # deviations, by which outputs are off at first
-_FEWEST, _FEWEST_LEFT, _MOST_COLUMNS = 8, 4, 16
+_FEWEST, _FEWEST_LEFT = 8, 4
 _SAME = 1e-4  # relative difference of losses that are the same
 _TURNS, _TURNED = 3, 1e-2  # turns that are tried, and the relative difference that rounding makes of distances
 _NEARER = 0.9  # of what is left unexplained at first: outputs that end above were not brought nearer
+_RANKED = 0.7  # correlation of ranks within rows; of outputs that do not follow their targets it is 0
 _FLAT = 0.2  # of the wrong outputs
 _SIDE = 0.3  # correlation of where outputs of labels go with these
 _MOST_SLOPES, _DROWNS = 64, 100.0  # columns, and times the usual slope
@@ -238,8 +239,19 @@ def _of_values(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossA
         return found
     before, after = (_unexplained(one, wanted_NC) for one in (start_NC, end_NC))
     lost = [at for at in range(len(before)) if before[at] > 0 and after[at] > _NEARER * before[at]]
+    if 1 < len(before) == len(lost) and _ranks_rows(loss_fn, target):
+        return found  # rewards of actions, relevance of documents
     instead = _instead(end_NC - start_NC, start_NC, wanted_NC, lost[0]) if lost else ""
     return LossAim("values", lost=tuple(lost), columns=wanted_NC.shape[1], instead=instead)
+
+
+def _ranks_rows(loss_fn: Loss, target: Tensor) -> bool:
+    """Whether outputs that begin anywhere come into the order of their row's targets, near them or not."""
+    end = _descended(loss_fn, torch.randn_like(target), target, _RATE_OF_LOGITS)
+    if end is None or target.dim() != 2:
+        return False
+    end_N, wanted_N = (one.argsort(1).argsort(1).float().flatten() for one in (end, target))
+    return _correlation(end_N, wanted_N) > _RANKED
 
 
 def _flat_share(loss_fn: Loss, wanted: Tensor, unit: float, target: Tensor) -> float:
@@ -290,7 +302,7 @@ def _is_held(cost: Loss, start: Tensor, end: Tensor, target: Tensor, at: int) ->
 
 def _columns(values: Tensor) -> Tensor:
     """(N, C) of few columns, or all values as one."""
-    return values if values.dim() == 2 and values.shape[1] <= _MOST_COLUMNS else values.reshape(-1, 1)
+    return values if values.dim() == 2 and values.shape[1] <= MOST_COLUMNS else values.reshape(-1, 1)
 
 
 def _unexplained(values_NC: Tensor, wanted_NC: Tensor) -> list[float]:
@@ -374,22 +386,3 @@ def _of_slopes(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossA
     if not usual > 0 or not _DROWNS * usual < largest < math.inf:
         return found
     return replace(found, loudest=(int(size_C.argmax()), output.shape[1], largest / usual))
-
-
-def parts_of(output: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:
-    """The float outputs by name, or the columns of a single one; and what makes an output of them again.
-
-    Args:
-        output: Of a model.
-    """
-    if isinstance(output, Tensor):
-        if output.dim() != 2 or output.shape[1] > _MOST_COLUMNS or not output.is_floating_point():
-            return {}, lambda _: output
-        names = [f"column {at}" for at in range(output.shape[1])]
-        return dict(zip(names, output.unbind(1), strict=True)), lambda one: torch.stack([one[n] for n in names], 1)
-    named = batches.leaves(output)
-    floats = {name: one for name, one in named.items() if one.is_floating_point() and one.numel()}
-    names = {id(one): name for name, one in floats.items()}
-    return floats, lambda values: batches.map_tensors(
-        output, lambda one: values[names[id(one)]] if id(one) in names else one
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.diagnosis.probes.evaluation_pass import evaluation
-from frostline.diagnosis.probes.loss_aim import parts_of
+from frostline.diagnosis.probes.output_range import parts_of
 from frostline.diagnosis.rules.loss_records import OutputBound
 
 if TYPE_CHECKING:

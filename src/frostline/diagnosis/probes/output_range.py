@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from frostline.core import inputs as batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ANY = (-math.inf, math.inf)
+MOST_COLUMNS = 16  # of an output that are looked at one by one
 _SAME = 1e-3  # of a sum, or a norm
 SEVERAL = 1.5  # labels of a sample, together
 _SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
@@ -47,8 +55,12 @@ def shares_out(made: Tensor, target: Tensor) -> bool:
 
 
 def is_free(made: Tensor) -> bool:
-    """Whether single values can move without bound: no sigmoid made them, and no softmax or norm ties them together."""
-    if all(map(math.isfinite, range_of_last(made))):
+    """Whether single values can move without bound: nothing bounds them, no softmax or norm ties them together.
+
+    Args:
+        made: An output; one without an axis is a term of the loss that the model has computed.
+    """
+    if not made.dim() or range_of_last(made) != ANY:
         return False
     given = made.detach().double()
     for axis in range(1, given.dim()):
@@ -69,3 +81,22 @@ def out_of_reach(made: Tensor, target: Tensor) -> float:
     low, high = range_of_last(made)
     known = target[target.isfinite()]
     return float(((known < low) | (known > high)).float().mean())
+
+
+def parts_of(output: Any) -> tuple[dict[str, Tensor], Callable[[dict[str, Tensor]], Any]]:
+    """The float outputs by name, or the columns of a single one; and what makes an output of them again.
+
+    Args:
+        output: Of a model.
+    """
+    if isinstance(output, Tensor):
+        if output.dim() != 2 or output.shape[1] > MOST_COLUMNS or not output.is_floating_point():
+            return {}, lambda _: output
+        names = [f"column {at}" for at in range(output.shape[1])]
+        return dict(zip(names, output.unbind(1), strict=True)), lambda one: torch.stack([one[n] for n in names], 1)
+    named = batches.leaves(output)
+    floats = {name: one for name, one in named.items() if one.is_floating_point() and one.numel()}
+    names = {id(one): name for name, one in floats.items()}
+    return floats, lambda values: batches.map_tensors(
+        output, lambda one: values[names[id(one)]] if id(one) in names else one
+    )

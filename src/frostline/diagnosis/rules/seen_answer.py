@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.loss_records import LossAim
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -21,6 +22,7 @@ ABOUT = About(
 
 _SAME = 1e-3  # of a factor of 1
 _USED = 0.5  # what a network learns that makes use of it
+_AIMED = frozenset({"classes", "values", "labels"})  # losses that lead an output to its own target
 _OWN = (
     "move the targets by one place, so that each place predicts the next word: loss_fn(logits[:, :-1], words[:, 1:]); "
     "and not twice, if the model does it itself."
@@ -55,7 +57,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def _in_rows(evidence: Evidence) -> Finding | None:
-    """A feature that is the target itself, in each row."""
+    """A feature that is the target itself, in each row; a tip where the loss does not lead outputs there (rewards)."""
     facts = evidence.rows
     if facts is None or facts.answer_at is None:
         return None
@@ -68,5 +70,6 @@ def _in_rows(evidence: Evidence) -> Finding | None:
         f"leave feature {at} out of the inputs: a window that goes one step too far (series[at : at + size] with the "
         "target series[at + size]), or a label column that was left in the table."
     )
-    is_used = evidence.skill is not None and evidence.skill > _USED
+    aim = evidence.loss.aim if evidence.loss is not None else LossAim()
+    is_used = evidence.skill is not None and evidence.skill > _USED and aim.kind in _AIMED and not aim.lost
     return replace((ABOUT.issue if is_used else ABOUT.tip)(why, 1.0, 0.0), advice=advice)
