@@ -44,6 +44,14 @@ def test_a_linear_layer_whose_weights_let_nothing_through_is_left_to_other_rules
     assert facts_of(model).lost_at == ""
 
 
+@pytest.mark.parametrize(("activation", "bias"), [(nn.ReLU(), -1e3), (nn.Sigmoid(), 1e3)])
+def test_units_that_are_dead_or_saturated_are_left_to_other_rules(activation, bias):
+    model = nn.Sequential(nn.Linear(12, 24), activation, nn.Linear(24, 24))
+    with torch.no_grad():
+        model[0].bias.fill_(bias)
+    assert facts_of(model).lost_at == ""
+
+
 def test_the_weights_of_before_the_training_count_and_are_taken_back():
     model = mlp(depth=3, width=32)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.activations import is_activation
 from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
 from frostline.diagnosis.probes.linear_share import (
     chosen_rows,
@@ -61,14 +62,16 @@ def facts_of_signal(model: nn.Module, start: dict[str, Tensor], data: Sequence[B
     last = max(at for at, (_, found) in enumerate(points) if found >= limit)
     if last + 1 == len(points) or points[last + 1][1] >= min(_NOTHING, _LOST * read) or points[last][1] < _READ:
         return SignalFacts(read)
-    if points[last + 1][0] in _linear_outputs(model):
-        return SignalFacts(read)  # a linear layer loses them by its weights alone, which other rules judge
+    if points[last + 1][0] in _judged_elsewhere(model):
+        return SignalFacts(read)
     return SignalFacts(read, *points[last], *points[last + 1])
 
 
-def _linear_outputs(model: nn.Module) -> set[str]:
+def _judged_elsewhere(model: nn.Module) -> set[str]:
+    """Outputs of layers that lose targets by their weights alone, or by units that are dead or saturated."""
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return {f"the output of {_named(name, own)}" for name, own in model.named_modules() if isinstance(own, kinds)}
+    layers = [(name, own) for name, own in model.named_modules() if isinstance(own, kinds) or is_activation(own)]
+    return {f"the output of {_named(name, own)}" for name, own in layers}
 
 
 def _passed(model: nn.Module, inputs: Sequence[Any]) -> list[tuple[str, Tensor]]:
