@@ -214,7 +214,10 @@ def _fit_law(program: Program, folder: Path) -> Outcome | None:
     except fl.FrostlineError as error:
         return Outcome("invalid", "fit, uncached", error.what)
     except Exception as error:
-        return Outcome("crash", "fit, uncached", f"{type(error).__name__}: {error}")
+        is_own = (
+            f"class {type(error).__name__}(" in program.source()
+        )  # which a validation batch of one sample may raise
+        return Outcome("invalid" if is_own else "crash", "fit, uncached", f"{type(error).__name__}: {error}")
     try:
         found = _trained(program, folder, inputs, labels, folder / "cache")
     except fl.FrostlineError as error:
