@@ -247,8 +247,10 @@ def _of_values(loss_fn: Loss, output: Any, target: Any, found: LossAim) -> LossA
 
 def _ranks_rows(loss_fn: Loss, target: Tensor) -> bool:
     """Whether outputs that begin anywhere come into the order of their row's targets, near them or not."""
+    if target.dim() != 2:
+        return False
     end = _descended(loss_fn, torch.randn_like(target), target, _RATE_OF_LOGITS)
-    if end is None or target.dim() != 2:
+    if end is None:
         return False
     end_N, wanted_N = (one.argsort(1).argsort(1).float().flatten() for one in (end, target))
     return _correlation(end_N, wanted_N) > _RANKED
