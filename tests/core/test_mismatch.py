@@ -51,7 +51,7 @@ def test_items_of_numpy_in_double_precision_are_named_by_fit(tmp_path, is_cached
     items = [(np.ones(4), at % 2) for at in range(8)]
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     fl.freeze(model, through="0")
-    with pytest.raises(fl.DataError, match="as they come from the dataset") as error:
+    with pytest.raises(fl.DataError, match="cannot take these inputs") as error:
         fl.fit(model, items, cache=tmp_path if is_cached else False, progress=False)
     assert "torch.float32" in error.value.do
     fl.fit(model, [(x.astype(np.float32), y) for x, y in items], epochs=1, cache=False, progress=False)
