@@ -215,3 +215,10 @@ def test_outputs_that_are_read_by_attributes_keep_them():
         found = inputs.map_tensors(given, lambda one: one + 1)
         assert type(found) is type(given)
         assert found.logits.tolist() == [2.0, 2.0]
+
+
+def test_a_dictionary_of_datasets_is_told_to_pass_one_of_them():
+    with pytest.raises(fl.DataError, match="mapping of other keys than positions") as error:
+        inputs.check_map_style({"train": [1], "test": [2]})
+    assert "data['train']" in error.value.do
+    inputs.check_map_style({0: 1, 1: 2})

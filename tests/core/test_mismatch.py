@@ -28,7 +28,7 @@ COLOURS = torch.randint(0, 255, (2, 8, 8, 3), dtype=torch.uint8)
 )  # fmt: skip
 def test_the_remedy_is_told_and_works(model, inputs, told, mended):
     with (
-        pytest.raises(fl.DataError, match="cannot take the inputs as they come") as error,
+        pytest.raises(fl.DataError, match="cannot take these inputs") as error,
         told_mismatch(model, inputs),
     ):
         model(inputs)
@@ -77,7 +77,7 @@ CONVERTED = "convert them to the dtype of the weights: inputs.to(torch.float32)"
 def test_no_more_is_told_than_what_is_wrong(model, inputs, do):
     with pytest.raises(fl.DataError) as error, told_mismatch(model, inputs):
         model(inputs)
-    assert error.value.do == f"{do} in the dataset."
+    assert error.value.do == f"{do} in the dataset, and so in an example of it."
 
 
 def test_of_an_error_of_ours_the_cause_is_told():

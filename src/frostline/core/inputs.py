@@ -214,6 +214,13 @@ def check_map_style(dataset: Any) -> None:
             what="The dataset has no length.", where=f"{type(dataset).__name__}.__len__",
             received=f"{type(error).__name__}: {error}", do="return the number of samples from __len__.",
         ) from error  # fmt: skip
+    if isinstance(dataset, Mapping) and 0 not in dataset:
+        names = cast("Mapping[Any, Any]", dataset)
+        raise DataError(
+            what="The dataset is a mapping of other keys than positions.", where=type(dataset).__name__,
+            received=f"keys {', '.join(repr(name) for name in [*names][:4])}",
+            do=f"pass one of its parts, such as data[{next(iter(names), 'train')!r}].",
+        )  # fmt: skip
     if count == 0:
         raise DataError(
             what="The dataset is empty.",
