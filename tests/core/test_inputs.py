@@ -87,11 +87,6 @@ def test_labels_are_targets_unless_forward_needs_them():
     assert caught.value.where == "dataset[5]"
 
 
-def test_floats_become_float32_targets():
-    assert inputs.collate_targets([0.5, 1.0], [0, 1]).dtype == torch.float32
-    assert inputs.collate_targets([torch.tensor(1), 2], [0, 1]).tolist() == [1, 2]
-
-
 def test_batches_are_joined_sample_by_sample():
     one, other = {"x": torch.zeros(2, 3), "table": torch.ones(5)}, {"x": torch.ones(1, 3), "table": torch.zeros(5)}
     both = inputs.joined(one, other)
@@ -99,20 +94,6 @@ def test_batches_are_joined_sample_by_sample():
     assert torch.equal(both["table"], torch.ones(5))
     with pytest.raises(RuntimeError):
         inputs.joined(torch.zeros(2, 3), torch.zeros(2, 4))
-
-
-@pytest.mark.parametrize(
-    ("items", "what", "received"),
-    [
-        ([torch.zeros(2), torch.zeros(2).double()], "do not fit together", "float64 (2,); dataset[7] is float32 (2,)"),
-        ([{"x": torch.zeros(2)}, {"x": torch.zeros(3)}], "do not fit together", "{x: float32 (3,)}"),
-        ([None, None], "cannot be stacked", "NoneType"),
-    ],
-)
-def test_samples_that_make_no_batch_are_told_apart(items, what, received):
-    with pytest.raises(fl.DataError, match=what) as error:
-        inputs.collate(items, [7, 8])
-    assert received in error.value.received
 
 
 def test_an_item_that_cannot_be_read_is_named():
@@ -125,22 +106,6 @@ def test_an_item_that_cannot_be_read_is_named():
 @pytest.mark.parametrize(("value", "broken"), [(1.0, False), (-torch.inf, False), (torch.inf, True), (torch.nan, True)])
 def test_masks_are_not_broken(value, broken):
     assert inputs.is_broken({"ids": torch.tensor([1]), "x": torch.tensor([0.0, value])}) is broken
-
-
-def test_targets_of_which_some_are_no_numbers_are_named():
-    for odd in (None, "cat", b"cat"):
-        with pytest.raises(fl.DataError, match="targets are not numbers") as error:
-            inputs.collate_targets([1, odd, 2], [4, 5, 6])
-        assert error.value.where == "dataset[5]"
-        assert str(odd) in error.value.received
-
-
-@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
-def test_unsigned_targets_become_whole_numbers_that_torch_can_compare(kind):
-    found = inputs.collate_targets([kind(3), kind(0)], [0, 1])
-    assert (found.dtype, found.tolist()) == (torch.int64, [3, 0])
-    arrays = inputs.collate_targets([np.array([3], kind), np.array([0], kind)], [0, 1])
-    assert (arrays.dtype, arrays.tolist()) == (torch.int64, [[3], [0]])
 
 
 def test_a_sparse_tensor_without_the_batch_axis_is_shared():
@@ -219,24 +184,9 @@ def test_a_forward_that_takes_something_else_is_shown():
         inputs.call_with_model(Other(), torch.zeros(1))
 
 
-@pytest.mark.parametrize(
-    ("targets", "dtype"),
-    [([1, 2], torch.int64), ([1, 2.5], torch.float32), ([torch.tensor(1.5), 2], torch.float32),
-     ([np.float64(0.5), 1], torch.float32), ([True, 2], torch.int64)],
-)  # fmt: skip
-def test_targets_of_several_kinds_become_one(targets, dtype):
-    found = inputs.collate_targets(targets, range(2))
-    assert (found.dtype, found.tolist()) == (dtype, [float(x) if dtype == torch.float32 else int(x) for x in targets])
-
-
 def test_a_length_alone_makes_no_dataset():
     with pytest.raises(fl.DataError, match="not a map-style dataset"):
         inputs.check_map_style({1, 2})
-
-
-def test_samples_that_require_gradients_are_data():
-    stacked = inputs.collate([(torch.ones(2, requires_grad=True), 1), (torch.ones(2, requires_grad=True), 0)], [0, 1])
-    assert not stacked[0].requires_grad
 
 
 def test_a_stream_is_no_map_style_dataset():
@@ -265,3 +215,10 @@ def test_outputs_that_are_read_by_attributes_keep_them():
         found = inputs.map_tensors(given, lambda one: one + 1)
         assert type(found) is type(given)
         assert found.logits.tolist() == [2.0, 2.0]
+
+
+def test_a_dictionary_of_datasets_is_told_to_pass_one_of_them():
+    with pytest.raises(fl.DataError, match="mapping of other keys than positions") as error:
+        inputs.check_map_style({"train": [1], "test": [2]})
+    assert "data['train']" in error.value.do
+    inputs.check_map_style({0: 1, 1: 2})

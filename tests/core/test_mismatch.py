@@ -28,7 +28,7 @@ COLOURS = torch.randint(0, 255, (2, 8, 8, 3), dtype=torch.uint8)
 )  # fmt: skip
 def test_the_remedy_is_told_and_works(model, inputs, told, mended):
     with (
-        pytest.raises(fl.DataError, match="cannot take the inputs as they come") as error,
+        pytest.raises(fl.DataError, match="cannot take these inputs") as error,
         told_mismatch(model, inputs),
     ):
         model(inputs)
@@ -51,7 +51,7 @@ def test_items_of_numpy_in_double_precision_are_named_by_fit(tmp_path, is_cached
     items = [(np.ones(4), at % 2) for at in range(8)]
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     fl.freeze(model, through="0")
-    with pytest.raises(fl.DataError, match="as they come from the dataset") as error:
+    with pytest.raises(fl.DataError, match="cannot take these inputs") as error:
         fl.fit(model, items, cache=tmp_path if is_cached else False, progress=False)
     assert "torch.float32" in error.value.do
     fl.fit(model, [(x.astype(np.float32), y) for x, y in items], epochs=1, cache=False, progress=False)
@@ -77,7 +77,7 @@ CONVERTED = "convert them to the dtype of the weights: inputs.to(torch.float32)"
 def test_no_more_is_told_than_what_is_wrong(model, inputs, do):
     with pytest.raises(fl.DataError) as error, told_mismatch(model, inputs):
         model(inputs)
-    assert error.value.do == f"{do} in the dataset."
+    assert error.value.do == f"{do} in the dataset, and so in an example of it."
 
 
 def test_of_an_error_of_ours_the_cause_is_told():

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from frostline.core.errors import DataError
-from frostline.core.padding import Padding, collated, groups_of_one_size, own_part, pad_rows, sizes_of
+from frostline.core.padding import Padding, groups_of_one_size, own_part, pad_rows, sizes_of
 
 
 @pytest.mark.parametrize("is_left", [False, True])
@@ -27,13 +26,3 @@ def test_a_batch_has_the_structure_of_its_samples():
     assert (padding.value_of("input.ids"), padding.value_of("layer.ids")) == (7, 0)
     assert sizes_of(samples)["ids"] == [(2,), (1,)]
     assert groups_of_one_size([*samples, samples[0]]) == [[0, 2], [1]]
-
-
-def test_an_object_that_a_collate_function_returns_is_told_with_the_remedy():
-    class Graphs:  # a batch of graphs
-        x = torch.ones(2)
-
-    with pytest.raises(DataError, match="no tensor") as error:
-        collated((Graphs(), torch.ones(2)))
-    assert "edge_index" in error.value.do
-    assert torch.equal(collated({"x": [1, 2]})["x"][1], torch.tensor(2))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from frostline.core import inputs, restore
+from frostline.core.collate import collate
 from frostline.core.order import epoch_order
 from frostline.splitting.parts.frontier import Layout, find_layout, from_rows
 
@@ -59,17 +60,17 @@ def sample_of(batch: Any, at: int) -> Any:
 @given(structures(tensors), st.integers(1, 5), st.data())
 def test_slicing_a_batch_into_samples_undoes_batching_them(item, count, data):
     samples = [inputs.map_tensors(item, lambda x, at=at: values(x.shape, x.dtype, at)) for at in range(count)]
-    batch = inputs.collate(samples, range(count))
+    batch = collate(samples, range(count))
     assert inputs.batch_size(batch) == count
     assert all(is_same(inputs.map_arrays(sample_of(batch, at)), inputs.map_arrays(samples[at])) for at in range(count))
     order = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=6))
     chosen = inputs.rows(batch, torch.tensor(order))
-    assert is_same(chosen, inputs.collate([samples[at] for at in order], order))
+    assert is_same(chosen, collate([samples[at] for at in order], order))
 
 
 @given(structures(tensors), st.integers(2, 5))
 def test_cutting_a_batch_and_joining_it_is_the_identity(item, count):
-    batch = inputs.collate([inputs.map_tensors(item, lambda x, at=at: values(x.shape, x.dtype, at))
+    batch = collate([inputs.map_tensors(item, lambda x, at=at: values(x.shape, x.dtype, at))
                             for at in range(count)], range(count))  # fmt: skip
     parts = [inputs.leaves(inputs.rows(batch, slice(at, at + 2))) for at in range(0, count, 2)]
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

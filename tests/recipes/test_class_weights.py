@@ -1,5 +1,7 @@
 """The loss of `fit` and of `frostline fit`."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 import frostline as fl
 from frostline.data import load_arrays
 from frostline.recipes.class_weights import class_weights_of, weighted_loss
-from frostline.training import CrossEntropy
+from frostline.training import CrossEntropy, DatasetBatches
 from helpers_fit import data, fit, mlp
 
 
@@ -76,3 +78,52 @@ def test_it_is_the_loss_of_torch():
     own = weighted_loss(data(), [1.0, 3.0], 0.2)(output, target)
     expected = torch.nn.functional.cross_entropy(output, target, torch.tensor([1.0, 3.0]), label_smoothing=0.2)
     assert torch.equal(own, expected)
+
+
+class Kept(torch.utils.data.Dataset):
+    """As torchvision's datasets: labels that a transform may change on their way into an item."""
+
+    def __init__(self, name="targets", change=None):
+        self.inputs = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
+        self.own, self.change = [index % 4 // 3 for index in range(24)], change
+        if name is not None:
+            setattr(self, name, self.own)
+
+    def __len__(self):
+        return len(self.own)
+
+    def __getitem__(self, index):
+        label = self.own[index]
+        return self.inputs[index], label if self.change is None else self.change(label)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "weights"),
+    [(Kept(), [2 / 3, 2.0]), (Kept(change=lambda label: 1 - label), [2.0, 2 / 3]), (Kept(None), [2 / 3, 2.0]),
+     (Kept("labels", lambda label: torch.tensor([label + 1])), [24.0 / 3, 4 / 9, 4 / 3])],
+    ids="kept transformed not-kept column".split(),
+)  # fmt: skip
+@pytest.mark.parametrize("collate_fn", [None, torch.utils.data.default_collate], ids="stacked collated".split())
+def test_weights_are_balanced_by_the_targets_that_the_items_have(dataset, weights, collate_fn):
+    read = partial(DatasetBatches, batch_size=8, collate_fn=collate_fn)
+    found = weighted_loss(dataset, "balanced", 0.0, batches_of=read).class_weights
+    torch.testing.assert_close(found, torch.tensor(weights))
+
+
+def test_fit_balances_by_the_targets_of_items(tmp_path, capsys):
+    def first_loss(class_weights):
+        options = {"epochs": 1, "progress": False, "cache": tmp_path, "class_weights": class_weights}
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
+        fl.freeze(model, through="0")
+        return fl.fit(model, Kept(change=lambda label: 1 - label), **options).history[0].train_loss
+
+    assert first_loss("balanced") == pytest.approx(first_loss([2.0, 2 / 3]))
+    assert "the labels of 24 samples are read from their items" in capsys.readouterr().err
+
+
+def test_targets_that_are_no_classes_cannot_be_balanced():
+    for target in (torch.tensor([1, 0]), 0.5, True, {"a": 1}):
+        with pytest.raises(fl.DataError, match="balanced by the labels of the samples") as error:
+            fl.fit(mlp(), [(torch.randn(4), target)] * 4, class_weights="balanced", progress=False)
+        assert "int(label)" in error.value.do

@@ -1,7 +1,9 @@
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import frostline as fl
 from frostline.recipes.training_setup import Ready, TrainingSetup
 from frostline.training import make_fabric
 
@@ -25,3 +27,17 @@ def test_an_uncached_run_costs_the_frozen_part_of_every_epoch_more():
     ready = Ready(nn.Linear(3, 2), [], None, figures=object(), frozen_epoch_s=2.0)
     assert ready.uncached_s(10.0, 3) == 16.0
     assert Ready(nn.Linear(3, 2), [], None).uncached_s(10.0, 3) is None
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_stream_is_refused_whatever_the_loss_is(is_cached, tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.randn(4), 0)] * 8)
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    for train, val in ((Stream(), None), ([(torch.randn(4), 0)] * 8, Stream())):
+        with pytest.raises(fl.DataError, match="not a map-style dataset"):
+            fl.fit(model, train, val, loss=torch.nn.CrossEntropyLoss(), progress=False,
+                   cache=tmp_path if is_cached else False)  # fmt: skip

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
-from frostline.splitting import attempts, remembered_split, verify_once
+from frostline.splitting import attempts, failed_attempts, remembered_split, verify_once
 from frostline.splitting.candidate import Candidate
 from helpers_splitting import FORWARDS, D, Net, check, unanswered, x
 
@@ -332,7 +332,7 @@ def test_what_mixes_samples_is_refused_in_every_start_and_not_remembered():
 def test_a_failure_that_no_way_explains_names_what_was_raised():
     model = Net(lambda m, batch: m.high(m.low(batch)))
     fl.freeze(model, through="low")
-    error = attempts._explained_failure(model, x(4), [RuntimeError("shapes differ")])
+    error = failed_attempts.failure_of_all(model, x(4), [RuntimeError("shapes differ")])
     assert error.what == "The model's trainable part cannot be recorded or does not run on its own."
     assert "shapes differ" in str(error)
 

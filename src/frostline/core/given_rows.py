@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import DataError
+from frostline.core.inputs import flat_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,9 +92,9 @@ class GivenRows:
         at = _compared(found[0][0].frontier) if found else None
         if at is None or at >= len(features) or not features[at].dim() or not len(features[at]):
             return True  # the head itself refuses these
-        given_R = torch.cat([_flat(source.features(samples.cpu())[at]).cpu() for source, samples in found])
+        given_R = torch.cat([flat_rows(source.features(samples.cpu())[at]).cpu() for source, samples in found])
         chosen = torch.linspace(0, len(features[at]) - 1, min(_ROWS, len(features[at]))).long()
-        own_B = _flat(features[at].detach())[chosen.to(features[at].device)].cpu()
+        own_B = flat_rows(features[at].detach())[chosen.to(features[at].device)].cpu()
         odd = _unknown(own_B, given_R.to(own_B.dtype))
         others = odd
         for rows_R in self._every(at, [source for source, _ in found]) if odd else ():
@@ -122,7 +123,7 @@ class GivenRows:
             count = max(1, _AT_ONCE // max(1, sum(own.bytes_per_sample for own in source.frontier)))
             if not tensor.is_varying:
                 for samples in torch.arange(len(source.keys), device="cpu").split(count):
-                    yield _flat(source.features(samples)[at]).cpu()
+                    yield flat_rows(source.features(samples)[at]).cpu()
 
 
 def _compared(frontier: Sequence[FrontierTensor]) -> int | None:
@@ -131,11 +132,6 @@ def _compared(frontier: Sequence[FrontierTensor]) -> int | None:
         if not tensor.shared and not tensor.is_input and not tensor.is_varying:
             return at
     return None
-
-
-def _flat(rows: Tensor) -> Tensor:
-    """(B, P) of rows of any shape, single numbers too."""
-    return rows.flatten(1) if rows.dim() > 1 else rows[:, None]
 
 
 def _unknown(own_B: Tensor, given_R: Tensor) -> list[tuple[int, float]]:

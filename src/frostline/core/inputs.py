@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset
 
 from frostline.core.errors import DataError, FrostlineError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LABEL_KEYS = ("label", "labels")
 NO_TARGET = ()  # what an item without a target has in its place
-_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch can neither compare nor choose rows of these
 _PADDED = "pad it to one tensor, and pass the lengths or a mask beside it."
 
 
@@ -120,6 +119,26 @@ def rows(inputs: Any, index: slice | Tensor) -> Any:
     return map_tensors(inputs, lambda x: x[index] if x.dim() and x.shape[0] == size else x)
 
 
+def flat_rows(rows: Tensor) -> Tensor:
+    """(B, P) the values of each row, of rows of any shape: single numbers and rows without values too.
+
+    Example:
+        >>> [tuple(flat_rows(torch.zeros(shape)).shape) for shape in ((2, 3, 4), (2,), (2, 0))]
+        [(2, 12), (2, 1), (2, 0)]
+    """
+    return rows.flatten(1) if rows.dim() > 1 else rows[:, None]
+
+
+def rows_where(is_odd: Tensor) -> list[int]:
+    """Positions of the rows in which any value is True.
+
+    Example:
+        >>> rows_where(torch.tensor([[False, True], [False, False], [True, True]]))
+        [0, 2]
+    """
+    return flat_rows(is_odd).any(1).nonzero().flatten().tolist()
+
+
 def joined(inputs: Any, others: Any) -> Any:
     """The samples of two batches of the same structure as one batch; what is shared comes from the first.
 
@@ -195,6 +214,13 @@ def check_map_style(dataset: Any) -> None:
             what="The dataset has no length.", where=f"{type(dataset).__name__}.__len__",
             received=f"{type(error).__name__}: {error}", do="return the number of samples from __len__.",
         ) from error  # fmt: skip
+    if isinstance(dataset, Mapping) and 0 not in dataset:
+        names = cast("Mapping[Any, Any]", dataset)
+        raise DataError(
+            what="The dataset is a mapping of other keys than positions.", where=type(dataset).__name__,
+            received=f"keys {', '.join(repr(name) for name in [*names][:4])}",
+            do=f"pass one of its parts, such as data[{next(iter(names), 'train')!r}].",
+        )  # fmt: skip
     if count == 0:
         raise DataError(
             what="The dataset is empty.",
@@ -268,81 +294,6 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
-    """Stack the inputs of several samples into a batch.
-
-    Args:
-        items: Inputs of single samples: tensors, arrays, numbers, tuples or mappings of them.
-        indices: Their positions in the dataset, for the error.
-
-    Raises:
-        DataError: If shapes or types differ between the samples; the first that differs is named.
-    """
-    odd = _odd_one(items)
-    try:
-        if odd is None:
-            with torch.no_grad():  # samples are data, even where a dataset asks for their gradients
-                return default_collate(list(items))
-        reason: Exception | None = None
-    except (TypeError, RuntimeError, KeyError, ValueError) as error:
-        reason = error
-        first = describe(items[0])
-        odd = next((at for at in range(len(items)) if describe(items[at]) != first), None)
-    if odd is None:
-        raise DataError(
-            what="The samples cannot be stacked into a batch.",
-            where=f"dataset[{indices[0]}]",
-            received=describe(items[0]),
-            do="return tensors, arrays or numbers, inputs and target (torchvision.transforms.ToTensor() for images).",
-        ) from reason
-    raise DataError(
-        what="The samples of a batch do not fit together.",
-        where=f"dataset[{indices[odd]}]",
-        received=f"{describe(items[odd])}; dataset[{indices[0]}] is {describe(items[0])}",
-        do="make every item the same shape and type (resize, crop or pad in the dataset's transform); samples of "
-        "differing length are padded by collate_fn=, as fit and fill take it.",
-    ) from reason
-
-
-def _odd_one(items: Sequence[Any]) -> int | None:
-    """The first item with tensors of another dtype than the first: stacking would convert them silently."""
-    kinds = [[tensor.dtype for tensor in leaves(item).values()] for item in items]
-    return next((at for at, kind in enumerate(kinds) if kind != kinds[0]), None)
-
-
-def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
-    """Stack targets into a tensor; Python floats become float32, unsigned whole numbers of many bits int64.
-
-    Raises:
-        DataError: If one is a text, bytes or None, or they do not fit together.
-    """
-    if all(isinstance(target, tuple) and not target for target in targets):
-        return NO_TARGET
-    odd = next((at for at, target in enumerate(targets) if target is None or isinstance(target, (str, bytes))), None)
-    if odd is not None:
-        raise DataError(
-            what="The targets are not numbers.", where=f"dataset[{indices[odd]}]",
-            received="None" if targets[odd] is None else f"the text {targets[odd]!r}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
-        )  # fmt: skip
-    stacked = _stacked_targets(targets, indices)
-    return map_tensors(stacked, lambda target: target.long() if target.dtype in _UNSIGNED else target)
-
-
-def _stacked_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
-    targets = [int(target) if isinstance(target, np.unsignedinteger) else target for target in targets]
-    if all(isinstance(target, float) for target in targets):
-        return torch.tensor(targets, dtype=torch.float32)
-    if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers
-        try:
-            targets = [torch.as_tensor(target) for target in targets]
-        except (TypeError, ValueError, RuntimeError):  # texts and None among numbers: named by the next line
-            return collate(targets, indices)
-        kind = torch.float32 if any(target.is_floating_point() for target in targets) else torch.int64
-        targets = [target.to(kind) for target in targets]
-    return collate(targets, indices)
-
-
 def describe(value: Any) -> str:
     """A short text of a value's structure, shapes and dtypes.
 
@@ -376,7 +327,8 @@ def call_with_model(model: nn.Module, inputs: Any) -> Any:
             what=f"{type(model).__name__} cannot be called with these inputs.",
             where=f"{type(model).__name__}.forward{inspect.signature(model.forward)}",
             received=f"{describe(inputs)}; {error}",
-            do="pass a tensor for model(x), a tuple for model(*x), or a mapping for model(**x).",
+            do="pass a tensor for model(x), a tuple for model(*x), or a mapping for model(**x); one that forward takes "
+            "whole, in a tuple: (inputs,).",
         ) from error
 
 

@@ -52,15 +52,16 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
         if remedy is None:
             if (extra := _extra_keys(str(cause), model, inputs)) is not None:
                 raise extra from cause
-            if _SIZE.search(str(cause)) and (image := _image(inputs)) is not None:
+            image = _image(inputs)
+            if _SIZE.search(str(cause)) and image is not None and not _runs(model, inputs):
                 raise _wrong_size(model, image, cause) from cause
             if (other := _labels_it_needs(model, inputs, cause) or _lists(model, inputs, cause)) is not None:
                 raise other from cause
             raise
         raise DataError(
-            what=f"{type(model).__name__} cannot take the inputs as they come from the dataset.",
+            what=f"{type(model).__name__} cannot take these inputs as they are.",
             where="the inputs", received=f"{describe(inputs)}; {(str(cause).splitlines() or [''])[0]}",
-            do=f"{remedy} in the dataset.",
+            do=f"{remedy} in the dataset, and so in an example of it.",
         ) from cause  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def _extra_keys(text: str, model: nn.Module, inputs: Any) -> DataError | None:
         what=f"The items have keys that {type(model).__name__} does not take.", where="the inputs",
         received=f"{', '.join(extra)}; its forward takes {', '.join(taken)}",
         do=f"leave them out of the items (of a dataset of Hugging Face: dataset.remove_columns({extra})), or return "
-        "(inputs, target) pairs.",
+        "(inputs, target) pairs; a mapping that forward takes whole, in a tuple: ((inputs,), target).",
     )  # fmt: skip
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,20 +119,3 @@ def _padded(samples: Sequence[Any], values: Mapping[str, Number], *, is_left: bo
         [pad_rows([own[name] for own in found], values.get(name, 0), is_left=is_left) for name in found[0]]
     )
     return batches.map_tensors(samples[0], lambda _: next(joined))
-
-
-def collated(values: Any) -> Any:
-    """What a collate function returned, its arrays and numbers as tensors.
-
-    Raises:
-        DataError: If a value is an object of another kind, such as a batch of graphs.
-    """
-    try:
-        return batches.map_arrays(dict(cast("Any", values)) if isinstance(values, Mapping) else values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            what="The collate function returns an object that is no tensor.", where="collate_fn(items)",
-            received=f"{batches.describe(values)}: {(str(error).splitlines() or [''])[0]}",
-            do="return the tensors that it holds, (x, edge_index, batch, target) for a batch of graphs, and build the "
-            "object in forward.",
-        ) from error  # fmt: skip

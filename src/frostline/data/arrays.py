@@ -15,7 +15,7 @@ from torch import Tensor
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.inputs import describe
+from frostline.core.inputs import describe, rows_where
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "features")
 _MOST_CLASSES = 1_000_000  # chosen by us: labels beyond are identifiers, not classes
@@ -51,7 +51,7 @@ class Arrays:
             raise _wrong("Inputs and targets do not pair up.", f"{len(inputs)} inputs, {len(targets)} targets",
                          "give every input one target, and at least two samples.")  # fmt: skip
         if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-            bad = (~torch.isfinite(inputs)).reshape(len(inputs), -1).any(dim=1).nonzero().squeeze(1).tolist()
+            bad = rows_where(~torch.isfinite(inputs))
             raise _wrong("The inputs are not finite.", f"NaN or Inf in samples {bad[:8]}", "clean these samples.")
         self.inputs, self.labels = inputs, targets
         numbered = _classes(targets)

@@ -37,6 +37,7 @@ from frostline.core.arguments import (
     check_flag,
     check_model,
 )
+from frostline.core.collate import collate
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -278,7 +279,7 @@ def _example(model: nn.Module, part: Part, made: ScoredRows) -> tuple[Any, float
         given = padding.batch(items)
     else:
         items = [form.unpack(batches.read(part, at), at)[0] for at in range(count)]
-        given = batches.collate(items, range(count))
+        given = collate(items, range(count))
     read_s = (time.perf_counter() - started) / count
     return in_dtype(batches.move(given, device), precision_of(model)), read_s
 

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from frostline.caching import CachedDataset
 from frostline.core.arguments import as_items, as_number, as_numbers
 from frostline.core.errors import DataError
+from frostline.core.inputs import check_map_style, describe
+from frostline.core.restore import kept_generators
 from frostline.data import class_names, labels_of
 from frostline.recipes.viewed_data import without_views
 from frostline.training import CrossEntropy, make_loss, make_metrics
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def losses_of(train: Any, loss: Any, metric: Any, class_weights: Any, label_smoothing: Any) -> tuple[Any, Any, Any]:
+    from frostline.training import DatasetBatches
+
+_COMPARED = 32  # items whose targets are compared with the labels that a dataset keeps
+
+
+def losses_of(
+    train: Any, loss: Any, metric: Any, class_weights: Any, label_smoothing: Any,
+    batches_of: Callable[[Any], DatasetBatches],
+) -> tuple[Any, Any, Any]:  # fmt: skip
     """(the loss as it was asked for, with weights and smoothing; as it is called; the metrics by name)."""
-    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss)
+    loss = weighted_loss(train, class_weights, label_smoothing, loss=loss, batches_of=batches_of)
     return loss, make_loss(loss), make_metrics(metric, loss)
 
 
 def weighted_loss(
-    dataset: Any, class_weights: Any, label_smoothing: Any, *, loss: Any = "cross_entropy", is_command: bool = False
-) -> Any:
+    dataset: Any, class_weights: Any, label_smoothing: Any, *, loss: Any = "cross_entropy", is_command: bool = False,
+    batches_of: Callable[[Any], DatasetBatches] | None = None,
+) -> Any:  # fmt: skip
     """Cross entropy, weighted and smoothed as the options say; without any the loss as it is.
 
     Args:
@@ -32,6 +47,8 @@ def weighted_loss(
         label_smoothing: The share of probability that is spread over all classes.
         loss: As `fit` takes it.
         is_command: The options are those of `frostline fit`.
+        batches_of: Gives the batches of a dataset, to read the targets of its items; None takes the labels that the
+            dataset keeps.
 
     Raises:
         DataError: If the loss is not cross entropy by name, there is not one positive weight for each class, or the
@@ -54,15 +71,20 @@ def weighted_loss(
             do="pass loss='cross_entropy'; or give them to the loss itself: "
             "loss=torch.nn.CrossEntropyLoss(weight, label_smoothing=0.1).",
         )  # fmt: skip
-    weights = None if class_weights is None else class_weights_of(without_views(dataset), class_weights, places[0])
+    weights = None if class_weights is None else class_weights_of(
+        without_views(dataset), class_weights, places[0], batches_of
+    )  # fmt: skip
     return CrossEntropy(weights, smoothing)
 
 
-def class_weights_of(dataset: Any, given: Any, place: str = "--class-weights") -> Tensor:
+def class_weights_of(
+    dataset: Any, given: Any, place: str = "--class-weights",
+    batches_of: Callable[[Any], DatasetBatches] | None = None,
+) -> Tensor:  # fmt: skip
     """(C,) float32 of mean 1 over the samples if balanced by their counts, else as given."""
     classes = tuple(class_names(dataset) or ())
     if isinstance(given, str) and given == "balanced":
-        return _balanced(dataset, classes, place)
+        return _balanced(_labels(dataset, batches_of), dataset, classes, place)
     is_command = place.startswith("--")
     if is_command:
         weights = as_numbers(place, given, f"balanced, or {_ones(classes)}")
@@ -81,9 +103,37 @@ def class_weights_of(dataset: Any, given: Any, place: str = "--class-weights") -
     return torch.tensor(weights)
 
 
-def _balanced(dataset: Any, classes: tuple[str, ...], place: str) -> Tensor:
+def _labels(dataset: Any, batches_of: Callable[[Any], DatasetBatches] | None) -> Tensor | None:
+    """(N,) the labels that are the targets of the items: those that the dataset keeps, unless items have others."""
+    kept = labels_of(dataset)
+    if batches_of is None or isinstance(dataset, CachedDataset):
+        return kept
+    check_map_style(dataset)
+    plain, count = batches_of(dataset), len(dataset)
+    with kept_generators():
+        if kept is not None:
+            chosen = torch.linspace(0, count - 1, min(count, _COMPARED), device="cpu").long()
+            if torch.equal(_whole(plain.batch(chosen.tolist())[1]), kept[chosen]):
+                return kept
+        sys.stderr.write(f"class_weights: the labels of {count:,} samples are read from their items.\n")
+        return torch.cat([_whole(target) for _, target in plain])
+
+
+def _whole(target: Any) -> Tensor:
+    """(B,) the class of each sample."""
+    is_whole = isinstance(target, Tensor) and not target.is_floating_point() and target.dtype != torch.bool
+    if not is_whole or target.dim() != 1 + (target.dim() == 2 and target.shape[1] == 1):
+        raise DataError(
+            what="Classes are balanced by the labels of the samples, one for each.", where="fit(class_weights=...)",
+            received=f"targets of a batch: {describe(target)}",
+            do="return an integer class index as the target, int(label); or give a number per class: "
+            "class_weights=[1.0, 2.0].",
+        )  # fmt: skip
+    return target.flatten().to("cpu", torch.int64)
+
+
+def _balanced(labels: Tensor | None, dataset: Any, classes: tuple[str, ...], place: str) -> Tensor:
     """Weights by which each class that has samples counts as much as another."""
-    labels = labels_of(dataset)
     known = labels[labels >= 0] if labels is not None else None
     if known is None or not len(known):
         raise DataError(

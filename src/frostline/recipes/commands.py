@@ -13,6 +13,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_number
+from frostline.core.collate import collate
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
@@ -182,7 +183,7 @@ def inspect_command(
     started = time.perf_counter()
     items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
     read_s = (time.perf_counter() - started) / count
-    example = batches.collate(items, range(count))
+    example = collate(items, range(count))
     with told_mismatch(model, example):
         made = split(model, example)
     plan = made.plan(len(dataset), read_s=read_s, batch_size=min(_INSPECTED, len(dataset)))

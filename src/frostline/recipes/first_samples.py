@@ -47,10 +47,11 @@ class FirstSamples:
 
     def check_dataset(self, model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None) -> None:
         """Raise if they do not fit the outputs of the whole model."""
-        inputs = self.inputs(plain, min(FEW, plain.batch_size))
+        count = min(FEW, plain.batch_size, plain.num_items)  # inputs that a collate function joins have other rows
+        inputs = self.inputs(plain, count)
         with self.fabric.autocast(), told_mismatch(model, inputs):
             output = first_outputs(model, inputs)
-        self.check_output(output, batches.batch_size(inputs), plain, plain_val)
+        self.check_output(output, count, plain, plain_val)
 
     def check_output(self, output: Any, count: int, plain: DatasetBatches, plain_val: DatasetBatches | None) -> None:
         """Raise if they do not fit this output for `count` first samples."""

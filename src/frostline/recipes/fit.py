@@ -49,6 +49,7 @@ from frostline.recipes.training_setup import TrainingSetup, checked_validation, 
 from frostline.recipes.viewed_data import shown_data, without_views
 from frostline.training import (
     Callbacks,
+    DatasetBatches,
     Progress,
     Ranks,
     Settings,
@@ -192,7 +193,8 @@ def fit(
         ema: Keep an exponential moving average of the weights that train (and of running statistics), of which every
             step keeps this share, such as 0.99. Validation, the best weights and the trained model are of the average.
         label_smoothing: Of cross entropy: the share of probability that is spread over all classes, such as 0.1.
-        class_weights: Of cross entropy: `balanced` by the counts of the training labels, or a number for each class.
+        class_weights: Of cross entropy: a number for each class, or `balanced` by the counts of the training labels,
+            for which all items are read once where the dataset keeps no labels that are its targets.
         callbacks: Objects with any of `on_train_start`, `on_train_epoch_start`, `on_train_batch_end` (after each step),
             `on_train_epoch_end` and `on_train_end`, called with the run: `run.model`, `.optimizer`, `.epoch`, `.step`,
             `.loss` and `.history`. `run.log({...})` tells the loggers, `run.stop()` ends the run after the epoch.
@@ -230,8 +232,9 @@ def fit(
         progress, monitor = progress and is_first_rank(), monitor if is_first_rank() else False
         model = _inside(model, is_told=progress)
         called, loggers = Callbacks(callbacks), as_loggers(logger)
-        loss, chosen_loss, metrics = losses_of(train, loss, metric, class_weights, label_smoothing)
         form = form_of_run(model, example)
+        read = partial(DatasetBatches, batch_size=batch_size, form=form, collate_fn=collate_fn, num_workers=num_workers)
+        loss, chosen_loss, metrics = losses_of(train, loss, metric, class_weights, label_smoothing, read)
         val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
         shown, val, collate_fn = shown_data(train, val, views, epochs, collate_fn, form, by_length=by_length)
         _tell_data(shown, val, again, is_told=progress)

@@ -111,7 +111,7 @@ def frozen_epoch_at_most_s(setup: TrainingSetup) -> float:
         first_outputs(setup.model, first)
         wait()
     count = setup.plain.num_samples + (setup.plain_val.num_samples if setup.plain_val is not None else 0)
-    return count * (read_s + time.perf_counter() - started) / batches.batch_size(first)
+    return count * (read_s + time.perf_counter() - started) / min(_PROVEN, setup.plain.num_items)
 
 
 def _from_cached(setup: TrainingSetup, train: CachedDataset) -> Ready:
@@ -145,7 +145,7 @@ def _uncached(setup: TrainingSetup) -> Ready:
         few = _few(setup, first)
         with told_mismatch(setup.model, first):
             output = first_outputs(setup.model, few)
-        setup.first.check_output(output, batches.batch_size(few), setup.plain, setup.plain_val)
+        setup.first.check_output(output, min(FEW, setup.plain.num_items), setup.plain, setup.plain_val)
         with told_mismatch(setup.model, shown):
             notes = around.enter_context(frozen_side_in_inference_mode(setup.model, shown))
     for note in notes:
@@ -250,7 +250,7 @@ def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, flo
     """(the split, the first samples that it was proven on, seconds to read a sample, seconds of its frozen part)."""
     started = time.perf_counter()
     first, shown = _shown(setup)
-    read_s = (time.perf_counter() - started) / batches.batch_size(first)
+    read_s = (time.perf_counter() - started) / min(_PROVEN, setup.plain.num_items)
     refuse_texts(first, setup.model.forward)
     plain, size = setup.plain, setup.batch_size
     with told_mismatch(setup.model, shown):

@@ -116,7 +116,7 @@ def _check_labels(counted: Tensor, where: str, *, is_training: bool) -> None:
 def _first_odd(targets: Any) -> str:
     for tensor in batches.leaves(targets).values():
         if tensor.is_floating_point():
-            odd = (~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)).nonzero().flatten().tolist()
+            odd = batches.rows_where(~torch.isfinite(tensor))
             if odd:
                 return f"{len(odd)} targets, the first that of row {odd[0]}"
     return "the targets"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import CachedDataset, FeatureCache, Views
+from frostline.core.inputs import check_map_style
 from frostline.core.item_form import ItemForm, form_by_signature, form_of
 from frostline.data import labels_of, with_classes_of
 from frostline.diagnosis import InputFacts
@@ -171,6 +172,8 @@ def checked_validation(
     train: Any, val: Any, loss: Any, metrics: Mapping[str, Any], form: ItemForm, *, has_collate: bool
 ) -> Any:  # fmt: skip
     """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
+    for data in (train, val) if val is not None else (train,):
+        check_map_style(data)
     val = with_classes_of(train, val)
     for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
         if (

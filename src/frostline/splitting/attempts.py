@@ -5,31 +5,25 @@ After the last attempt, one error says why none of them holds.
 
 from __future__ import annotations
 
-import linecache
 import time
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
 from frostline.core.doors import out_of_memory, public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
-from frostline.splitting.calls.containers import tensors_in
+from frostline.core.mismatch import told_mismatch
 from frostline.splitting.calls.listener import uncompiled, wrapped
 from frostline.splitting.candidate import Candidate
+from frostline.splitting.failed_attempts import failure_of_all
 from frostline.splitting.plan.graph_plan import record_plan
-from frostline.splitting.plan.head_graph import NOT_GENERAL
 from frostline.splitting.plan.replay_plan import RECORDING_FAILS, NothingToReplay, first_proven
-from frostline.splitting.plan.samples import LARGE, batch_of, put_first
+from frostline.splitting.plan.samples import put_first
 from frostline.splitting.proof.proof_key import proof_key, samples_text
-from frostline.splitting.python_state.kept_state import Traces, keeps_state_error, moving_state
-from frostline.splitting.python_state.sources import sources_of
+from frostline.splitting.python_state.kept_state import Traces
 from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.recording.refusals import freeze_first
 from frostline.splitting.recording.run_record import RecorderSettings
@@ -45,8 +39,6 @@ if TYPE_CHECKING:
     from frostline.splitting.plan.graph_plan import Plan
     from frostline.splitting.proof.proof_key import Figures, ProofMemory
 
-_OURS = str(Path(__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _REFUSED = "refused"  # among the figures of a proof: it has failed
@@ -83,7 +75,8 @@ def split(model: nn.Module, example: Any) -> Split:
         >>> torch.equal(split.head(*split.extract(x)), model(x))
         True
     """
-    return remembered_split(model, example, None)
+    with told_mismatch(model, example):
+        return remembered_split(model, example, None)
 
 
 def remembered_split(
@@ -133,7 +126,7 @@ def _first_that_holds(
             return found
     if isinstance(failed[-1], NotCacheable):
         raise failed[-1]
-    raise _explained_failure(model, batch_of(example, LARGE), failed)
+    raise failure_of_all(model, example, failed)
 
 
 def _graph_split(
@@ -312,82 +305,3 @@ def _check_example(model: nn.Module, example: Any) -> None:
                 received=f"example on {tensor.device}, model on {device}",
                 do=f"move the example: example.to({str(device)!r}).",
             )
-
-
-def _explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -> SplitError | NotCacheable:
-    """The error to raise after every way to record the model has failed.
-
-    Args:
-        model: The model.
-        inputs: A batch to run it on.
-        errors: What each way has raised, in order.
-    """
-    ours = next((error for error in errors if isinstance(error, SplitError)), None)
-    if ours is not None:
-        moving = _moving(model, inputs) if ours.what == NOT_GENERAL else []
-        return keeps_state_error(moving) if moving else ours
-    own = next((error for mode in (True, False) if (error := _own_failure(model, inputs, training=mode))), None)
-    if own is not None:
-        return _because(
-            own, "The model itself fails on the example, without Frostline.",
-            "make `model(example)` and a backward pass run in train() and in eval(), then split again.",
-        )  # fmt: skip
-    if any(isinstance(error, UnknownValue) for error in errors):
-        return SplitError(
-            what="The model makes a trainable value by a call that cannot be recorded.",
-            where="a value with requires_grad that no recorded torch call, module or autograd Function has made",
-            received="a parameter outside of model.parameters(), a compiled or scripted function, or a transform of "
-            "torch.func or torch.autograd.grad",
-            do="register the layer in the model (nn.ModuleList instead of a list); or put that step into a module of "
-            "its own that holds no frozen layers: it is then called whole.",
-        )
-    return _because(
-        errors[0], "The model's trainable part cannot be recorded or does not run on its own.",
-        "put the step into a module of its own that holds no frozen layers, so that it is called whole; or train "
-        "without a cache: frostline.fit(..., cache=False).",
-    )  # fmt: skip
-
-
-def _moving(model: nn.Module, inputs: Any) -> list[str]:
-    """What one more call of the model changes: a number that is another one in each call looks like a size."""
-    modules = dict(model.named_modules())
-    sources = [source for module in modules.values() for source in sources_of(module)]
-    with kept_attributes(model, numbers=True), kept_buffers(model), kept_generators():
-        return moving_state(model, modules, sources, lambda: batches.call(model, inputs))
-
-
-def _own_failure(model: nn.Module, inputs: Any, *, training: bool) -> Exception | None:
-    with (
-        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_gradients(model),
-        kept_generators(), torch.enable_grad(),
-    ):  # fmt: skip
-        model.train(training)
-        try:
-            outputs = [tensor for tensor in tensors_in(batches.call(model, inputs)) if tensor.requires_grad]
-            if outputs:
-                torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
-        except Exception as error:
-            return error
-    return None
-
-
-def _because(error: Exception, what: str, do: str) -> SplitError:
-    made = SplitError(
-        what=what,
-        where=_line(error),
-        received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
-        do=do,
-    )
-    made.__cause__ = error
-    return made
-
-
-def _line(error: Exception) -> str:
-    """The innermost line of the traceback that is neither torch's nor ours."""
-    place, traceback = "", error.__traceback__
-    while traceback is not None:
-        path, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        if not path.startswith((_OURS, _TORCH)) and Path(path).name != "inputs.py":
-            place = f"{Path(path).name}:{line}: {linecache.getline(path, line).strip()}".rstrip(": ")
-        traceback = traceback.tb_next
-    return place or "a line of torch"

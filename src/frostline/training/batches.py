@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.collate import collate, collate_targets, collated
 from frostline.core.errors import DataError
 from frostline.core.item_form import PAIRS, ItemForm
 from frostline.core.order import epoch_order, grouped_by_length, own_part
-from frostline.core.padding import collated
 from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
 from frostline.training.metrics import Metric, check_whole_set
@@ -107,8 +107,8 @@ class DatasetBatches:
             inputs = collated(inputs)
             return in_dtype(inputs, self.dtype), _checked(collated(target), inputs)
         items = [self.form.unpack(batches.read(self.dataset, index), index) for index in indices]
-        inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
-        return inputs, _checked(batches.collate_targets([target for _, target in items], indices), inputs)
+        inputs = in_dtype(collate([inputs for inputs, _ in items], indices), self.dtype)
+        return inputs, _checked(collate_targets([target for _, target in items], indices), inputs)
 
     def first_targets(self, count: int) -> Any:
         """Targets of the first samples as one batch."""
@@ -160,7 +160,7 @@ def check_targets(dataset: Any, loss: Any, where: str, form: ItemForm = PAIRS) -
     indices = list(range(min(_LOOKED_AT, len(dataset))))
     targets = [_target(dataset, index, form) for index in indices]
     try:
-        shown = batches.collate_targets(targets, indices)
+        shown = collate_targets(targets, indices)
     except DataError as error:
         place = f"{where}, {error.where}"
         raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
@@ -183,7 +183,7 @@ def check_targets(dataset: Any, loss: Any, where: str, form: ItemForm = PAIRS) -
 def first_targets(dataset: Any, count: int, form: ItemForm = PAIRS) -> Any:
     """Targets of the first samples as one batch; inputs are not read where the dataset offers targets alone."""
     indices = [*range(min(count, len(dataset)))]
-    return batches.collate_targets([_target(dataset, index, form) for index in indices], indices)
+    return collate_targets([_target(dataset, index, form) for index in indices], indices)
 
 
 def _target(dataset: Any, index: int, form: ItemForm) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
-from frostline.core.inputs import batch_size, describe, leaves
+from frostline.core.inputs import batch_size, describe, leaves, rows_where
 from frostline.training.outputs import output_of
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _weights_not_finite(module: nn.Module) -> list[str]:
 def _rows_not_finite(inputs: Any) -> list[int]:
     """Positions in the batch of samples with values that are not finite."""
     tensors = [t for t in leaves(inputs).values() if t.dim() and (t.is_floating_point() or t.is_complex())]
-    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).reshape(len(t), -1).all(1)).nonzero()})
+    return sorted({at for t in tensors for at in rows_where(~torch.isfinite(t))})
 
 
 def _cross_entropy(output: Tensor, target: Any) -> Tensor:

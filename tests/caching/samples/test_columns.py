@@ -7,7 +7,7 @@ import torch
 from frostline.caching.reading.cached_dataset import check_targets
 from frostline.caching.samples.columns import Column
 from frostline.core import disk_array
-from frostline.core.inputs import collate_targets
+from frostline.core.collate import collate_targets
 
 
 def test_the_default_type_of_the_caller_is_not_asked():

@@ -16,7 +16,7 @@ from frostline.caching.fill.fill_plan import positions
 from frostline.caching.fill.frozen_pass import spread
 from frostline.caching.fill.turns import Turns, claims_of
 from frostline.caching.keys import NewKeys
-from frostline.core import inputs as batches
+from frostline.core.collate import collate
 from frostline.core.disk_array import disk_array
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class ClimbedRows:
 
     def _from_items(self) -> dict[str, Tensor]:
         own, chosen = self._filling, list(self._chosen)
-        return own.computer.compute(batches.collate(list(self._read(chosen)), chosen), chosen)
+        return own.computer.compute(collate(list(self._read(chosen)), chosen), chosen)
 
     def _read(self, indices: Sequence[int]) -> Iterator[object]:
         return (inputs for inputs, _ in self._filling.reader.read(indices))

@@ -14,6 +14,7 @@ from torch import Tensor
 from frostline.caching.part import CanBeFaster, Faster, FollowsLengths, Provable
 from frostline.caching.store.proofs import Proofs
 from frostline.core import inputs as batches
+from frostline.core.collate import collate
 from frostline.core.doors import out_of_memory
 from frostline.core.errors import CacheError, DataError, NotCacheable, SplitError
 from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
@@ -42,7 +43,7 @@ class Computer:
     def __init__(self, part: FrozenPart, shared: dict[str, Tensor], padding: Padding | None = None) -> None:
         self.part, self.shared, self.padding = part, shared, padding
         self.rounding: Callable[[str], float] = lambda name: 0.0  # of what is stored, by name
-        self.collate = batches.collate if padding is None else padding.batch
+        self.collate = collate if padding is None else padding.batch
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
         self.watch = Stopwatch()
@@ -126,7 +127,7 @@ class Computer:
             # A sum is finite only if all values are, and takes a fifth of the time; it may overflow where they are.
             if not tensor.is_floating_point() or bool(tensor.sum().isfinite()) or bool(_is_usable(tensor).all()):
                 continue
-            bad = (~_is_usable(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().squeeze(1).tolist()
+            bad = batches.rows_where(~_is_usable(tensor))
             samples = ", ".join(str(indices[at]) for at in bad[:8])
             raise DataError(
                 what=f"The features {name!r} are not finite.",
@@ -268,7 +269,7 @@ class Golden:
             groups = whole if padding is None else groups_of_one_size([inputs for _, inputs in part])
             for group in groups:
                 indices, items = [part[at][0] for at in group], [part[at][1] for at in group]
-                batch = batches.collate(items, indices) if padding is None else padding.batch(items)
+                batch = collate(items, indices) if padding is None else padding.batch(items)
                 found = self.computer.compute(batch, indices)
                 self.computer.check_golden(found, self.stored(indices), indices)
 

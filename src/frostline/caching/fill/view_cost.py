@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching.samples.views import Views
-from frostline.core import inputs as batches
 from frostline.core import io
+from frostline.core.collate import collate
 from frostline.core.errors import FOREIGN, CacheError, FrostlineError
 from frostline.core.io import disk_errors
 from frostline.core.units import seconds_text, size_text
@@ -64,7 +64,7 @@ def measured_cost(part: FrozenPart, dataset: Any, form: ItemForm, batch_size: in
         started = time.perf_counter()
         items = [form.unpack(views[index], index)[0] for index in chosen]
         read_s = time.perf_counter() - started
-        batch = batches.collate(items, chosen)
+        batch = collate(items, chosen)
         part.extract(batch)  # the first pass allocates
         started = time.perf_counter()
         part.extract(batch)

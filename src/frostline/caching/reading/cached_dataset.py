@@ -19,6 +19,7 @@ from frostline.caching.samples.columns import Column
 from frostline.caching.store.ragged import TargetSizes
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_callable, check_flag
+from frostline.core.collate import collate_targets
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.padding import pad_rows, sizes_of
@@ -293,7 +294,7 @@ class CachedDataset(Dataset[Sample]):
         targets = [target for _, target in given]
         if padding is not None and padding.targets:
             return features, padding.batch_of_targets(targets)
-        return features, batches.collate_targets(targets, range(len(targets)))
+        return features, collate_targets(targets, range(len(targets)))
 
     @public("CachedDataset.export")
     def export(self, path: str | Path) -> Exported:
@@ -354,7 +355,7 @@ def check_targets(targets: Column, padding: Padding | None = None) -> tuple[Any,
 
 
 def _stacked(targets: list[Any]) -> Any:
-    stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
+    stacked = batches.move(collate_targets(targets, range(len(targets))), "cpu")
     if stacked != batches.NO_TARGET and not batches.leaves(stacked):
         raise DataError(
             what="The targets are not numbers.", where="the dataset's targets",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.core.collate import collate, collate_targets
 from frostline.core.errors import DataError
 from frostline.core.restore import kept_generators, seed_generators
 from frostline.core.tolerances import batch_tolerance, relative_difference
@@ -59,8 +60,8 @@ class Mixable:
         """
         count = min(_SAMPLES, len(self.dataset))
         items = [self.form.unpack(batches.read(self.dataset, index), index) for index in range(count)]
-        inputs_B = batches.collate([inputs for inputs, _ in items], range(count))
-        target_B = batches.collate_targets([target for _, target in items], range(count))
+        inputs_B = collate([inputs for inputs, _ in items], range(count))
+        target_B = collate_targets([target for _, target in items], range(count))
         stored = [tensor for tensor in self.part.frontier if not tensor.shared]
         if len(stored) != 1 or not isinstance(inputs_B, Tensor):
             raise _wrong(

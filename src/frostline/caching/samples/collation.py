@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.core.collate import collated
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.item_form import PAIRS, ItemForm
-from frostline.core.padding import Number, Padding, collated, own_part, pad_rows
+from frostline.core.padding import Number, Padding, own_part, pad_rows
 from frostline.core.restore import drawn_generator, generator_states, kept_generators
 
 if TYPE_CHECKING:

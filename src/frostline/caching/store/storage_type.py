@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import DataError
+from frostline.core.inputs import flat_rows, rows_where
 from frostline.core.records import FrontierTensor
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _quantised(exact: Tensor, own: FrontierTensor) -> tuple[Tensor, Tensor]:
     axis, wide = _channel(own), exact.float()
     others = [at for at in range(1, wide.dim()) if axis is None or at != axis + 1]
     largest = wide.abs().amax(others) if others and wide.numel() else wide.abs()
-    scale = (largest.reshape(len(wide), -1) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = (flat_rows(largest) / 127).clamp(min=torch.finfo(torch.float32).tiny)
     number = (wide / scale.reshape(_beside(scale, wide.dim(), own))).round_().clamp_(-127, 127)
     return number.to(torch.int8), scale
 
@@ -229,7 +230,7 @@ def _check_range(name: str, exact: Tensor, stored: Tensor, indices: Sequence[int
     beyond = ~stored.isfinite() if stored.numel() else stored.new_zeros(stored.shape, dtype=torch.bool)
     if not bool(beyond.any()):
         return
-    bad = beyond.reshape(len(beyond), -1).any(1).nonzero().squeeze(1).tolist()
+    bad = rows_where(beyond)
     largest = float(exact.double().abs().max())
     raise DataError(
         what=f"The features {name!r} are beyond the range of the storage type.",
@@ -243,5 +244,5 @@ def _error(exact: Tensor, loaded: Tensor) -> float:
     """The largest difference, relative to the largest value of its row."""
     if not exact.numel():
         return 0.0
-    rows, others = (own.reshape(len(own), -1).float() for own in (exact, loaded))
+    rows, others = (flat_rows(own).float() for own in (exact, loaded))
     return float(((rows - others).abs().amax(1) / rows.abs().amax(1).clamp(min=1e-30)).max())

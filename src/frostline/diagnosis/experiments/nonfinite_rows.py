@@ -53,5 +53,5 @@ def _nonfinite_rows(part: Any) -> list[int] | None:
     """Rows that are not finite, of the first tensor that has some; None if all are."""
     for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
         if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
-            return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+            return batches.rows_where(~torch.isfinite(tensor))
     return None

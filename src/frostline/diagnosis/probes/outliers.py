@@ -111,8 +111,7 @@ def _float_leaves(part: Any) -> dict[str, Tensor]:
 
 
 def _size(rows: Tensor, order: float = math.inf) -> Tensor:
-    rows = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
-    return torch.linalg.vector_norm(rows.float(), order, dim=1).cpu()
+    return torch.linalg.vector_norm(batches.flat_rows(rows).float(), order, dim=1).cpu()
 
 
 def usual_limit(sizes: Sequence[Tensor]) -> float:
