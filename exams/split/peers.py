@@ -75,11 +75,11 @@ def judge_peer(case: Case, cut: str, peer: Peer) -> Verdict:
     reference, _ = case.frozen(cut)
     reference.eval()
     batch = case.example(BATCH, 2)
-    weights = dict(reference.named_parameters())
+    weights, begun = dict(reference.named_parameters()), case_weights(case)
     with torch.no_grad():
         for name, own in peer.graph.named_parameters():
             if name in weights:
-                own.copy_(case_weights(case)[name])
+                own.copy_(begun[name])
                 own.requires_grad_(weights[name].requires_grad)
     for own in peer.graph.parameters():
         own.grad = None
