@@ -66,9 +66,29 @@ def by_hand(model, _, monitor, batches):
         monitor.step(loss)
 
 
+def without_backward(model, optimizer, monitor, batches):
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = told(model, batch)
+        optimizer.step()
+        monitor.step(loss)
+
+
+def done_at_once(model, optimizer, monitor, batches):
+    for batch in batches:
+        is_done = bool(len(monitor.evidence.losses))  # and never reset
+        optimizer.zero_grad()
+        loss = torch.zeros((), requires_grad=True) if is_done else told(model, batch)
+        loss.backward()
+        optimizer.step()
+        monitor.step(loss)
+
+
 @pytest.mark.parametrize(
     ("loop", "words"),
     [
+        (without_backward, "written to no weight"),
+        (done_at_once, "written to no weight since loss 1"),
         (never, "has not stepped once"),
         (once, "at least 12 backward passes"),
         (on_purpose, ""),

@@ -40,6 +40,11 @@ _ANOTHER = (
     "make the optimizer once, before the loop over epochs: optimizer = torch.optim.SGD(model.parameters(), ...); one "
     "that is made anew has lost its momentum and its statistics. Pass the one that steps to the monitor."
 )
+_NO_GRADIENT = (
+    "call loss.backward() between zero_grad() and optimizer.step(), in every branch, and let the loss depend on what "
+    "the model gives in this very step: look for a condition that skips the forward pass, a flag that is not reset for "
+    "the next episode (done = False), a detach, .item() or torch.no_grad()."
+)
 _MANY = 8  # passes for one step; through a critic, a generator sends one beside its own
 
 
@@ -74,6 +79,13 @@ def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
     """(why, what to do) where a loop computes gradients that no step uses, or that of another optimizer does."""
     if loop.reported >= _FEWEST and not loop.steps and not loop.has_moved:
         return f"{loop.reported} losses were reported, and the optimizer has not stepped once.", _NO_STEP
+    if loop.unmoved >= _FEWEST and 2 * loop.unmoved >= loop.reported:
+        before = "" if loop.unmoved >= loop.reported - 1 else f" since loss {loop.reported - loop.unmoved}"
+        why = (
+            f"the optimizer has stepped before the last {loop.unmoved} of {loop.reported} reported losses and written "
+            f"to no weight{before}: none of them had a gradient."
+        )
+        return why, _NO_GRADIENT
     if loop.cleared >= _MANY:
         why = (
             f"a step follows at least {loop.cleared} backward passes and gets the gradient of the last one alone: "

@@ -88,6 +88,7 @@ class LoopFacts:
         others: Reports before which something was written to a parameter, though the optimizer had not stepped.
         evaluated: The last reports, in a row, at which the model was in evaluation mode, though it was not before.
         silent: BatchNorm and dropout layers that are in evaluation mode in the end.
+        unmoved: The last reports, in a row, before which the optimizer has stepped and written to no parameter.
     """
 
     reported: int
@@ -97,6 +98,7 @@ class LoopFacts:
     others: int = 0
     evaluated: int = 0
     silent: tuple[str, ...] = ()
+    unmoved: int = 0
 
 
 @dataclass(frozen=True)
