@@ -88,7 +88,7 @@ def done_at_once(model, optimizer, monitor, batches):
     ("loop", "words"),
     [
         (without_backward, "written to no weight"),
-        (done_at_once, "written to no weight since loss 1"),
+        (done_at_once, "written to no weight since loss"),
         (never, "has not stepped once"),
         (once, "at least 12 backward passes"),
         (on_purpose, ""),

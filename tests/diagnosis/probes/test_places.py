@@ -23,17 +23,17 @@ def padded():
 
 
 def test_padding_that_counts_is_a_share_of_the_places():
-    found = facts_of_places(Tagger(), padded(), F.cross_entropy)
+    found = facts_of_places(Tagger(), [padded()], F.cross_entropy)
     assert found is not None
     assert (round(found.padding, 1), found.label, found.sees_answer) == (0.6, 0, False)
 
 
 def test_padding_that_the_loss_ignores_is_none():
-    found = facts_of_places(Tagger(), padded(), lambda o, t: F.cross_entropy(o, t, ignore_index=0))
+    found = facts_of_places(Tagger(), [padded()], lambda o, t: F.cross_entropy(o, t, ignore_index=0))
     assert found is not None
     assert found.padding == 0
     words_BT, tags_BT = padded()
-    found = facts_of_places(Tagger(), (words_BT, tags_BT.masked_fill(words_BT == 0, -100)), F.cross_entropy)
+    found = facts_of_places(Tagger(), [(words_BT, tags_BT.masked_fill(words_BT == 0, -100))], F.cross_entropy)
     assert found is not None
     assert found.padding == 0
 
@@ -41,23 +41,23 @@ def test_padding_that_the_loss_ignores_is_none():
 def test_answers_that_are_seen():
     words_BT = torch.randint(9, (16, 11), generator=torch.Generator().manual_seed(0))
     batch = words_BT[:, :-1], words_BT[:, 1:]
-    both, one = (facts_of_places(Tagger(both_ways=way), batch, F.cross_entropy) for way in (True, False))
+    both, one = (facts_of_places(Tagger(both_ways=way), [batch], F.cross_entropy) for way in (True, False))
     assert both is not None
     assert one is not None
     assert (both.sees_answer, one.sees_answer, both.padding, one.padding) == (True, False, 0.0, 0.0)
 
 
 def test_other_targets_are_none():
-    assert facts_of_places(nn.Linear(3, 2), (torch.randn(4, 3), torch.zeros(4).long()), F.cross_entropy) is None
+    assert facts_of_places(nn.Linear(3, 2), [(torch.randn(4, 3), torch.zeros(4).long())], F.cross_entropy) is None
     images = torch.randn(4, 1, 6, 6), torch.zeros(4, 6, 6).long()
-    assert facts_of_places(nn.Conv2d(1, 2, 1), images, F.cross_entropy) is None
+    assert facts_of_places(nn.Conv2d(1, 2, 1), [images], F.cross_entropy) is None
 
 
 def test_as_many_classes_as_places_are_not_taken_for_each_other():
     words_BT = torch.randint(9, (16, 10), generator=torch.Generator().manual_seed(0))
     batch = words_BT[:, :-1], words_BT[:, 1:]  # nine places, nine classes
-    one = facts_of_places(Tagger(), batch, F.cross_entropy)
-    both = facts_of_places(Tagger(both_ways=True), batch, F.cross_entropy)
+    one = facts_of_places(Tagger(), [batch], F.cross_entropy)
+    both = facts_of_places(Tagger(both_ways=True), [batch], F.cross_entropy)
     assert one is not None
     assert both is not None
     assert (one.sees_answer, both.sees_answer) == (False, True)

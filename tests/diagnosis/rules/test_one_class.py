@@ -1,6 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import one_class
-from frostline.diagnosis.rules.records import ClassFacts
+from frostline.diagnosis.rules.row_records import ClassFacts
 from helpers_health import losses, outcomes
 
 

@@ -36,7 +36,7 @@ _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there befor
 # Evidence that no experiment can add to.
 _CERTAIN = frozenset({
     "FL405", "FL406", "FL411", "FL412", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL512",
-    "FL513", "FL515", "FL516", "FL604", "FL606", "FL607",
+    "FL513", "FL515", "FL516", "FL518", "FL519", "FL520", "FL604", "FL606", "FL607",
 })  # fmt: skip
 _SPECIFIC = _CERTAIN | {"FL408", "FL514", "FL605"}  # findings that name more than a part
 # What a treatment raises that the network or its loss cannot take.

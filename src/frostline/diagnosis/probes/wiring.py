@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MOVED = 1e-3  # of the largest answer
 _MOST_MOVED = 8  # parts whose values are changed, one after the other
 _FACTOR, _SHIFT, _SAME_LOSS = 1.5, 0.05, 1e-5
+_FEWEST_ROWS = 4
 
 
 def idle_parts(
@@ -292,3 +293,31 @@ def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
     if not torch.equal(first, again):
         return None  # it remembers, or draws from a generator of its own
     return bool((first - second)[1:].abs().max() > _MOVED * first.abs().max())
+
+
+def depends_on_place(model: nn.Module, inputs: Any) -> bool | None:
+    """Whether a row gets another output where all rows of the batch are in another order, in eval mode.
+
+    None if that cannot be measured: outputs without an axis of rows, or that differ from one pass to the next.
+
+    Args:
+        model: Left as it is.
+        inputs: Of a batch; all its tensors have an axis of rows.
+    """
+    named, size = batches.leaves(inputs), batches.batch_size(inputs)
+    if size < _FEWEST_ROWS or any(not one.dim() or len(one) != size for one in named.values()):
+        return None
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    given = (inputs, inputs, batches.map_tensors(inputs, lambda one: one[order.to(one.device)]))
+    answers: list[list[Tensor]] = []
+    for one in given:  # each from the same state: some models keep one
+        with evaluation(model), torch.no_grad():
+            made = batches.leaves(batches.call(model, one)).values()
+            answers.append([values for values in made if values.is_floating_point() and values.dim()])
+    first, again, moved = answers
+    if not first or any(len(one) != size or not bool(torch.isfinite(one).all()) for one in (*first, *moved)):
+        return None
+    if not all(map(torch.equal, first, again)):
+        return None
+    pairs = zip(first, moved, strict=True)
+    return any(bool((one[order] - other).abs().max() > _MOVED * one.abs().max()) for one, other in pairs)

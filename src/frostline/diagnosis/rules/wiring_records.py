@@ -152,6 +152,10 @@ class PlaceFacts:
         copies_input: True if the target of each place is the input of that very place, though outputs do not change
             with later inputs, as those of a model that predicts the next one.
         ahead: Places by which the targets are ahead of the inputs that they are; 0 where they are none of these.
+        unlearnt: (how many places, of how many that count, share of the loss) of places whose targets the outputs know
+            no better than how common each is, beside others that they know; None without.
+        by_row: How many times as much a word of the shortest row counts as one of the longest, where each row counts
+            the same; 1 elsewhere.
     """
 
     padding: float = 0.0
@@ -159,6 +163,8 @@ class PlaceFacts:
     sees_answer: bool = False
     copies_input: bool = False
     ahead: int = 0
+    unlearnt: tuple[int, int, float] | None = None
+    by_row: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -198,6 +204,39 @@ class ShuffleFacts:
     own: float
     shuffled: float
     is_better: bool
+
+
+@dataclass(frozen=True)
+class FunctionSlope:
+    """A `torch.autograd.Function` whose backward is not the slope of its forward.
+
+    Attributes:
+        name: Of the class.
+        layer: The module in which it ran.
+        given: The slope that its backward gives, along a random direction.
+        measured: The same, of differences of its forward.
+    """
+
+    name: str
+    layer: str
+    given: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class SlopeFacts:
+    """Gradients that are not the slope of what they are of, as differences show.
+
+    Attributes:
+        functions: Own functions of autograd.
+        cut: (module, share) of modules whose weights change the output by more, or less, than their gradients say: what
+            the gradient gives along itself, over what differences do.
+        asked: How many functions and modules were compared.
+    """
+
+    functions: tuple[FunctionSlope, ...] = ()
+    cut: tuple[tuple[str, float], ...] = ()
+    asked: int = 0
 
 
 @dataclass(frozen=True)
