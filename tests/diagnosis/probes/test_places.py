@@ -65,7 +65,7 @@ def test_as_many_classes_as_places_are_not_taken_for_each_other():
 
 def test_targets_that_are_the_words_themselves():
     words_BT = torch.randint(9, (16, 11), generator=torch.Generator().manual_seed(0))
-    one, both = (facts_of_places(Tagger(both_ways=way), (words_BT, words_BT), F.cross_entropy) for way in (False, True))
+    one, both = (facts_of_places(Tagger(both_ways=way), [(words_BT, words_BT)], F.cross_entropy) for way in (False, True))
     assert one is not None
     assert both is not None
     assert (one.copies_input, both.copies_input) == (True, False)  # an autoencoder sees all of them
@@ -77,5 +77,5 @@ def test_targets_that_are_moved_twice():
         target = words.roll(-ahead, 1)
         target[:, -2:] = target[:, :1] = 1
         given = words[:, 1:-2], target[:, 1:-2]
-        assert facts_of_places(Tagger(), given, F.cross_entropy).ahead == ahead
-    assert facts_of_places(Tagger(), (words[:, :-1], words[:, 1:]), F.cross_entropy).ahead == 0
+        assert facts_of_places(Tagger(), [given], F.cross_entropy).ahead == ahead
+    assert facts_of_places(Tagger(), [(words[:, :-1], words[:, 1:])], F.cross_entropy).ahead == 0

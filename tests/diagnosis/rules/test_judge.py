@@ -88,12 +88,12 @@ def test_what_stops_a_training_comes_before_what_slows_it():
             "FL516",
             "FL604",
         },  # nothing that is learnt would be what is wanted
-        {"FL102", "FL404", "FL407", "FL411", "FL412", "FL506", "FL509", "FL511", "FL513", "FL514"},
-        {"FL101", "FL408", "FL501", "FL512", "FL517", "FL601", "FL605", "FL606", "FL607"},
-        {"FL103", "FL201", "FL202", "FL409", "FL410", "FL602"},
+        {"FL102", "FL404", "FL407", "FL411", "FL412", "FL506", "FL509", "FL511", "FL513", "FL514", "FL518"},
+        {"FL101", "FL408", "FL501", "FL512", "FL517", "FL520", "FL601", "FL605", "FL606", "FL607"},
+        {"FL103", "FL201", "FL202", "FL409", "FL410", "FL519", "FL602"},
         {"FL302", "FL505", "FL603"},
         {"FL401", "FL403"},
-        {"FL402"},
+        {"FL402", "FL413"},
     ]
     for rules in (RULES, RULES[::-1]):
         shown = [f.code for f in diagnosis_of([rule.ABOUT.issue("x.", 1.0, 1.0) for rule in rules], None).findings]

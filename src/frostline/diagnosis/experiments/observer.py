@@ -277,10 +277,7 @@ def with_certain_evidence(
     idle = idle_parts(patient, start, data, loss_fn)
     run = probes.run
     cut, dropped, unheard = run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ((), (), ()))
-    is_one_graph = all(torch.equal(one, other) for one, other in zip(
-        batches.leaves(data[0][0]).values(), batches.leaves(data[-1][0]).values(), strict=False
-    ) if one.shape == other.shape) if len(data) > 1 else True  # whose rows are nodes: places are what they are by
-    placed = None if is_one_graph else run(("FL506",), lambda: depends_on_place(model, batch[0]), None)
+    placed = None if _is_one_graph(data) else run(("FL506",), lambda: depends_on_place(model, batch[0]), None)
     evidence = replace(
         evidence, is_placed=placed, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
@@ -303,6 +300,12 @@ def with_certain_evidence(
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, [batch, *data[1:]], loss_fn), None),
     )  # fmt: skip
     return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))
+
+
+def _is_one_graph(data: Sequence[Batch]) -> bool:
+    """Whether all batches have the same inputs, as of a graph whose rows are nodes: these are what their places are."""
+    first, last = (list(batches.leaves(inputs).values()) for inputs, _ in (data[0], data[-1]))
+    return len(first) == len(last) and all(map(torch.equal, first, last))
 
 
 def _facts_of_signal(

@@ -89,7 +89,7 @@ def facts_of_own_targets(
         if copy and not _is_read(model, copy, batch, loss_fn):
             copy, source = "", ""
         with torch.no_grad():
-            output = batches.call(model, batch[0])
+            output = batches.map_tensors(batches.call(model, batch[0]), Tensor.detach)
         parts, joined = parts_of(output)
         made = [name for name in parts if len(parts) > 1 and _is_given(parts, joined, name, batch[1], loss_fn)]
         is_moving = False

@@ -27,6 +27,7 @@ _SHIFTED = 0.99  # of the targets are the next input
 _MOVED = 1e-3  # of the largest output
 _LAST, _FEWEST_TARGETS = 8, 64  # batches, and targets of a place, of which it is asked what is learnt
 _KNOWN, _UNKNOWN = 0.85, 0.95  # of the loss of the shares of the classes, at places that are learnt, and that are not
+_ASKED, _FEWEST_KNOWN = 16, 2  # places that are changed; that must be known, beside others that are not
 _SAME = 0.02  # relative deviation of what rows count
 
 
@@ -59,8 +60,29 @@ def facts_of_places(
         unlearnt = _unlearnt(model, data[-_LAST:], weight_BT) if weight_BT is not None else None
         by_row = _by_row(weight_BT) if weight_BT is not None else 1.0
         return PlaceFacts(
-            padding, label, is_next and changes is True, is_own and changes is False, ahead, unlearnt, by_row
+            padding, label, is_next and changes is True, is_own and changes is False, ahead, unlearnt, by_row,
+            _blind(model, batch[0], output, target_BT, words_BT),
         )
+
+
+def _blind(
+    model: nn.Module, inputs: Any, output: Any, target_BT: Tensor, words_BT: Tensor
+) -> tuple[int, int]:  # fmt: skip
+    """(places, of how many that were asked) whose own input does not change their output."""
+    axis = class_axis(output, target_BT) if isinstance(output, Tensor) and output.dim() == 3 else None
+    if axis is None or not isinstance(inputs, Tensor):
+        return 0, 1
+    before, blind, asked = output.movedim(axis, -1), 0, 0
+    for at in range(0, words_BT.shape[1], max(1, words_BT.shape[1] // _ASKED)):
+        others = words_BT.clone()
+        others[:, at] = words_BT[:, at].roll(1, 0)
+        if torch.equal(others, words_BT):
+            continue
+        seed_generators(0)
+        with torch.no_grad():
+            after = batches.call(model, others).movedim(axis, -1)
+        asked, blind = asked + 1, blind + torch.equal(before[:, at], after[:, at])
+    return (blind, asked) if asked >= _FEWEST else (0, 1)
 
 
 def _weights(output: Any, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:
@@ -114,7 +136,7 @@ def _unlearnt(model: nn.Module, data: Sequence[Batch], weight_BT: Tensor) -> tup
         costs.append(float(-answer_BTC[known, at].gather(1, wanted[:, None]).mean()))
     is_known = [cost < _KNOWN * level for cost, level in zip(costs, levels, strict=True)]
     unknown = [cost for cost, level in zip(costs, levels, strict=True) if level > 0 and cost > _UNKNOWN * level]
-    if not any(is_known) or not sum(costs) > 0 or len(unknown) < _FEWEST:
+    if sum(is_known) < _FEWEST_KNOWN or not sum(costs) > 0 or len(unknown) < _FEWEST:
         return None
     return len(unknown), len(costs), sum(unknown) / sum(costs)
 

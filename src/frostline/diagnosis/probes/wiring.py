@@ -308,10 +308,10 @@ def depends_on_place(model: nn.Module, inputs: Any) -> bool | None:
     if size < _FEWEST_ROWS or any(not one.dim() or len(one) != size for one in named.values()):
         return None
     order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
-    given = (inputs, inputs, batches.map_tensors(inputs, lambda one: one[order.to(one.device)]))
+    others = batches.map_tensors(inputs, lambda one: one[order.to(one.device)])
     answers: list[list[Tensor]] = []
-    for one in given:  # each from the same state: some models keep one
-        with evaluation(model), torch.no_grad():
+    for one, seed in ((inputs, 0), (inputs, 1), (others, 0)):  # each from the same state: some models keep one
+        with evaluation(model, seed=seed), torch.no_grad():
             made = batches.leaves(batches.call(model, one)).values()
             answers.append([values for values in made if values.is_floating_point() and values.dim()])
     first, again, moved = answers

@@ -27,6 +27,7 @@ _REPEATED = (
 _FAR, _COSTS = 10.0, 0.08  # times the loss on its own rows; and of that of the constant-prediction baseline
 _GAP = 0.1  # of the score
 _IN_A_ROW = 2.0
+_FEWEST_ROWS, _FEW_ROWS, _OFTEN = 32, 500, 20.0  # fewer are a truth table
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -48,4 +49,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             f"{facts.trained:.0%} and {facts.held_out:.0%})."
         )
         return (ABOUT.tip(why, facts.held_out_loss, facts.trained_loss),)
+    is_known = level is not None and facts.trained_loss < _COSTS * level
+    if _FEWEST_ROWS < facts.rows < _FEW_ROWS and facts.times >= _OFTEN and is_known:
+        why = (
+            f"there are {facts.rows} different rows, which come {facts.times:.0f} times each and are learnt by heart; "
+            "none was kept away from the training, so that nothing is known of others."
+        )
+        return (ABOUT.tip(why, facts.times, _OFTEN),)
     return (ABOUT.passed("held-out rows cost about as much as those that are trained on.", gap, _GAP),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -17,12 +16,6 @@ ABOUT = About(
     "fl.remedies.standardize_inputs(model, loader). Pretrained layers need inputs scaled as in their own training.",
     7,
 )  # fmt: skip
-_DROWNED = (
-    "bring what is added before this layer to the size of what it is added to: positions or an encoding of places that "
-    "are multiplied where they should be divided (position / 10000 ** (2 * i / width)), a table that is initialised too "
-    "large, an offset that is not subtracted; or scale the embedding up (times width ** 0.5)."
-)
-_WELL = 0.5  # of the loss of the baseline is saved all the same
 # Standardised data have size 1, pixels in 0..1 about 0.4: a factor of ten on either side is another unit, which a
 # training may get used to; one of thirty or more, it hardly does.
 # Values from 0 to 1 have means of at most three deviations.
@@ -34,14 +27,6 @@ _SMALL = (0.15, 0.02)
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Size of the features, their offset in units of their deviation, and how uneven they are."""
     facts = evidence.inputs
-    if evidence.drowned is not None:
-        name, share, size = evidence.drowned
-        why = (
-            f"before the first step, what enters layer {name!r} has a root mean square of {size:.3g}, and {share:.1g} of "
-            "its square differs between samples: a large part that is the same for all drowns them."
-        )
-        is_well = evidence.skill is not None and evidence.skill > _WELL
-        return (replace((ABOUT.tip if is_well else ABOUT.issue)(why, share, None, name), advice=_DROWNED),)
     if facts is None:
         return (ABOUT.not_applicable("the input is not a batch of real numbers."),)
     if facts.is_normalised:

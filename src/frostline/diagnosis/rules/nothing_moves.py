@@ -80,7 +80,7 @@ def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
     if loop.reported >= _FEWEST and not loop.steps and not loop.has_moved:
         return f"{loop.reported} losses were reported, and the optimizer has not stepped once.", _NO_STEP
     if loop.unmoved >= _FEWEST and 2 * loop.unmoved >= loop.reported:
-        before = "" if loop.unmoved >= loop.reported - 1 else f" since loss {loop.reported - loop.unmoved}"
+        before = "" if loop.unmoved >= loop.reported else f" since loss {loop.reported - loop.unmoved}"
         why = (
             f"the optimizer has stepped before the last {loop.unmoved} of {loop.reported} reported losses and written "
             f"to no weight{before}: none of them had a gradient."

@@ -27,8 +27,18 @@ _VALUES = (
     "look in forward for what leaves these values out: a slice (x[:, :4]), an index (hidden[:, 0] of a recurrence that "
     "runs forward), one input that is passed in two places and another in none."
 )
+_DROWNED = (
+    "bring what is added before this layer to the size of what it is added to: positions or an encoding of places that "
+    "are multiplied where they should be divided (position / 10000 ** (2 * i / width)), a table that is initialised too "
+    "large, an offset that is not subtracted; or scale the embedding up (times width ** 0.5)."
+)
+_OTHER_ORDER = (
+    "look for the order in which outputs are put together: torch.cat([outputs, new], 1) and not [new, outputs], append "
+    "and not insert(0, ...), a flip that is done once and not undone, an index that is off by some places."
+)
 _LEAST = 0.5  # of the places
 _UNUSED, _WELL = 0.25, 0.5  # of the values that differ; of the loss of the baseline is saved all the same
+_BLIND = 0.2, 0.9  # of the places; a model of what comes next may leave out all of them, or the first
 _BETTER = 2.0  # times what the network learns, that a linear model reads of the inputs
 
 
@@ -37,6 +47,21 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     lost = _lost(evidence)
     if lost is not None:
         return (lost,)
+    is_poor = evidence.skill is not None and evidence.skill < _WELL and len(evidence.losses) >= STEPS_TO_LEARN
+    if evidence.drowned is not None:
+        name, share, size = evidence.drowned
+        why = (
+            f"before the first step, what enters layer {name!r} has a root mean square of {size:.3g}, of whose square "
+            f"{share:.1g} differs between samples: a large part that is the same for all drowns them."
+        )
+        return (replace((ABOUT.issue if is_poor else ABOUT.tip)(why, share, None, name), advice=_DROWNED),)
+    blind, total = evidence.places.blind if evidence.places is not None else (0, 1)
+    if is_poor and _BLIND[0] * total < blind < _BLIND[1] * total:
+        why = (
+            f"the outputs of {blind} of {total} places do not change with the input of that very place, and those of "
+            "the others do: outputs are in another order than inputs and targets."
+        )
+        return (replace(ABOUT.issue(why, blind / total, 0.0), advice=_OTHER_ORDER, family="order"),)
     facts = evidence.reach
     is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
     if (

@@ -156,6 +156,7 @@ class PlaceFacts:
             no better than how common each is, beside others that they know; None without.
         by_row: How many times as much a word of the shortest row counts as one of the longest, where each row counts
             the same; 1 elsewhere.
+        blind: (how many places, of how many) whose own input does not change their output.
     """
 
     padding: float = 0.0
@@ -165,6 +166,7 @@ class PlaceFacts:
     ahead: int = 0
     unlearnt: tuple[int, int, float] | None = None
     by_row: float = 1.0
+    blind: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
