@@ -70,9 +70,9 @@ def checkup(
             `[batch for _ in range(3) for batch in loader]`. In less a larger learning rate is ahead in healthy networks
             as well, so that none is called too low. With `step`, whatever that takes.
         loss_fn: callable(output, target) -> scalar.
-        step: In place of `loss_fn`: callable(model, batch) -> loss, what your loop does up to `loss.backward()`. It gets
-            copies of your model, and must use these. Several networks are one `nn.ModuleDict`. What outputs and targets
-            are is not known then, so that rules about these are not judged.
+        step: In place of `loss_fn`: callable(model, batch) -> loss, what your loop does up to `loss.backward()`. It
+            gets copies of your model, and must use these. Several networks are one `nn.ModuleDict`. What outputs and
+            targets are is not known then, so that rules about these are not judged.
         optimizer: The one that you train with; its settings, state and hooks before the step are copied. Or
             callable(parameters) that makes one. None takes AdamW at 1e-3, and the learning rate is not judged.
         steps: Use only so many batches.

@@ -65,7 +65,9 @@ def test_as_many_classes_as_places_are_not_taken_for_each_other():
 
 def test_targets_that_are_the_words_themselves():
     words_BT = torch.randint(9, (16, 11), generator=torch.Generator().manual_seed(0))
-    one, both = (facts_of_places(Tagger(both_ways=way), [(words_BT, words_BT)], F.cross_entropy) for way in (False, True))
+    one, both = (
+        facts_of_places(Tagger(both_ways=way), [(words_BT, words_BT)], F.cross_entropy) for way in (False, True)
+    )
     assert one is not None
     assert both is not None
     assert (one.copies_input, both.copies_input) == (True, False)  # an autoencoder sees all of them

@@ -51,6 +51,7 @@ from frostline.diagnosis.probes.wiring import (
     mixes_samples,
     past_all_others,
     stands_still,
+    unused_twins,
     zero_walls,
 )
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
@@ -287,7 +288,7 @@ def with_certain_evidence(
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
-        cut_off=cut, dropped=dropped, unheard=unheard,
+        cut_off=cut, dropped=dropped, unheard=unheard, twins=unused_twins(model, idle),
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),

@@ -60,7 +60,13 @@ def facts_of_places(
         unlearnt = _unlearnt(model, data[-_LAST:], weight_BT) if weight_BT is not None else None
         by_row = _by_row(weight_BT) if weight_BT is not None else 1.0
         return PlaceFacts(
-            padding, label, is_next and changes is True, is_own and changes is False, ahead, unlearnt, by_row,
+            padding,
+            label,
+            is_next and changes is True,
+            is_own and changes is False,
+            ahead,
+            unlearnt,
+            by_row,
             _blind(model, batch[0], output, target_BT, words_BT),
         )
 
@@ -86,7 +92,7 @@ def _blind(
 
 
 def _weights(output: Any, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:
-    """How much each place counts in the loss: its slope where all classes are as likely. None where that is not known."""
+    """How much each place counts in the loss: its slope where all classes are as likely. None if not known."""
     if not isinstance(output, Tensor) or output.dim() != 3 or not output.is_floating_point():
         return None
     axis = class_axis(output, target_BT)

@@ -197,7 +197,8 @@ def _moved_modules(model: nn.Module, inputs: Any) -> tuple[tuple[tuple[str, floa
     }  # fmt: skip
     groups = {name: several for name, several in groups.items() if several}
     every = [one for several in groups.values() for one in several]
-    slopes = dict(zip(map(id, every), torch.autograd.grad(here, every, allow_unused=True), strict=True))
+    every_slope: list[Tensor | None] = [*torch.autograd.grad(here, every, allow_unused=True)]
+    slopes = dict(zip(map(id, every), every_slope, strict=True))
     found: list[tuple[str, float]] = []
     asked, started = 0, time.thread_time()
     for name in list(groups)[:: max(1, len(groups) // _MOST_MODULES)]:

@@ -34,6 +34,7 @@ _MOVED = 1e-3  # of the largest answer
 _MOST_MOVED = 8  # parts whose values are changed, one after the other
 _FACTOR, _SHIFT, _SAME_LOSS = 1.5, 0.05, 1e-5
 _FEWEST_ROWS = 4
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # of whose parts some may be meant for later
 
 
 def idle_parts(
@@ -119,6 +120,31 @@ def cut_off(
                 for parameter, values in zip(own, kept, strict=True):
                     parameter.copy_(values)
     return tuple(cut), tuple(dropped), tuple(unheard)
+
+
+def unused_twins(model: nn.Module, idle: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """(layer without a gradient, layer beside it) of those beside which one of the same kind and sizes trains.
+
+    Args:
+        model: After training.
+        idle: What `idle_parts` gave.
+    """
+    named = dict(model.named_modules())
+    still = {name for name, _ in idle}
+    found: list[tuple[str, str]] = []
+    for name, why in idle:
+        around = name.rpartition(".")[0]
+        if why != NO_GRADIENT or name not in named or isinstance(named[around], _LISTS):
+            continue
+        own = named[name]
+        twins = [
+            other for other, module in named.items()
+            if other not in still and other and other.rpartition(".")[0] == around and type(module) is type(own)
+            and [p.shape for p in module.parameters()] == [p.shape for p in own.parameters()]
+            and all(p.requires_grad for p in module.parameters())
+        ]  # fmt: skip
+        found += [(name, twin) for twin in twins[:1]]
+    return tuple(found)
 
 
 def past_all_others(

@@ -52,8 +52,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     is_known = level is not None and facts.trained_loss < _COSTS * level
     if _FEWEST_ROWS < facts.rows < _FEW_ROWS and facts.times >= _OFTEN and is_known:
         why = (
-            f"there are {facts.rows} different rows, which come {facts.times:.0f} times each and are learnt by heart; "
-            "none was kept away from the training, so that nothing is known of others."
+            f"there are {facts.rows} different rows, which come {facts.times:.0f} times each and are learnt by heart: "
+            f"their loss is {facts.trained_loss:.2g}, that of held-out rows {facts.held_out_loss:.2g}."
         )
         return (ABOUT.tip(why, facts.times, _OFTEN),)
     return (ABOUT.passed("held-out rows cost about as much as those that are trained on.", gap, _GAP),)

@@ -137,6 +137,14 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.dropped:
         why += f" The output of {listed(evidence.dropped)} is not used by anything that comes after."
         return (replace(ABOUT.issue(why, count, 0, layer), advice=_DROPPED),)
+    if evidence.twins and not evidence.unheard:
+        (own, other), *_ = evidence.twins
+        why += f" {other!r} beside it is of the same kind and sizes, and trains: it may stand where {own!r} is meant."
+        advice = (
+            f"look in forward for self.{other.rpartition('.')[2]} in two places, of which one should be "
+            f"self.{own.rpartition('.')[2]}: a layer that is not used, gets no gradient and never moves."
+        )
+        return (replace(ABOUT.issue(why, count, 0, layer), advice=advice),)
     if evidence.unheard:
         why += f" The output of {listed(evidence.unheard)} is one of the model's, and makes no difference to the loss."
         return (replace(ABOUT.tip(why, count, 0, layer), advice=_UNHEARD),)

@@ -17,9 +17,9 @@ ABOUT = About(
     9,
 )  # fmt: skip
 _ALL_SAME = (
-    "look where the targets are made: print target.unique() and target.float().mean() of some batches. Look for boxes or "
-    "anchors that match no object (all is background), masks that are read as zeros, a threshold or unit that is wrong, "
-    "labels of another column."
+    "look where the targets are made: print target.unique() and target.float().mean() of some batches. Look for boxes "
+    "or anchors that match no object (all is background), masks that are read as zeros, a threshold or unit that is "
+    "wrong, labels of another column."
 )
 _FEWEST = 20  # batches: fewer may be the beginning of data in the order of their classes
 
@@ -32,7 +32,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         is_read = evidence.loss is not None and evidence.loss.aim.kind != "ignored"
         if not is_read:
             return (ABOUT.not_applicable("the loss takes no notice of the targets."),)
-        why = f"every target of {len(evidence.losses)} batches is {value:g}, {count} in each row: nothing else is learnt."
+        why = (
+            f"every target of {len(evidence.losses)} batches is {value:g}, {count} in each row: nothing else is learnt."
+        )
         found = (ABOUT.issue if count > 1 and len(evidence.losses) >= _FEWEST else ABOUT.tip)(why, 1.0, 1.0)
         return (replace(found, advice=_ALL_SAME),)
     if facts is None:

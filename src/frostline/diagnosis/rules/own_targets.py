@@ -31,7 +31,7 @@ _ENDS = 5  # losses at each end
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """A copy that stays is a tip; targets that move with the weights are one where the loss rises, or nothing is learnt."""
+    """A copy that stays is a tip; targets that move with the weights count where the loss rises, or stays."""
     facts = evidence.own_targets
     if facts is None:
         return (ABOUT.not_applicable("the loss reads no output without a gradient, and no copy of a trained part."),)

@@ -121,6 +121,7 @@ class InputFacts:
         is_normalised: True if the first layer that ran is a normalisation.
         outlier: Largest absolute value over the usual one of a sample.
         name: Of the input, where the model takes several; else "".
+        row_size: Norm of the usual row of features: of a one-hot row 1, though each feature is hardly ever above 0.
     """
 
     mean: float
@@ -132,6 +133,7 @@ class InputFacts:
     is_normalised: bool
     outlier: float
     name: str = ""
+    row_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,7 @@ class Evidence:
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
         dropped: Of the idle parts, those that run, and whose output reaches that of no module around them.
+        twins: (idle part, the one beside it) of those without a gradient, beside which one of the same kind trains.
         unheard: Of the idle parts, those whose output is one of the model's, and makes no difference to the loss.
         past: Of the idle parts that the optimizer does not hold, those that reach the loss past all that it holds.
         walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
@@ -321,6 +324,7 @@ class Evidence:
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
     unheard: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
     walls: tuple[str, ...] = ()

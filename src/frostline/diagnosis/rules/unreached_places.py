@@ -29,8 +29,8 @@ _VALUES = (
 )
 _DROWNED = (
     "bring what is added before this layer to the size of what it is added to: positions or an encoding of places that "
-    "are multiplied where they should be divided (position / 10000 ** (2 * i / width)), a table that is initialised too "
-    "large, an offset that is not subtracted; or scale the embedding up (times width ** 0.5)."
+    "are multiplied where they should be divided (position / 10000 ** (2 * i / width)), a table that is initialised "
+    "too large, an offset that is not subtracted; or scale the embedding up (times width ** 0.5)."
 )
 _OTHER_ORDER = (
     "look for the order in which outputs are put together: torch.cat([outputs, new], 1) and not [new, outputs], append "
