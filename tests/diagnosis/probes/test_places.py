@@ -81,3 +81,45 @@ def test_targets_that_are_moved_twice():
         given = words[:, 1:-2], target[:, 1:-2]
         assert facts_of_places(Tagger(), [given], F.cross_entropy).ahead == ahead
     assert facts_of_places(Tagger(), [(words[:, :-1], words[:, 1:])], F.cross_entropy).ahead == 0
+
+
+def test_places_that_cannot_be_predicted_beside_others_that_are_learnt():
+    generator = torch.Generator().manual_seed(0)
+    words_BT = torch.randint(1, 9, (64, 12), generator=generator)
+    target_BT = torch.where(torch.arange(12) < 8, torch.randint(1, 9, (64, 12), generator=generator), words_BT)
+    data = [(words_BT, target_BT)] * 4
+
+    class Known(Tagger):
+        """Right where the target is the input."""
+
+        def forward(self, words):
+            return 5.0 * (torch.arange(12) >= 8)[:, None] * F.one_hot(words, 9) + 0 * self.out(torch.zeros(4))
+
+    model = Known()
+    model.forward = lambda words: Known.forward(model, words).transpose(1, 2)
+    count, total, share = facts_of_places(model, data, F.cross_entropy).unlearnt
+    assert (count, total) == (8, 12)
+    assert share > 0.9
+    assert facts_of_places(Tagger(), data, F.cross_entropy).unlearnt is None  # it has learnt nothing
+
+
+def test_rows_that_count_the_same_whatever_their_length():
+    words_BT = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    target_BT = words_BT.masked_fill(torch.arange(10) >= torch.tensor([2, 10])[torch.arange(16) % 2, None], -100)
+
+    def by_row(output, target):
+        each = F.cross_entropy(output, target, reduction="none")
+        return (each.sum(1) / (target >= 0).sum(1)).mean()
+
+    found = [facts_of_places(Tagger(), [(words_BT, target_BT)], one).by_row for one in (by_row, F.cross_entropy)]
+    assert found == [5.0, 1.0]
+
+
+def test_outputs_that_do_not_see_the_input_of_their_own_place():
+    class Reversed(Tagger):
+        def forward(self, words):
+            return super().forward(words).flip(2)
+
+    words_BT = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    found = [facts_of_places(one, [(words_BT, words_BT)], F.cross_entropy).blind for one in (Reversed(), Tagger())]
+    assert found == [(5, 10), (0, 10)]

@@ -152,3 +152,11 @@ def test_an_output_that_the_loss_leaves_out_is_a_tip_with_its_own_advice():
     assert (finding.outcome, finding.layer) == ("tip", "first")
     assert "first is one of the model's, and makes no difference to the loss" in finding.why
     assert "loss = loss + " in finding.advice
+
+
+def test_a_layer_that_is_not_used_beside_its_like():
+    evidence = Evidence(idle=(("net.second", "without a gradient"),), twins=(("net.second", "net.first"),))
+    (finding,) = idle_parts.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "net.second")
+    assert "'net.first' beside it is of the same kind" in finding.why
+    assert "self.first in two places" in finding.advice

@@ -39,7 +39,7 @@ def judge(evidence: Evidence) -> Diagnosis:
 def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
     """Findings in order: issues before tips, the cause first, then by severity."""
     spoken = [finding for finding in findings if finding.outcome in {"issue", "tip"}]
-    named = max((SEVERITIES[f.code] for f in spoken if f.outcome == "tip" and f.code in _NAMED), default=None)
+    named = min((SEVERITIES[f.code] for f in spoken if f.outcome == "tip" and f.code in _NAMED), default=None)
 
     def severity(finding: Finding) -> float:
         """That nothing is learnt comes right behind the mildest tip that says of what it may come."""
