@@ -33,7 +33,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if not evidence.mixes and layers and evidence.skill is not None and evidence.skill <= LEARNS:
         why = f"nothing is learnt, and {listed(layers)} runs over the samples: its first axis is that of the batch."
         return (ABOUT.issue(why, None, None),)
-    if evidence.is_placed:
+    remembers = evidence.modes is not None and evidence.modes.remembers  # a state that is kept: FL605
+    if evidence.is_placed and not remembers:
         where = evidence.axes.over_samples if evidence.axes is not None else ()
         why = "in evaluation mode, the output of a row changes with its place in the batch: the same rows in another "
         why += f"order get other outputs{f' ({listed(where)} runs over the samples)' if where else ''}."
