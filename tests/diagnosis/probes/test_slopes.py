@@ -77,7 +77,7 @@ class Applied(nn.Module):
 def found(*layers):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(FEATURES, 8), *layers, nn.Linear(8, CLASSES))
-    return facts_of_slopes(model, task(1)[0], F.cross_entropy)
+    return facts_of_slopes(model, {}, task(1)[0], F.cross_entropy)
 
 
 @pytest.mark.parametrize("function", [Square, Rounded, Reversed])

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 import frostline as fl
 from frostline.diagnosis import Patient, train
 from frostline.diagnosis.probes.wiring import (
+    climb_of_step,
     cut_off,
     depends_on_place,
     idle_parts,
@@ -346,3 +347,37 @@ def test_a_layer_that_is_not_used_has_a_twin_beside_it():
     idle = (("second", "without a gradient"), ("other", "without a gradient"))
     assert unused_twins(Tables(), idle) == (("second", "first"),)
     assert unused_twins(nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), (("1", "without a gradient"),)) == ()
+
+
+class Uphill(torch.optim.SGD):
+    """With the wrong sign."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data.add_(one.grad, alpha=group["lr"])
+
+
+@pytest.mark.parametrize(
+    ("make", "goes_up"),
+    [
+        (torch.optim.Adam, False),
+        (lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=1.0), False),
+        (lambda parameters: torch.optim.SGD(parameters, 0.1, maximize=True), True),
+        (lambda parameters: Uphill(parameters, 0.1), True),
+    ],
+)
+def test_a_step_goes_down_the_slope_or_up(make, goes_up):
+    model = mlp()
+    cosine = climb_of_step(Patient(model, make(list(model.parameters()))), task(1)[0], F.cross_entropy)
+    assert (cosine > 0.05) is goes_up
+    assert abs(cosine) > 0.3
+
+
+def test_of_a_step_that_moves_nothing_or_has_a_past_nothing_is_known():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    assert climb_of_step(Patient(model, optimizer), task(1)[0], F.cross_entropy) is None
+    optimizer = sgd(model)
+    train(Patient(model, optimizer), task(3), F.cross_entropy)
+    assert climb_of_step(Patient(model, optimizer), task(1)[0], F.cross_entropy) is None

@@ -33,5 +33,7 @@ def test_a_softmax_over_another_axis_than_that_which_is_summed():
     facts = AxesFacts(unweighed=(((32, 8, 8), 1, 2),))
     (finding,) = exchanged_axes.check(Evidence(axes=facts, skill=0.2))
     assert finding.outcome == "issue"
-    assert "a softmax over axis 1 gives weights of shape (32, 8, 8), and a product sums over their axis 2" in finding.why
+    assert (
+        "a softmax over axis 1 gives weights of shape (32, 8, 8), and a product sums over their axis 2" in finding.why
+    )
     assert outcomes(exchanged_axes, Evidence(axes=facts, skill=0.9)) == ["tip"]

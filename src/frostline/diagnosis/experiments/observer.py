@@ -37,6 +37,7 @@ from frostline.diagnosis.probes.output_bounds import facts_of_bounds
 from frostline.diagnosis.probes.outside import facts_of_outside
 from frostline.diagnosis.probes.own_targets import copies_at_first, facts_of_own_targets
 from frostline.diagnosis.probes.places import facts_of_places
+from frostline.diagnosis.probes.random_weights import frozen_at_random
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.rows import facts_of_rows
@@ -45,6 +46,7 @@ from frostline.diagnosis.probes.side_effects import facts_of_side_effects
 from frostline.diagnosis.probes.slopes import facts_of_slopes
 from frostline.diagnosis.probes.summands import summands_of
 from frostline.diagnosis.probes.wiring import (
+    climb_of_step,
     cut_off,
     depends_on_place,
     idle_parts,
@@ -215,6 +217,7 @@ def observe(
     before = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
     late = finite_rows(data[-1:])[0]  # which no step has changed yet
     copies = copies_at_first(patient.model)
+    climbs = probes.run(("FL517",), lambda: climb_of_step(patient.copy(), first, loss_fn), None)
     effects = probes.run(("FL516",), lambda: facts_of_side_effects(patient.model, late, loss_fn), None)
     with observer:
         try:
@@ -238,6 +241,8 @@ def observe(
         classes=facts_of_classes(whole or data),
         heart=facts_of_heart(patient.model, data, reached, loss_fn),
         only_target=only_value(whole or data),
+        climbs=climbs,
+        frozen_at_random=frozen_at_random(patient.model),
         own_targets=probes.run(
             ("FL520",), lambda: facts_of_own_targets(patient.model, copies, start, late, loss_fn), None
         ),
@@ -296,7 +301,7 @@ def with_certain_evidence(
         reach=run(("FL513",), lambda: facts_of_reach(model, batch[0], start), None),
         signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
         drowned=run(("FL501",), lambda: drowned_at(model, start, batch[0]), None),
-        slopes=run(("FL518",), lambda: facts_of_slopes(model, batch, loss_fn), None),
+        slopes=run(("FL518",), lambda: facts_of_slopes(model, start, batch, loss_fn), None),
         summands=run(("FL519",), lambda: summands_of(model, start, data, loss_fn), ()),
         places=run(("FL509", "FL510"), lambda: facts_of_places(model, [batch, *data[1:]], loss_fn), None),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN
 from frostline.core.restore import seed_generators
-from frostline.diagnosis.probes.evaluation_pass import evaluation
+from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
 from frostline.diagnosis.rules.wiring_records import FunctionSlope, SlopeFacts
 
 if TYPE_CHECKING:
@@ -33,18 +33,22 @@ _CONSTANT = 0.9  # of the values stay where the input moves a little: steps, sig
 _MOST_VALUES, _MOST_MODULES, _MOST_S = 1_000_000, 12, 2.0
 
 
-def facts_of_slopes(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> SlopeFacts:
+def facts_of_slopes(
+    model: nn.Module, start: dict[str, Tensor], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
+) -> SlopeFacts:
     """Own functions of autograd with a wrong backward, and modules whose gradient is not the slope of the output.
 
     What is rounded on purpose has no slope, and an identity with another gradient is one on purpose: both are left out.
 
     Args:
         model: Runs in evaluation mode, and is left as it is.
+        start: Its weights of before the training, by name: later ones may have run away.
         batch: (inputs, target).
         loss_fn: callable(output, target) -> scalar.
     """
-    functions, count = _of_functions(model, batch, loss_fn)
-    cut, asked = _of_modules(model, batch[0])
+    with weights_of(model, start):
+        functions, count = _of_functions(model, batch, loss_fn)
+        cut, asked = _of_modules(model, batch[0])
     return SlopeFacts(functions, cut, count + asked)
 
 

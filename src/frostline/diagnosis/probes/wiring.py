@@ -321,6 +321,32 @@ def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
     return bool((first - second)[1:].abs().max() > _MOVED * first.abs().max())
 
 
+def climb_of_step(patient: Patient, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> float | None:
+    """The cosine of what one step changes with the gradient of its batch; None where nothing moves.
+
+    Args:
+        patient: A copy, which takes the step, without weight decay: that goes its own way.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    if patient.optimizer.state or patient.scaler is not None:
+        return None  # a momentum of before goes its own way
+    for group in patient.optimizer.param_groups:
+        group.update({"weight_decay": 0.0} if "weight_decay" in group else {})
+    parameters = [one for one in dict.fromkeys(patient.parameters) if one.requires_grad]
+    before = [one.detach().clone() for one in parameters]
+    with kept_generators(), torch.enable_grad():
+        seed_generators(0)
+        patient.optimizer.zero_grad()
+        loss_fn(batches.call(patient.model, batch[0]), batch[1]).backward()
+        slopes = [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters]
+        patient.optimizer.step()
+    moved = torch.cat([(one.detach() - old).flatten() for one, old in zip(parameters, before, strict=True)]).double()
+    slope = torch.cat([one.flatten() for one in slopes]).double()
+    size = float(moved.norm() * slope.norm())
+    return float(moved @ slope) / size if 0 < size < math.inf else None
+
+
 def depends_on_place(model: nn.Module, inputs: Any) -> bool | None:
     """Whether a row gets another output where all rows of the batch are in another order, in eval mode.
 

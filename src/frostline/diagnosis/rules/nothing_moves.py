@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -18,7 +19,11 @@ ABOUT = About(
     9,
 )  # fmt: skip
 _RATE = "set a learning rate above 0."
-_LOSS = "look for what makes the loss constant: outputs in a range that the loss cannot use, weights of 0, dead units."
+_LOSS = (
+    "look for what takes the gradient away between outputs and loss: argmax, round, a comparison (==, >), a cast to "
+    "integers, .item() or a new tensor; or what makes the loss constant: outputs in a range that it cannot use, "
+    "weights of 0, dead units."
+)
 _CONSTANT = (
     "look into the loss for what makes it constant: a mask that selects nothing or the wrong entries (max of a masked "
     "infinity), a clamp or relu that is always at its limit, a sum of probabilities."
@@ -65,7 +70,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if len(losses) == 1 and len(evidence.losses) >= _FEWEST:
             why = f"{why} It is {losses.pop():.3g} at every step, whatever the model answers."
             return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_CONSTANT),)
-        return (replace(ABOUT.tip(why, 0.0, 0.0), advice=_LOSS),)
+        is_nothing = evidence.skill is not None and evidence.skill <= LEARNS and len(evidence.losses) >= _FEWEST
+        return (replace((ABOUT.issue if is_nothing else ABOUT.tip)(why, 0.0, 0.0), advice=_LOSS),)
     if evidence.optimizer.lr == 0:
         return (replace(ABOUT.issue(f"{why} The learning rate is 0.", 0.0, 0.0), advice=_RATE),)
     norm = f"a plain backward pass gives gradients of norm {evidence.still_gradient:.3g}"

@@ -292,6 +292,9 @@ class Evidence:
         heart: What is learnt of the rows that are trained on, and of others; None where nobody looked.
         slopes: Gradients that are not the slope of what they are of; None if nobody looked.
         summands: The terms that the loss is a sum of, before training and after it; none of a loss of one term.
+        climbs: Cosine of the change of all weights in a first step with the gradient: below 0, unless it goes up the
+            slope of the loss; None if nobody looked.
+        frozen_at_random: Frozen layers whose weights are as they were drawn.
         own_targets: Targets that the network makes, and copies of its parts that stay as they are; None without.
         validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
         failed_probes: (code, why) of rules whose probe ended with an error of the model or the loss.
@@ -353,6 +356,8 @@ class Evidence:
     heart: HeartFacts | None = None
     slopes: SlopeFacts | None = None
     summands: tuple[Summand, ...] = ()
+    climbs: float | None = None
+    frozen_at_random: tuple[str, ...] = ()
     own_targets: OwnTargets | None = None
     validation: tuple[tuple[int, str, float], ...] = ()
     failed_probes: tuple[tuple[str, str], ...] = ()

@@ -66,8 +66,8 @@ class AxesFacts:
             transpose would, and leave the values where they were.
         over_samples: What runs over the axis of the samples: `softmax over axis 0`, `layer 'r' (GRU)`.
         of_one: Shapes of what a softmax got over an axis of one value.
-        unweighed: (shape, axis, axis) of what a softmax gave over the first of these axes, and a product of matrices sums
-            over the second.
+        unweighed: (shape, axis, axis) of what a softmax gave over the first of these axes, and a product of matrices
+            sums over the second.
         scattered: (shape of the output, shape in the loss) where rows of the loss mix places with classes.
     """
 
