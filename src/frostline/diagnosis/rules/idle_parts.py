@@ -75,7 +75,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _at_random(evidence: Evidence) -> Finding | None:
     """Frozen layers as they were drawn, of a network that learns little: features of chance under a head."""
-    frozen, layers = evidence.frozen_at_random, weighted_layers(evidence)
+    frozen = evidence.frozen_at_random
+    layers = {*weighted_layers(evidence), *frozen}
     is_poor = evidence.skill is not None and evidence.skill < _WELL
     if not is_poor or not frozen or 2 * len(frozen) < len(layers) or evidence.own_targets is not None:
         return None
