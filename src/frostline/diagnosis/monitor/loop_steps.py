@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from frostline.diagnosis.probes.own_targets import copies_at_first, still_copy
+from frostline.diagnosis.rules.loss_records import OwnTargets
 from frostline.diagnosis.rules.wiring_records import LoopFacts
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.monitor.accumulation import Accumulation
 
 _MODAL = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)  # that differ between the modes
+_FOLLOWED_BY = 200  # steps, after which a copy has followed at least once
 _MOST, _FEW = 8, 16  # parameters that are watched, and values of each
 
 
@@ -34,6 +37,9 @@ class LoopSteps:
         self._last = (0, self._version)  # steps, and how often parameters were written, at the report before
         self._others = self._unmoved = 0
         self._model, self._has_trained, self._evaluated = model, False, 0  # reports in a row in evaluation mode
+        self._copies = copies_at_first(model)
+        sources = tuple(f"{name}." for name in self._copies.values())
+        self._start = {name: p.detach().clone() for name, p in model.named_parameters() if name.startswith(sources)}
 
     @property
     def _version(self) -> int:
@@ -71,6 +77,15 @@ class LoopSteps:
         return LoopFacts(
             reported, num_steps, has_moved, accumulation.cleared, self._others, self._evaluated, silent, self._unmoved
         )
+
+    def own_targets(self, num_steps: int) -> OwnTargets | None:
+        """A copy of a part that trains, which stays as it began; None without one, or after few steps.
+
+        Args:
+            num_steps: Of the optimizer.
+        """
+        found = still_copy(self._model, self._copies, self._start) if num_steps >= _FOLLOWED_BY else ("", "")
+        return OwnTargets(copy=found[0], source=found[1]) if found[0] else None
 
 
 def _some(parameter: Tensor) -> Tensor:

@@ -212,6 +212,7 @@ class Monitor:
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
             loop=self._loop.facts(len(self._losses), self._num_steps, self._accumulation),
+            own_targets=self._loop.own_targets(self._num_steps),
             unheld=self._unheld.layers(self._num_steps),
             holds_strangers=self._unheld.holds_strangers,
             rates=self._rates.facts(self._num_steps),

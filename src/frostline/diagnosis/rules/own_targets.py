@@ -38,7 +38,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     steps = len(evidence.losses)
     if facts.copy:
         why = (
-            f"module {facts.copy!r} began as a copy of {facts.source!r}, and the loss depends on it: in {steps} steps "
+            f"module {facts.copy!r} began as a copy of {facts.source!r}, and does not train: in {steps} steps "
             f"{facts.source!r} has moved, and {facts.copy!r} has not once."
         )
         advice = _COPY.format(copy=facts.copy, source=facts.source)
