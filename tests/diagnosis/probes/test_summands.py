@@ -85,6 +85,9 @@ def test_a_term_that_is_mostly_absent_and_one_of_the_weights_alone():
     weight = model.body[0].weight
     _, penalty = terms_of(lambda output, target: F.cross_entropy(output, target) + weight.square().sum(), model)
     assert not penalty.is_of_rows
+    error, of_outputs = terms_of(lambda output, target: F.cross_entropy(output, target) + size_of(output))
+    assert error.is_of_rows
+    assert not of_outputs.is_of_rows
 
 
 def test_terms_that_work_against_each_other_have_opposite_gradients():

@@ -214,13 +214,24 @@ def _moved_modules(model: nn.Module, inputs: Any) -> tuple[tuple[tuple[str, floa
         asked += 1
         size = math.sqrt(sum(float(one.detach().square().sum()) for one, _ in along)) or 1.0
         step = _STEP_OF_MODEL * size / math.sqrt(given)
-        with torch.no_grad():
-            ends = [_at(along, sign * step, total) for sign in (1.0, -1.0)]
-        measured = (ends[0] - ends[1]) / (2 * step)
+        measured, nearer = (_slope(along, one, total) for one in (step, step / 10))
         is_rounded = abs(measured) < _FLAT * given or abs(measured) > _JUMPS * given
-        if math.isfinite(measured) and not is_rounded and abs(measured - given) > _FAR * max(abs(measured), given):
+        is_steady = abs(measured - nearer) <= _OFF * max(abs(measured), abs(nearer))  # else there are kinks on the way
+        if (
+            math.isfinite(measured)
+            and is_steady
+            and not is_rounded
+            and abs(measured - given) > _FAR * max(abs(measured), given)
+        ):
             found.append((name, given / measured))
     return tuple(found), asked
+
+
+@torch.no_grad()
+def _slope(along: list[tuple[nn.Parameter, Tensor]], step: float, total: Callable[[], Tensor]) -> float:
+    """Of the output along a direction, by differences."""
+    ahead, behind = (_at(along, sign * step, total) for sign in (1.0, -1.0))
+    return (ahead - behind) / (2 * step)
 
 
 def _at(along: list[tuple[nn.Parameter, Tensor]], step: float, total: Callable[[], Tensor]) -> float:

@@ -113,7 +113,7 @@ def summands_of(
             first = _terms(model, weights, data[0], loss_fn)
             if len(first) < 2:
                 return ()
-            others = _terms(model, [], data[-1], loss_fn)
+            others = _terms(model, [], _with_other_targets(data), loss_fn)
         with weights_of(model, {name: _MOVED * value for name, value in start.items()}):
             moved = _terms(model, [], data[0], loss_fn)
         last = _terms(model, weights, data[0], loss_fn)
@@ -139,6 +139,14 @@ def summands_of(
         if not one.is_constant or depends[at]
     ]  # fmt: skip
     return tuple(found) if len(found) > 1 else ()
+
+
+def _with_other_targets(data: Sequence[Batch]) -> Batch:
+    """The first batch with the targets of other rows; the last one where there are no targets by row."""
+    inputs, target = data[0]
+    if not any(one.dim() and len(one) > 1 for one in batches.leaves(target).values()):
+        return data[-1]
+    return inputs, batches.map_tensors(target, lambda one: one.roll(1, 0) if one.dim() else one)
 
 
 def _over(gradient: Tensor | None, total: float) -> float | None:

@@ -70,7 +70,7 @@ class Summand:
         slope: Norm of its gradient at the weights before training, over that of the largest term; None where it has
             none, though its value changes with the weights.
         last_slope: The same after training.
-        is_of_rows: True if its value changes with the rows.
+        is_of_rows: True if its value changes where rows get the targets of others; without targets, with the rows.
         rare: Share of the batches in which it is exactly 0, of those that were asked.
         against: The cosine of its gradient with that of all other terms, before training.
         last_against: The same after training.

@@ -25,7 +25,8 @@ _ORDER = (
 )
 _VALUES = (
     "look in forward for what leaves these values out: a slice (x[:, :4]), an index (hidden[:, 0] of a recurrence that "
-    "runs forward), one input that is passed in two places and another in none."
+    "runs forward), one input that is passed in two places and another in none, a mask that is not passed on to the "
+    "layer that needs it (src_key_padding_mask=, attn_mask=)."
 )
 _DROWNED = (
     "bring what is added before this layer to the size of what it is added to: positions or an encoding of places that "
@@ -44,38 +45,10 @@ _BETTER = 2.0  # times what the network learns, that a linear model reads of the
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How many places change the output; in a network that learns, the others may not be needed, nor their order."""
-    lost = _lost(evidence)
-    if lost is not None:
-        return (lost,)
-    is_poor = evidence.skill is not None and evidence.skill < _WELL and len(evidence.losses) >= STEPS_TO_LEARN
-    if evidence.drowned is not None:
-        name, share, size = evidence.drowned
-        why = (
-            f"before the first step, what enters layer {name!r} has a root mean square of {size:.3g}, of whose square "
-            f"{share:.1g} differs between samples: a large part that is the same for all drowns them."
-        )
-        return (replace((ABOUT.issue if is_poor else ABOUT.tip)(why, share, None, name), advice=_DROWNED),)
-    blind, total = evidence.places.blind if evidence.places is not None else (0, 1)
-    if is_poor and _BLIND[0] * total < blind < _BLIND[1] * total:
-        why = (
-            f"the outputs of {blind} of {total} places do not change with the input of that very place, and those of "
-            "the others do: outputs are in another order than inputs and targets."
-        )
-        return (replace(ABOUT.issue(why, blind / total, 0.0), advice=_OTHER_ORDER, family="order"),)
+    found = _drowned(evidence) or _in_another_order(evidence) or _unused(evidence) or _lost(evidence)
+    if found is not None:
+        return (found,)
     facts = evidence.reach
-    is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
-    if (
-        facts is not None
-        and facts.unused
-        and not is_mixed
-        and evidence.skill is not None
-        and len(evidence.losses) >= STEPS_TO_LEARN
-    ):
-        what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
-        if count / total >= _UNUSED:
-            why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."
-            found = (ABOUT.issue if evidence.skill < _WELL else ABOUT.tip)(why, count / total, _UNUSED)
-            return (replace(found, advice=_VALUES),)
     if facts is None or not facts.places:
         return (
             ABOUT.not_applicable("the input is not a sequence of places, or the output not one row for each sample."),
@@ -95,6 +68,48 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = "nothing is learnt, and the output stays the same if the places of every input are reversed."
         return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_ORDER),)
     return (ABOUT.passed(f"{facts.reached} of {facts.places} places change the output.", share, _LEAST),)
+
+
+def _is_poor(evidence: Evidence) -> bool:
+    """Whether it has had time, and does not save half of the loss of the constant-prediction baseline."""
+    return evidence.skill is not None and evidence.skill < _WELL and len(evidence.losses) >= STEPS_TO_LEARN
+
+
+def _drowned(evidence: Evidence) -> Finding | None:
+    """A layer whose inputs are large, and nearly the same for all samples."""
+    if evidence.drowned is None:
+        return None
+    name, share, size = evidence.drowned
+    why = (
+        f"before the first step, what enters layer {name!r} has a root mean square of {size:.3g}, of whose square "
+        f"{share:.1g} differs between samples: a large part that is the same for all drowns them."
+    )
+    return replace((ABOUT.issue if _is_poor(evidence) else ABOUT.tip)(why, share, None, name), advice=_DROWNED)
+
+
+def _in_another_order(evidence: Evidence) -> Finding | None:
+    """Outputs of places that do not see the input of their own place, though others do."""
+    blind, total = evidence.places.blind if evidence.places is not None else (0, 1)
+    if not _is_poor(evidence) or not _BLIND[0] * total < blind < _BLIND[1] * total:
+        return None
+    why = (
+        f"the outputs of {blind} of {total} places do not change with the input of that very place, and those of the "
+        "others do: outputs are in another order than inputs and targets."
+    )
+    return replace(ABOUT.issue(why, blind / total, 0.0), advice=_OTHER_ORDER, family="order")
+
+
+def _unused(evidence: Evidence) -> Finding | None:
+    """Values of the inputs that no output depends on."""
+    facts = evidence.reach
+    is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
+    if facts is None or not facts.unused or is_mixed or evidence.skill is None:
+        return None
+    what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
+    if len(evidence.losses) < STEPS_TO_LEARN or count / total < _UNUSED:
+        return None
+    why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."
+    return replace((ABOUT.issue if _is_poor(evidence) else ABOUT.tip)(why, count / total, _UNUSED), advice=_VALUES)
 
 
 def _lost(evidence: Evidence) -> Finding | None:
