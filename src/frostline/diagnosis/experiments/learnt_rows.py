@@ -6,6 +6,7 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from frostline.core import inputs as batches
 from frostline.diagnosis.experiments.batches import row_keys
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.rules.row_records import HeartFacts
@@ -37,7 +38,9 @@ def facts_of_heart(
     for key in (one for batch in keys for one in batch):
         counts[key] = counts.get(key, 0) + 1
     runs = [len(list(several)) for _, several in groupby(sorted(batch) for batch in keys)]
+    are_measured = any(one.is_floating_point() for one in batches.leaves(data[0][0]).values())  # words are few
     return HeartFacts(
-        own.share, held_out.share, own.loss, held_out.loss, len(counts), float(median(counts.values())),
-        float(median(runs)) if len(runs) > 1 else 1.0,
+        own.share, held_out.share, own.loss, held_out.loss,
+        rows=len(counts) if are_measured else 0, times=float(median(counts.values())),
+        in_a_row=float(median(runs)) if len(runs) > 1 else 1.0,
     )  # fmt: skip

@@ -43,10 +43,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     is_far = facts.held_out_loss > _FAR * facts.trained_loss > 0 and costs
     gap = facts.trained - facts.held_out
     if facts.times > 1 and (is_far or (gap > _GAP and costs)):
+        rows = f"the {facts.rows} different rows" if facts.rows else "the rows"
         why = (
-            f"the {facts.rows} different rows that are trained on come {facts.times:.0f} times each, and are learnt by "
-            f"heart: their loss is {facts.trained_loss:.2g}, that of held-out rows {facts.held_out_loss:.2g} (scores "
-            f"{facts.trained:.0%} and {facts.held_out:.0%})."
+            f"{rows} that are trained on come {facts.times:.0f} times each, and are learnt by heart: their loss is "
+            f"{facts.trained_loss:.2g}, that of held-out rows {facts.held_out_loss:.2g} (scores {facts.trained:.0%} and "
+            f"{facts.held_out:.0%})."
         )
         return (ABOUT.tip(why, facts.held_out_loss, facts.trained_loss),)
     is_known = level is not None and facts.trained_loss < _COSTS * level

@@ -14,7 +14,7 @@ class HeartFacts:
         held_out: The same on held-out rows.
         trained_loss: Its loss on rows that it was trained on.
         held_out_loss: The same on held-out rows.
-        rows: How many different rows were trained on.
+        rows: How many different rows of real numbers were trained on; 0 of words and categories alone.
         times: How often the usual one of them came.
         in_a_row: How often the usual batch comes before another one does; 1 where each is another.
     """
