@@ -46,7 +46,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         rows = f"the {facts.rows} different rows" if facts.rows else "the rows"
         why = (
             f"{rows} that are trained on come {facts.times:.0f} times each, and are learnt by heart: their loss is "
-            f"{facts.trained_loss:.2g}, that of held-out rows {facts.held_out_loss:.2g} (scores {facts.trained:.0%} and "
+            f"{facts.trained_loss:.2g}, that of held-out rows {facts.held_out_loss:.2g} (scores {facts.trained:.0%}, "
             f"{facts.held_out:.0%})."
         )
         return (ABOUT.tip(why, facts.held_out_loss, facts.trained_loss),)
