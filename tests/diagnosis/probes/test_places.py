@@ -123,3 +123,13 @@ def test_outputs_that_do_not_see_the_input_of_their_own_place():
     words_BT = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
     found = [facts_of_places(one, [(words_BT, words_BT)], F.cross_entropy).blind for one in (Reversed(), Tagger())]
     assert found == [(5, 10), (0, 10)]
+
+
+def test_outputs_that_see_the_input_of_their_own_place_alone():
+    class Forgetful(Tagger):
+        def forward(self, words):
+            return torch.cat([super(Forgetful, self).forward(words[:, at : at + 1]) for at in range(10)], 2)
+
+    words_BT = torch.randint(1, 9, (16, 10), generator=torch.Generator().manual_seed(0))
+    found = [facts_of_places(one, [(words_BT, words_BT)], F.cross_entropy).alone for one in (Forgetful(), Tagger())]
+    assert found == [(10, 10), (1, 10)]  # the last one has none behind it

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import unreached_places
+from frostline.diagnosis.rules.records import Layer
 from frostline.diagnosis.rules.wiring_records import PlaceFacts, ReachFacts, SignalFacts
 from helpers_health import losses, outcomes
 
@@ -75,3 +76,13 @@ def test_outputs_in_another_order_than_inputs():
         assert outcomes(unreached_places, replace(evidence, places=PlaceFacts(blind=blind), skill=skill)) == [
             "not applicable"
         ]
+
+
+def test_a_state_that_is_not_carried_on():
+    layers = (Layer("cell", "recurrent", "", 0, False, False, "GRUCell"), Layer("out", "linear", "", 1, False, True))
+    evidence = Evidence(places=PlaceFacts(alone=(12, 12)), losses=ENOUGH, skill=0.1, layers=layers)
+    (finding,) = unreached_places.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "cell")
+    assert "hidden = self.cell(word, hidden)" in finding.advice
+    assert outcomes(unreached_places, replace(evidence, layers=layers[1:])) == ["not applicable"]  # by word, on purpose
+    assert outcomes(unreached_places, replace(evidence, places=PlaceFacts(alone=(3, 12)))) == ["not applicable"]

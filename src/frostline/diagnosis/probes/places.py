@@ -67,18 +67,18 @@ def facts_of_places(
             ahead,
             unlearnt,
             by_row,
-            _blind(model, batch[0], output, target_BT, words_BT),
+            *_reached(model, batch[0], output, target_BT, words_BT),
         )
 
 
-def _blind(
+def _reached(
     model: nn.Module, inputs: Any, output: Any, target_BT: Tensor, words_BT: Tensor
-) -> tuple[int, int]:  # fmt: skip
-    """(places, of how many that were asked) whose own input does not change their output."""
+) -> tuple[tuple[int, int], tuple[int, int]]:  # fmt: skip
+    """(places, of how many that were asked) whose input does not change their own output; no other one's."""
     axis = class_axis(output, target_BT) if isinstance(output, Tensor) and output.dim() == 3 else None
     if axis is None or not isinstance(inputs, Tensor):
-        return 0, 1
-    before, blind, asked = output.movedim(axis, -1), 0, 0
+        return (0, 1), (0, 1)
+    before, blind, alone, asked = output.movedim(axis, -1), 0, 0, 0
     for at in range(0, words_BT.shape[1], max(1, words_BT.shape[1] // _ASKED)):
         others = words_BT.clone()
         others[:, at] = words_BT[:, at].roll(1, 0)
@@ -87,8 +87,11 @@ def _blind(
         seed_generators(0)
         with torch.no_grad():
             after = batches.call(model, others).movedim(axis, -1)
-        asked, blind = asked + 1, blind + torch.equal(before[:, at], after[:, at])
-    return (blind, asked) if asked >= _FEWEST else (0, 1)
+        is_same_T = (before == after).all(2).all(0)
+        is_own_T = torch.arange(len(is_same_T), device=is_same_T.device) == at
+        asked, blind = asked + 1, blind + bool(is_same_T[at])
+        alone += bool(is_same_T[~is_own_T].all())
+    return ((blind, asked), (alone, asked)) if asked >= _FEWEST else ((0, 1), (0, 1))
 
 
 def _weights(output: Any, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:

@@ -37,6 +37,10 @@ _OTHER_ORDER = (
     "look for the order in which outputs are put together: torch.cat([outputs, new], 1) and not [new, outputs], append "
     "and not insert(0, ...), a flip that is done once and not undone, an index that is off by some places."
 )
+_CARRIED = (
+    "carry the state on from place to place: hidden = self.cell(word, hidden), under one name, and made once before "
+    "the loop and not in it; of attention, look at a mask that leaves each place to itself, or a softmax over one value."
+)
 _LEAST = 0.5  # of the places
 _UNUSED, _WELL = 0.25, 0.5  # of the values that differ; of the loss of the baseline is saved all the same
 _BLIND = 0.2, 0.9  # of the places; a model of what comes next may leave out all of them, or the first
@@ -45,7 +49,9 @@ _BETTER = 2.0  # times what the network learns, that a linear model reads of the
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How many places change the output; in a network that learns, the others may not be needed, nor their order."""
-    found = _drowned(evidence) or _in_another_order(evidence) or _unused(evidence) or _lost(evidence)
+    found = (
+        _drowned(evidence) or _in_another_order(evidence) or _alone(evidence) or _unused(evidence) or _lost(evidence)
+    )
     if found is not None:
         return (found,)
     facts = evidence.reach
@@ -97,6 +103,19 @@ def _in_another_order(evidence: Evidence) -> Finding | None:
         "others do: outputs are in another order than inputs and targets."
     )
     return replace(ABOUT.issue(why, blind / total, 0.0), advice=_OTHER_ORDER, family="order")
+
+
+def _alone(evidence: Evidence) -> Finding | None:
+    """Places that see their own input alone, of a network with layers that carry it from one to the next."""
+    alone, total = evidence.places.alone if evidence.places is not None else (0, 1)
+    carry = [layer for layer in evidence.layers if layer.kind in {"recurrent", "attention"}]
+    if not _is_poor(evidence) or not carry or alone < total:
+        return None
+    why = (
+        f"the input of a place changes the output of that place alone, at all {total} that were asked, though layer "
+        f"{carry[0].name!r} ({carry[0].type}) is to carry it to others."
+    )
+    return replace(ABOUT.issue(why, 0.0, None, carry[0].name), advice=_CARRIED)
 
 
 def _unused(evidence: Evidence) -> Finding | None:

@@ -160,6 +160,7 @@ class PlaceFacts:
         by_row: How many times as much a word of the shortest row counts as one of the longest, where each row counts
             the same; 1 elsewhere.
         blind: (how many places, of how many) whose own input does not change their output.
+        alone: (how many places, of how many) whose input changes no other place's output.
     """
 
     padding: float = 0.0
@@ -170,6 +171,7 @@ class PlaceFacts:
     unlearnt: tuple[int, int, float] | None = None
     by_row: float = 1.0
     blind: tuple[int, int] = (0, 1)
+    alone: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
