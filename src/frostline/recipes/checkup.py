@@ -17,11 +17,13 @@ from frostline.diagnosis.experiments import (
     BATCHNORM,
     Examination,
     as_batches,
+    as_stepped,
     budget_for,
     check_given,
     counts,
     examine,
     held_out,
+    named_as_given,
     num_epochs,
     prove,
     reported,
@@ -46,10 +48,10 @@ _PROOF = 3  # trainings for which a first trial needs room: itself, and a repeat
 
 @public("checkup")
 def checkup(
-    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor],
-    optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None = None, *, steps: int | None = None,
-    epochs: float | None = None, accumulation: int = 1, scaler: Any = None, budget: float | None = None,
-    progress: bool = True,
+    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor] | None = None,
+    optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None = None, *,
+    step: Callable[[Any, Any], Tensor] | None = None, steps: int | None = None, epochs: float | None = None,
+    accumulation: int = 1, scaler: Any = None, budget: float | None = None, progress: bool = True,
 ) -> Diagnosis:  # fmt: skip
     """Find what keeps a network from training, on a copy: symptoms by layer, and the cause by trial.
 
@@ -66,8 +68,11 @@ def checkup(
         model: As it is before training, or anywhere in it.
         batches: A finite iterable of `(inputs, target)`, three epochs of a loader or more:
             `[batch for _ in range(3) for batch in loader]`. In less a larger learning rate is ahead in healthy networks
-            as well, so that none is called too low.
+            as well, so that none is called too low. With `step`, whatever that takes.
         loss_fn: callable(output, target) -> scalar.
+        step: In place of `loss_fn`: callable(model, batch) -> loss, what your loop does up to `loss.backward()`. It
+            gets copies of your model, and must use these. Several networks are one `nn.ModuleDict`. What outputs and
+            targets are is not known then, so that rules about these are not judged.
         optimizer: The one that you train with; its settings, state and hooks before the step are copied. Or
             callable(parameters) that makes one. None takes AdamW at 1e-3, and the learning rate is not judged.
         steps: Use only so many batches.
@@ -83,14 +88,26 @@ def checkup(
 
     Raises:
         DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
-            or the loss is not a scalar that depends on the model.
+            both a loss and a step are given or neither is, or the loss is not a scalar that depends on the model.
     """
+    given = model
+    model, batches, loss_fn = as_stepped(model, batches, loss_fn, step)
     check_given(model, batches, loss_fn, "checkup", scaler)
     accumulation = as_count("checkup", "accumulation", accumulation)
     epochs = as_number("checkup", "epochs", epochs, above=0) if epochs is not None else None
     steps = as_count("checkup", "steps", steps) if steps is not None else None
     budget = as_number("checkup", "budget", budget, above=0) if budget is not None else None
     tell = _tell if check_flag("checkup", "progress", progress) else None
+    found = _found(model, batches, loss_fn, optimizer, steps, epochs, accumulation, scaler, budget, tell)
+    return found if step is None else named_as_given(found, given)
+
+
+def _found(
+    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Any,
+    steps: int | None, epochs: float | None, accumulation: int, scaler: Any, budget: float | None,
+    tell: Callable[[str], None] | None,
+) -> Diagnosis:  # fmt: skip
+    """What is found of a model by its loss."""
     with default_dtype(default_dtype_of(model)):  # what is made on the way fits the model, whatever the caller makes
         with kept_generators():  # a loader that shuffles draws
             whole = as_batches(batches, model, steps)

@@ -20,6 +20,7 @@ EVIDENCE = Evidence(
 
 
 LEFT_TO_THE_USER = (
+    "overfitting",
     "loss_mismatch",
     "accumulation",
     "side_effects",

@@ -7,6 +7,7 @@ from torch import nn
 import frostline as fl
 from frostline.diagnosis.monitor import evidence
 from frostline.diagnosis.monitor.layers import find_layers
+from frostline.diagnosis.rules.input_scale import oddness
 from helpers_health import mlp, record, sgd
 
 MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -135,3 +136,18 @@ def codes(model, inputs):
             optimizer.step()
             monitor.step(loss)
     return {finding.code for finding in monitor.diagnosis.findings}
+
+
+def test_inputs_of_several_batches_are_taken_together():
+    seen = evidence.SeenInputs(FOUND, MODEL)
+    assert seen.facts(ORDER) is None
+    for given in (torch.full((4, 3), 9.0) + torch.rand(4, 3), -9.0 - torch.rand(4, 3), torch.ones(4, 5), None):
+        seen.add(given)
+    assert abs(seen.facts(ORDER).offset) < 1.0  # of one of them 30
+
+
+def test_one_hot_rows_are_not_small_though_each_feature_mostly_is_zero():
+    facts = evidence.facts_of_input(torch.eye(400), (), {})
+    assert facts.widest == pytest.approx(0.05)
+    assert facts.row_size == pytest.approx(1.0)
+    assert oddness(facts)[0] == 0.0

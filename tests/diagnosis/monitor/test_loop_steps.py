@@ -66,9 +66,29 @@ def by_hand(model, _, monitor, batches):
         monitor.step(loss)
 
 
+def without_backward(model, optimizer, monitor, batches):
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = told(model, batch)
+        optimizer.step()
+        monitor.step(loss)
+
+
+def done_at_once(model, optimizer, monitor, batches):
+    for batch in batches:
+        is_done = bool(len(monitor.evidence.losses))  # and never reset
+        optimizer.zero_grad()
+        loss = torch.zeros((), requires_grad=True) if is_done else told(model, batch)
+        loss.backward()
+        optimizer.step()
+        monitor.step(loss)
+
+
 @pytest.mark.parametrize(
     ("loop", "words"),
     [
+        (without_backward, "written to no weight"),
+        (done_at_once, "written to no weight since loss"),
         (never, "has not stepped once"),
         (once, "at least 12 backward passes"),
         (on_purpose, ""),
@@ -109,3 +129,21 @@ def test_a_model_that_stays_in_evaluation_mode(at, count):
     assert facts.evaluated == (72 - at if count else 0)
     assert facts.silent == (("1",) if at is not None else ())
     assert ("FL604" in [one.code for one in monitor.findings]) is (count > 0)
+
+
+@pytest.mark.parametrize(("follows", "steps", "is_told"), [(False, 240, True), (True, 240, False), (False, 60, False)])
+def test_a_copy_that_never_follows(follows, steps, is_told):
+    models = nn.ModuleDict({"online": mlp(depth=1), "target": mlp(depth=1).requires_grad_(False)})
+    optimizer = sgd(models)
+    with Monitor(models, optimizer) as monitor:
+        for step, (inputs, target) in enumerate(task(12) * (steps // 12)):
+            optimizer.zero_grad()
+            wanted = models["target"](inputs).softmax(1)
+            loss = told(models["online"], (inputs, target)) + (models["online"](inputs).softmax(1) - wanted).norm()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss)
+            if follows and step % 100 == 99:
+                models["target"].load_state_dict(models["online"].state_dict())
+    found = [one for one in monitor.findings if one.code == "FL520"]
+    assert [one.layer for one in found] == (["target"] if is_told else [])

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from frostline.diagnosis.probes.axes import facts_of_axes
 
@@ -108,3 +109,28 @@ def test_rows_that_output_and_target_share_are_no_fault():
     pooled = facts_of_axes(Runs(lambda x: x[:, :, :1, :1]), images, torch.zeros(4).long(),
                            lambda o, t: nn.functional.cross_entropy(o.reshape(-1, 3), t))  # fmt: skip
     assert pooled.scattered == ()
+
+
+class Weighed(nn.Module):
+    """Attention without queries, in one of several ways to write it."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+
+    def forward(self, inputs_BTD):
+        return self.way(inputs_BTD @ inputs_BTD.transpose(1, 2), inputs_BTD)
+
+
+@pytest.mark.parametrize(
+    ("way", "unweighed"),
+    [
+        (lambda scores, values: scores.softmax(-1) @ values, ()),
+        (lambda scores, values: values.transpose(1, 2) @ scores.softmax(1), ()),
+        (lambda scores, values: scores.softmax(1) @ values, (((8, 5, 5), 1, 2),)),
+        (lambda scores, values: torch.bmm(F.dropout(F.softmax(scores, dim=1), 0.1), values), (((8, 5, 5), 1, 2),)),
+        (lambda scores, values: values.transpose(1, 2) @ scores.softmax(2), (((8, 5, 5), 2, 1),)),
+    ],
+)
+def test_weights_of_a_softmax_are_summed_over_its_own_axis(way, unweighed):
+    assert facts_of_axes(Weighed(way), torch.randn(8, 5, 3)).unweighed == unweighed

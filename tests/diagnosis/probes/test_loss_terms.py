@@ -72,3 +72,26 @@ def test_a_loss_that_can_fall_has_room():
     unit = F.normalize(drawn(32, 8), dim=1)
     assert facts_of_terms(lambda o, t: 1 - F.cosine_similarity(o, t).mean(), unit, [(None, unit)]).logit_range is None
     assert facts_of_terms(lambda o, t: o.no_such(), unit, [(None, unit)]).logit_range is None
+
+
+def test_losses_that_compare_rows_are_asked_of_one_batch():
+    """All triplets of a thousand rows take gigabytes."""
+    sizes = []
+
+    def triplets(output, target):
+        sizes.append(len(output))
+        distance = torch.cdist(output, output)
+        room = (distance[:, :, None] - distance[:, None, :] + 0.3).relu()
+        same = target[:, None] == target
+        return (room * (same[:, :, None] & ~same[:, None, :])).mean()
+
+    data = [(None, torch.randint(3, (32,))) for _ in range(40)]
+    facts_of_terms(triplets, torch.randn(32, 8), data)
+    assert max(sizes) == 32
+
+    def by_class(output, target):
+        sizes.append(len(output))
+        return F.cross_entropy(output, target, weight=torch.tensor([1.0, 2.0, 3.0]))
+
+    facts_of_terms(by_class, torch.randn(32, 3), data)
+    assert max(sizes) > 900

@@ -126,3 +126,20 @@ def test_padding_that_counts_in_the_outputs():
     assert facts_of_reach(Pooled(is_masked=True), padded).padded < 1e-5
     assert facts_of_reach(Pooled(is_masked=False), words).padded == 0.0  # nothing ends in one word
     assert facts_of_reach(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(40, 2)), padded).padded == 0.0
+
+
+class Masked(nn.Module):
+    def __init__(self, *, uses):
+        super().__init__()
+        self.words, self.uses = nn.Embedding(9, 5), uses
+
+    def forward(self, words, mask):
+        hidden = self.words(words)
+        return (hidden * mask[..., None]).sum(1) if self.uses else hidden.sum(1)
+
+
+def test_a_mask_that_changes_no_output():
+    given = {"words": WORDS_BT, "mask": torch.arange(6) < torch.randint(1, 7, (16, 1))}
+    unused = ("all values of the input 'mask'", 6, 6)
+    assert unused in facts_of_reach(Masked(uses=False), given).unused
+    assert facts_of_reach(Masked(uses=True), given) is None

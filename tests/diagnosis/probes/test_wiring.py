@@ -5,7 +5,16 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.diagnosis import Patient, train
-from frostline.diagnosis.probes.wiring import cut_off, idle_parts, mixes_samples, past_all_others, zero_walls
+from frostline.diagnosis.probes.wiring import (
+    climb_of_step,
+    cut_off,
+    depends_on_place,
+    idle_parts,
+    mixes_samples,
+    past_all_others,
+    unused_twins,
+    zero_walls,
+)
 from helpers_health import mlp, sgd, task
 
 
@@ -290,3 +299,85 @@ def test_a_part_whose_output_the_loss_leaves_out_is_unheard():
 
     idle = (("first", "without a gradient"),)
     assert cut_off(TwoHeads(), idle, task(1)[0], second_alone) == ((), (), ("first",))
+
+
+class Graphs(nn.Module):
+    """Graphs of four nodes that are joined to one; edges may be those of the first alone."""
+
+    def __init__(self, *, moves_on):
+        super().__init__()
+        self.own, self.moves_on = nn.Linear(3, 2), moves_on
+
+    def forward(self, nodes_NGD):
+        flat = self.own(nodes_NGD.flatten(0, 1))
+        first = 4 * torch.arange(len(nodes_NGD) if self.moves_on else 1)[:, None]
+        into, of = ((first + torch.tensor(one)).flatten() for one in ([0, 1, 2, 3], [1, 2, 3, 0]))
+        return flat.index_add(0, into, flat[of]).reshape(len(nodes_NGD), 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "is_placed"),
+    [
+        (Graphs(moves_on=True), False),
+        (Graphs(moves_on=False), True),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3, track_running_stats=False)), False),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Softmax(0)), False),  # rows mix, and no place counts
+        (nn.Sequential(nn.Flatten(1, 2), nn.GRU(12, 3)), None),  # a state beside the outputs has no axis of rows
+    ],
+)
+def test_rows_in_another_order_get_the_same_outputs(model, is_placed):
+    assert depends_on_place(model, torch.randn(8, 4, 3)) is is_placed
+
+
+def test_noise_and_batches_without_rows_are_not_asked():
+    class Noisy(nn.Module):
+        def forward(self, inputs):
+            return F.dropout(inputs, 0.5)
+
+    assert depends_on_place(Noisy(), torch.randn(8, 4)) is None
+    assert depends_on_place(nn.Identity(), torch.randn(2, 4)) is None
+
+
+def test_a_layer_that_is_not_used_has_a_twin_beside_it():
+    class Tables(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.other = nn.Embedding(9, 4), nn.Embedding(9, 4), nn.Embedding(8, 4)
+
+    idle = (("second", "without a gradient"), ("other", "without a gradient"))
+    assert unused_twins(Tables(), idle) == (("second", "first"),)
+    assert unused_twins(nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]), (("1", "without a gradient"),)) == ()
+
+
+class Uphill(torch.optim.SGD):
+    """With the wrong sign."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data.add_(one.grad, alpha=group["lr"])
+
+
+@pytest.mark.parametrize(
+    ("make", "goes_up"),
+    [
+        (torch.optim.Adam, False),
+        (lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=1.0), False),
+        (lambda parameters: torch.optim.SGD(parameters, 0.1, maximize=True), True),
+        (lambda parameters: Uphill(parameters, 0.1), True),
+    ],
+)
+def test_a_step_goes_down_the_slope_or_up(make, goes_up):
+    model = mlp()
+    cosine = climb_of_step(Patient(model, make(list(model.parameters()))), task(1)[0], F.cross_entropy)
+    assert (cosine > 0.05) is goes_up
+    assert abs(cosine) > 0.3
+
+
+def test_of_a_step_that_moves_nothing_or_has_a_past_nothing_is_known():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    assert climb_of_step(Patient(model, optimizer), task(1)[0], F.cross_entropy) is None
+    optimizer = sgd(model)
+    train(Patient(model, optimizer), task(3), F.cross_entropy)
+    assert climb_of_step(Patient(model, optimizer), task(1)[0], F.cross_entropy) is None

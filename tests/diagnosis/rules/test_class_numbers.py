@@ -3,7 +3,7 @@ from dataclasses import replace
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import class_numbers
 from frostline.diagnosis.rules.loss_records import LossFacts
-from frostline.diagnosis.rules.records import NumberFacts
+from frostline.diagnosis.rules.row_records import NumberFacts
 from helpers_health import outcomes
 
 DIGITS = Evidence(numbers=NumberFacts(10, 0.94, 0.25), loss=LossFacts("values", follows_shift=True))

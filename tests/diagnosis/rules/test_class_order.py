@@ -2,7 +2,7 @@ import pytest
 
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import class_order
-from frostline.diagnosis.rules.records import ClassFacts
+from frostline.diagnosis.rules.row_records import ClassFacts
 from frostline.diagnosis.rules.wiring_records import ShiftFacts, ShuffleFacts
 from helpers_health import outcomes
 

@@ -24,13 +24,13 @@ def test_where_all_is_well_there_is_nothing_to_do():
 
 def test_codes_are_stable_unique_and_in_families():
     codes = [rule.ABOUT.code for rule in RULES]
-    assert len(set(codes)) == len(codes) == 43
-    assert all(re.fullmatch(r"FL[1-6](0[1-9]|1[0-7])", code) for code in codes)
+    assert len(set(codes)) == len(codes) == 47
+    assert all(re.fullmatch(r"FL[1-6](0[1-9]|1[0-9]|20)", code) for code in codes)
     assert {rule.ABOUT.family for rule in RULES} == {
         "vanishing", "exploding", "dead_units", "saturation", "symmetry", "initialization", "learning_rate",
         "oscillation", "input_scale", "nonfinite", "gradient_spikes", "batchnorm", "loss_mismatch", "accumulation",
         "wiring", "mode", "order", "targets", "schedule", "shared", "weight_decay", "dropout", "clip", "reshape",
-        "dropped_outputs", "side_effects",
+        "dropped_outputs", "side_effects", "overfitting",
     }  # fmt: skip
 
 

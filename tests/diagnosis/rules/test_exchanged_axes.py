@@ -27,3 +27,13 @@ def test_places_that_a_loss_reads_as_classes_are_an_issue_with_the_line():
     assert finding.outcome == "issue"
     assert "(32, 3, 16, 16) as rows of shape (8192, 3)" in finding.why
     assert "output.permute(0, 2, 3, 1).reshape(-1, 3)" in finding.advice
+
+
+def test_a_softmax_over_another_axis_than_that_which_is_summed():
+    facts = AxesFacts(unweighed=(((32, 8, 8), 1, 2),))
+    (finding,) = exchanged_axes.check(Evidence(axes=facts, skill=0.2))
+    assert finding.outcome == "issue"
+    assert (
+        "a softmax over axis 1 gives weights of shape (32, 8, 8), and a product sums over their axis 2" in finding.why
+    )
+    assert outcomes(exchanged_axes, Evidence(axes=facts, skill=0.9)) == ["tip"]

@@ -48,3 +48,10 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(held_back, Evidence()) == ["not applicable"]
+
+
+def test_a_step_that_goes_up_the_slope_is_an_issue():
+    (finding,) = held_back.check(Evidence(climbs=0.9))
+    assert (finding.outcome, finding.family) == ("issue", "learning_rate")
+    assert "maximize=True" in finding.advice
+    assert outcomes(held_back, Evidence(climbs=-0.9)) == ["not applicable"]

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -152,3 +153,22 @@ def test_an_output_that_the_loss_leaves_out_is_a_tip_with_its_own_advice():
     assert (finding.outcome, finding.layer) == ("tip", "first")
     assert "first is one of the model's, and makes no difference to the loss" in finding.why
     assert "loss = loss + " in finding.advice
+
+
+def test_a_layer_that_is_not_used_beside_its_like():
+    evidence = Evidence(idle=(("net.second", "without a gradient"),), twins=(("net.second", "net.first"),))
+    (finding,) = idle_parts.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "net.second")
+    assert "'net.first' beside it is of the same kind" in finding.why
+    assert "self.first in two places" in finding.advice
+
+
+def test_frozen_layers_that_are_as_they_were_drawn():
+    layers = tuple(Layer(f"fc{at}", "linear", "", at, False, at == 3) for at in range(4))
+    evidence = Evidence(layers=layers, frozen_at_random=("fc0", "fc1"), skill=0.1, idle=())
+    (finding,) = idle_parts.check(evidence)
+    assert finding.outcome == "issue"
+    assert "They are 2 of 4 layers" in finding.why
+    assert "load_state_dict" in finding.advice
+    for others in ({"skill": 0.9}, {"frozen_at_random": ("fc0",)}):
+        assert outcomes(idle_parts, replace(evidence, **others)) == ["passed"]

@@ -1,7 +1,16 @@
 from dataclasses import replace
 
 from frostline.diagnosis import all_of, diagnosis_of, judge
-from frostline.diagnosis.rules import RULES, dead_units, idle_parts, input_scale, nothing_learnt, vanishing
+from frostline.diagnosis.rules import (
+    RULES,
+    dead_units,
+    idle_parts,
+    input_scale,
+    loss_summands,
+    nothing_learnt,
+    spikes,
+    vanishing,
+)
 from frostline.diagnosis.rules.records import Evidence
 from helpers_health import activations, by_layer, chain, records
 
@@ -88,12 +97,12 @@ def test_what_stops_a_training_comes_before_what_slows_it():
             "FL516",
             "FL604",
         },  # nothing that is learnt would be what is wanted
-        {"FL102", "FL404", "FL407", "FL411", "FL412", "FL506", "FL509", "FL511", "FL513", "FL514"},
-        {"FL101", "FL408", "FL501", "FL512", "FL517", "FL601", "FL605", "FL606", "FL607"},
-        {"FL103", "FL201", "FL202", "FL409", "FL410", "FL602"},
+        {"FL102", "FL404", "FL407", "FL411", "FL412", "FL506", "FL509", "FL511", "FL513", "FL514", "FL518"},
+        {"FL101", "FL408", "FL501", "FL512", "FL517", "FL520", "FL601", "FL605", "FL606", "FL607"},
+        {"FL103", "FL201", "FL202", "FL409", "FL410", "FL519", "FL602"},
         {"FL302", "FL505", "FL603"},
         {"FL401", "FL403"},
-        {"FL402"},
+        {"FL402", "FL413"},
     ]
     for rules in (RULES, RULES[::-1]):
         shown = [f.code for f in diagnosis_of([rule.ABOUT.issue("x.", 1.0, 1.0) for rule in rules], None).findings]
@@ -101,3 +110,12 @@ def test_what_stops_a_training_comes_before_what_slows_it():
             assert set(shown[: len(group)]) == group
             shown = shown[len(group) :]
         assert not shown
+
+
+def test_that_nothing_is_learnt_comes_behind_the_tips_that_say_of_what():
+    tips = [nothing_learnt.ABOUT.tip("nothing.", 0.0, 0.1), loss_summands.ABOUT.tip("rare.", 0.9, 0.75)]
+    tips += [spikes.ABOUT.tip("spikes.", 9.0, 8.0)]
+    assert [one.code for one in diagnosis_of(tips, None).findings] == ["FL519", "FL103", "FL404"]
+    assert [one.code for one in diagnosis_of([tips[0], tips[2]], None).findings] == ["FL404", "FL103"]
+    issue = nothing_learnt.ABOUT.issue("nothing.", 0.0, 0.1)
+    assert [one.code for one in diagnosis_of([tips[1], issue], None).findings] == ["FL404", "FL519"]

@@ -29,3 +29,11 @@ def test_a_layer_over_the_samples_is_an_issue_where_nothing_is_learnt_though_no_
     (finding,) = mixed_samples.check(Evidence(mixes=False, axes=axes, skill=0.0))
     assert finding.outcome == "issue"
     assert outcomes(mixed_samples, Evidence(mixes=False, axes=axes, skill=0.6)) == ["passed"]
+
+
+def test_outputs_that_change_with_the_place_in_the_batch_are_an_issue():
+    (finding,) = mixed_samples.check(Evidence(mixes=False, is_placed=True))
+    assert finding.outcome == "issue"
+    assert "the same rows in another order get other outputs" in finding.why
+    assert "edges of graph i" in finding.advice
+    assert outcomes(mixed_samples, Evidence(mixes=False, is_placed=False)) == ["passed"]

@@ -26,3 +26,15 @@ def test_padding_that_counts_in_the_outputs():
     assert "pack_padded_sequence" in finding.advice
     assert outcomes(padded_targets, Evidence(reach=ReachFacts(padded=0.4), skill=0.9)) == ["not applicable"]
     assert outcomes(padded_targets, Evidence(reach=ReachFacts(padded=0.05), skill=0.3)) == ["not applicable"]
+
+
+def test_places_that_cannot_be_predicted_and_words_of_short_rows_are_tips():
+    (finding,) = padded_targets.check(Evidence(places=PlaceFacts(unlearnt=(22, 26, 0.9))))
+    assert finding.outcome == "tip"
+    assert "at 22 of the 26 places that count" in finding.why
+    assert "loss_mask" in finding.advice
+    assert outcomes(padded_targets, Evidence(places=PlaceFacts(unlearnt=(5, 26, 0.2)))) == ["passed"]
+    (finding,) = padded_targets.check(Evidence(places=PlaceFacts(by_row=12.0)))
+    assert finding.outcome == "tip"
+    assert "a word of the shortest one 12 times as much" in finding.why
+    assert outcomes(padded_targets, Evidence(places=PlaceFacts(by_row=2.0))) == ["passed"]

@@ -3,7 +3,7 @@ from dataclasses import replace
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import seen_answer
 from frostline.diagnosis.rules.loss_records import LossAim, LossFacts
-from frostline.diagnosis.rules.records import RowFacts
+from frostline.diagnosis.rules.row_records import RowFacts
 from frostline.diagnosis.rules.wiring_records import PlaceFacts
 from helpers_health import outcomes
 

@@ -1,6 +1,6 @@
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import several_targets
-from frostline.diagnosis.rules.records import RowFacts
+from frostline.diagnosis.rules.row_records import RowFacts
 from helpers_health import outcomes
 
 

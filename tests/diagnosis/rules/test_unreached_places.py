@@ -2,7 +2,8 @@ from dataclasses import replace
 
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import unreached_places
-from frostline.diagnosis.rules.wiring_records import ReachFacts, SignalFacts
+from frostline.diagnosis.rules.records import Layer
+from frostline.diagnosis.rules.wiring_records import PlaceFacts, ReachFacts, SignalFacts
 from helpers_health import losses, outcomes
 
 ENOUGH = losses(*[1.0] * 60)
@@ -56,3 +57,32 @@ def test_values_that_are_not_used():
     assert found(facts, skill=0.9).outcome == "tip"
     few = ReachFacts(12, 12, True, (("values 0 (axis 1) of the input", 1, 64),))
     assert found(few, skill=0.0).outcome == "passed"
+
+
+def test_a_constant_that_drowns_what_differs_between_samples():
+    evidence = Evidence(drowned=("body", 1e-5, 300.0), losses=ENOUGH, skill=0.1)
+    (finding,) = unreached_places.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "body")
+    assert "the same for all drowns them" in finding.why
+    assert outcomes(unreached_places, replace(evidence, skill=0.9)) == ["tip"]
+
+
+def test_outputs_in_another_order_than_inputs():
+    evidence = Evidence(places=PlaceFacts(blind=(6, 12)), losses=ENOUGH, skill=0.1)
+    (finding,) = unreached_places.check(evidence)
+    assert (finding.outcome, finding.family) == ("issue", "order")
+    assert "torch.cat([outputs, new], 1)" in finding.advice
+    for blind, skill in (((12, 12), 0.1), ((1, 12), 0.1), ((6, 12), 0.9)):
+        assert outcomes(unreached_places, replace(evidence, places=PlaceFacts(blind=blind), skill=skill)) == [
+            "not applicable"
+        ]
+
+
+def test_a_state_that_is_not_carried_on():
+    layers = (Layer("cell", "recurrent", "", 0, False, False, "GRUCell"), Layer("out", "linear", "", 1, False, True))
+    evidence = Evidence(places=PlaceFacts(alone=(12, 12)), losses=ENOUGH, skill=0.1, layers=layers)
+    (finding,) = unreached_places.check(evidence)
+    assert (finding.outcome, finding.layer) == ("issue", "cell")
+    assert "hidden = self.cell(word, hidden)" in finding.advice
+    assert outcomes(unreached_places, replace(evidence, layers=layers[1:])) == ["not applicable"]  # by word, on purpose
+    assert outcomes(unreached_places, replace(evidence, places=PlaceFacts(alone=(3, 12)))) == ["not applicable"]

@@ -14,6 +14,8 @@ from frostline.diagnosis.experiments.examination import Examination as Examinati
 from frostline.diagnosis.experiments.examination import Suspicion as Suspicion
 from frostline.diagnosis.experiments.examination import Trial as Trial
 from frostline.diagnosis.experiments.examination import examine as examine
+from frostline.diagnosis.experiments.own_step import as_stepped as as_stepped
+from frostline.diagnosis.experiments.own_step import named_as_given as named_as_given
 from frostline.diagnosis.experiments.report import reported as reported
 from frostline.diagnosis.experiments.treatments import BATCHNORM as BATCHNORM
 from frostline.diagnosis.experiments.trial import usual_optimizer as usual_optimizer

@@ -141,7 +141,7 @@ def held_out(
     """
     count = max(1, len(data) // 5)
     odd = outlying_rows(data)
-    keys = [_row_keys(inputs) for inputs, _ in data]
+    keys = [row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
     is_new = not seen & {key for batch in keys[-count:] for key in batch}
     if not is_new and _are_few(data, keys):
@@ -196,7 +196,7 @@ def three_parts(data: Sequence[Batch], *, divides: bool = True) -> Parts:
     """
     count = max(1, len(data) // 5)
     rest, late = list(data[:-count]), list(data[-count:])
-    keys = [_row_keys(inputs) for inputs, _ in data]
+    keys = [row_keys(inputs) for inputs, _ in data]
     known = {key for batch in keys[:-count] for key in batch}
     is_new = not known & {key for batch in keys[-count:] for key in batch}
     are_whole = not divides or not all(_is_divisible(*batch) for batch in data)
@@ -228,7 +228,7 @@ def _without_keys(data: Sequence[Batch], keys: Sequence[Sequence[int]], taken: s
 
 def num_epochs(data: Sequence[Batch]) -> float:
     """How often the usual input is in the batches: 1 where none comes again."""
-    keys = [key for inputs, _ in data for key in _row_keys(inputs)]
+    keys = [key for inputs, _ in data for key in row_keys(inputs)]
     return len(keys) / max(1, len(set(keys)))
 
 
@@ -252,7 +252,7 @@ def _is_category(inputs: Any) -> bool:
     return len(tensors) == 1 and not tensors[0].is_floating_point() and tensors[0].numel() == len(tensors[0])
 
 
-def _row_keys(inputs: Any) -> list[int]:
+def row_keys(inputs: Any) -> list[int]:
     """A number for each sample that is the same for the same content."""
     size = batches.batch_size(inputs)
     tensors = [t.detach().cpu() for t in batches.leaves(inputs).values() if t.dim() > 0 and len(t) == size]

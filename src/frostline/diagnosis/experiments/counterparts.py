@@ -14,16 +14,16 @@ from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.core.restore import kept_generators, seed_generators
 from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.plain_parts import PlainNetwork, shaped, usual_loss
+from frostline.diagnosis.experiments.retrained import twice_the_steps
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.rules.wiring_records import CounterpartFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch.optim import Optimizer
 
-    from frostline.diagnosis.experiments.batches import Batch
     from frostline.diagnosis.experiments.examination import Examination
 
     Loss = Callable[[Any, Any], Tensor]
@@ -64,7 +64,7 @@ def facts_of_counterparts(seen: Examination) -> CounterpartFacts | None:
     def closes(found: Score | None) -> bool:
         return found is not None and compared.beyond(found) >= goal
 
-    if closes(compared.with_twice_the_steps()):
+    if closes(twice_the_steps(seen)):
         return None  # nothing holds it back: it is on its way
     stepped = compared.with_adam()
     if stepped is not None and closes(stepped):
@@ -145,10 +145,6 @@ class _Comparison:
         found += [self._trained(f"{self.loss_name} and Adam", lambda: self._adam(_RATE), self._loss)]
         return _best(found)
 
-    def with_twice_the_steps(self) -> Score | None:
-        data = self._seen.data
-        return self._trained("twice the steps", self._seen.patient.copy, self._seen.loss_fn, [*data, *data])
-
     def with_adam(self) -> Score | None:
         return _best(
             [
@@ -168,16 +164,14 @@ class _Comparison:
             model = PlainNetwork(self._seen.data, self._output).to(self._output.device)
         return Patient(model, torch.optim.Adam(model.parameters(), _RATE), accumulation=self._seen.patient.accumulation)
 
-    def _trained(
-        self, name: str, make: Callable[[], Patient], loss_fn: Loss, data: Sequence[Batch] | None = None
-    ) -> Score | None:  # fmt: skip
+    def _trained(self, name: str, make: Callable[[], Patient], loss_fn: Loss) -> Score | None:
         seen = self._seen
         if not seen.budget.has_room(name):
             return None
         try:
             with seen.budget.training():
                 patient = make()
-                train(patient, data or seen.data, loss_fn, seed=seen.seed, measures=False)
+                train(patient, seen.data, loss_fn, seed=seen.seed, measures=False)
                 return score(patient.model, seen.judged, self._loss)
         except KeyboardInterrupt:
             seen.budget.interrupt()

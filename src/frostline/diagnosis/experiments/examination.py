@@ -36,9 +36,10 @@ _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there befor
 # Evidence that no experiment can add to.
 _CERTAIN = frozenset({
     "FL405", "FL406", "FL411", "FL412", "FL503", "FL506", "FL507", "FL508", "FL509", "FL510", "FL511", "FL512",
-    "FL513", "FL515", "FL516", "FL604", "FL606", "FL607",
+    "FL513", "FL515", "FL516", "FL518", "FL519", "FL520", "FL604", "FL606", "FL607",
 })  # fmt: skip
 _SPECIFIC = _CERTAIN | {"FL408", "FL514", "FL605"}  # findings that name more than a part
+_HINTS = frozenset({"FL509", "FL518", "FL519", "FL520"})  # whose tips may be meant so
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 
@@ -315,7 +316,8 @@ class Examination:
         Args:
             is_rate_known: False if the optimizer is one of ours: nothing is said about it.
         """
-        facts = None if self.is_short or self.codes & _SPECIFIC else facts_of_counterparts(self)
+        named = {one.code for one in self.diagnosis.findings if one.outcome == "issue" or one.code not in _HINTS}
+        facts = None if self.is_short or named & _SPECIFIC else facts_of_counterparts(self)
         if facts is None or (facts.part == "optimizer" and not is_rate_known):
             return self
         return self._with(counterparts=facts)

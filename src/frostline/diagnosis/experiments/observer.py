@@ -16,13 +16,15 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.batchnorm_probe import COMPARED, compare_norms, running_statistics
 from frostline.diagnosis.experiments.input_statistics import facts_of_inputs, may_stand_out
+from frostline.diagnosis.experiments.learnt_rows import facts_of_heart
 from frostline.diagnosis.experiments.nonfinite_rows import with_nonfinite_rows
 from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.probes.axes import facts_of_axes
 from frostline.diagnosis.probes.broadcasts import joined_shapes
-from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers
+from frostline.diagnosis.probes.classes import facts_of_classes, facts_of_numbers, only_value
+from frostline.diagnosis.probes.drowned import drowned_at
 from frostline.diagnosis.probes.evaluation_pass import Probes
 from frostline.diagnosis.probes.loss import probe_loss
 from frostline.diagnosis.probes.loss_aim import facts_of_aim
@@ -33,18 +35,25 @@ from frostline.diagnosis.probes.modes import facts_of_modes, follows_inputs, var
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
 from frostline.diagnosis.probes.output_bounds import facts_of_bounds
 from frostline.diagnosis.probes.outside import facts_of_outside
+from frostline.diagnosis.probes.own_targets import copies_at_first, facts_of_own_targets
 from frostline.diagnosis.probes.places import facts_of_places
+from frostline.diagnosis.probes.random_weights import frozen_at_random
 from frostline.diagnosis.probes.reached_places import facts_of_reach
 from frostline.diagnosis.probes.repeated_layers import shared_layers
 from frostline.diagnosis.probes.rows import facts_of_rows
 from frostline.diagnosis.probes.shifted_targets import facts_of_shifts
 from frostline.diagnosis.probes.side_effects import facts_of_side_effects
+from frostline.diagnosis.probes.slopes import facts_of_slopes
+from frostline.diagnosis.probes.summands import summands_of
 from frostline.diagnosis.probes.wiring import (
+    climb_of_step,
     cut_off,
+    depends_on_place,
     idle_parts,
     mixes_samples,
     past_all_others,
     stands_still,
+    unused_twins,
     zero_walls,
 )
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
@@ -207,6 +216,8 @@ def observe(
     mixes = probes.run(("FL506",), lambda: mixes_samples(patient.model, *first), None)
     before = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
     late = finite_rows(data[-1:])[0]  # which no step has changed yet
+    copies = copies_at_first(patient.model)
+    climbs = probes.run(("FL517",), lambda: climb_of_step(patient.copy(), first, loss_fn), None)
     effects = probes.run(("FL516",), lambda: facts_of_side_effects(patient.model, late, loss_fn), None)
     with observer:
         try:
@@ -228,6 +239,13 @@ def observe(
         effects=effects,
         epochs=epochs,
         classes=facts_of_classes(whole or data),
+        heart=facts_of_heart(patient.model, data, reached, loss_fn),
+        only_target=only_value(whole or data),
+        climbs=climbs,
+        frozen_at_random=frozen_at_random(patient.model),
+        own_targets=probes.run(
+            ("FL520",), lambda: facts_of_own_targets(patient.model, copies, start, late, loss_fn), None
+        ),
         failed_probes=tuple(probes.failed),
     )
     return Observation(with_certain_evidence(evidence, patient, start, data, loss_fn), reached)
@@ -265,8 +283,9 @@ def with_certain_evidence(
     idle = idle_parts(patient, start, data, loss_fn)
     run = probes.run
     cut, dropped, unheard = run(("FL405",), lambda: cut_off(model, idle, batch, loss_fn), ((), (), ()))
+    placed = None if _is_one_graph(data) else run(("FL506",), lambda: depends_on_place(model, batch[0]), None)
     evidence = replace(
-        evidence, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
+        evidence, is_placed=placed, idle=idle, stands_still=is_still, still_gradient=gradient if is_still else None,
         plain_gradient=gradient, inputs_vary=vary(batch[0], batches.batch_size(batch[0])),
         numbers=run(("FL512",), lambda: facts_of_numbers(data), None),
         rows=run(("FL514", "FL515"), lambda: facts_of_rows(data), None),
@@ -274,16 +293,25 @@ def with_certain_evidence(
         shared=shared_layers(model), classes=evidence.classes or facts_of_classes(data),
         walls=run(("FL405",), lambda: zero_walls(patient, batch, loss_fn), ()),
         past=run(("FL405",), lambda: past_all_others(patient, idle, batch, loss_fn), ()),
-        cut_off=cut, dropped=dropped, unheard=unheard,
+        cut_off=cut, dropped=dropped, unheard=unheard, twins=unused_twins(model, idle),
         outside=run(("FL405",), lambda: facts_of_outside(model, batch, loss_fn, patient.parameters), None),
         modes=run(("FL412", "FL604", "FL605", "FL606"), lambda: facts_of_modes(model, batch, loss_fn), None),
         axes=run(("FL506", "FL511"), lambda: facts_of_axes(model, *batch, loss_fn), None),
         bound=run(("FL503",), lambda: facts_of_bounds(model, batch, loss_fn), None),
         reach=run(("FL513",), lambda: facts_of_reach(model, batch[0], start), None),
         signal=run(("FL513",), lambda: _facts_of_signal(evidence, model, start, data), None),
-        places=run(("FL509", "FL510"), lambda: facts_of_places(model, batch, loss_fn), None),
+        drowned=run(("FL501",), lambda: drowned_at(model, start, batch[0]), None),
+        slopes=run(("FL518",), lambda: facts_of_slopes(model, start, batch, loss_fn), None),
+        summands=run(("FL519",), lambda: summands_of(model, start, data, loss_fn), ()),
+        places=run(("FL509", "FL510"), lambda: facts_of_places(model, [batch, *data[1:]], loss_fn), None),
     )  # fmt: skip
     return replace(evidence, failed_probes=(*evidence.failed_probes, *probes.failed))
+
+
+def _is_one_graph(data: Sequence[Batch]) -> bool:
+    """Whether all batches have the same inputs, as of a graph whose rows are nodes: these are what their places are."""
+    first, last = (list(batches.leaves(inputs).values()) for inputs, _ in (data[0], data[-1]))
+    return len(first) == len(last) and all(map(torch.equal, first, last))
 
 
 def _facts_of_signal(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # What needs no trial.
 _CERTAIN = frozenset(
     {"FL405", "FL406", "FL407", "FL408", "FL411", "FL412", "FL502", "FL503", "FL504", "FL506", "FL507", "FL508",
-     "FL509", "FL510", "FL511", "FL512", "FL513", "FL514", "FL515", "FL516", "FL517", "FL604", "FL605",
+     "FL509", "FL510", "FL511", "FL512", "FL513", "FL514", "FL515", "FL516", "FL517", "FL518", "FL519", "FL520",
+     "FL604", "FL605",
      "FL606", "FL607"}
 )  # fmt: skip
 _FIRST = "Fixing this helped in the first trial, which was not repeated"

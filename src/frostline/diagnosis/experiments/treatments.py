@@ -227,12 +227,18 @@ def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
     for diagnosis in stages[:-1] if remedy.undoes_the_start else stages:
         for outcome in ("issue", "tip"):
             seen = {finding.family for finding in diagnosis.findings if finding.outcome == outcome}
-            if "vanishing" in seen and not _is_dead_through(diagnosis):
+            is_of_others = "vanishing" in seen or _starts_large(diagnosis)
+            if is_of_others and not _is_dead_through(diagnosis):
                 seen.discard("dead_units")
             for family in remedy.families:
                 if family in seen:
                     return family
     return None if remedy.needs_symptom else remedy.families[0]
+
+
+def _starts_large(diagnosis: Diagnosis) -> bool:
+    """True if weights are so large that outputs are, before anything is learnt: units die of that."""
+    return any(one.code == "FL302" and (one.measured or 0.0) > 1.0 for one in diagnosis.findings)
 
 
 def _is_dead_through(diagnosis: Diagnosis) -> bool:

@@ -345,6 +345,7 @@ def _is_blown_up(seen: Examination) -> bool:
 def _most_specific(helped: Sequence[Trial], *, is_blown_up: bool = False) -> Trial:
     """Of the treatments that helped nearly as much as the best: the first, which is the most specific."""
     given = [trial for trial in helped if trial.suspicion.family in _SETTINGS and trial.suspicion.has_symptom]
+    given += [trial for trial in helped if trial.suspicion.family == "oscillation" and trial.suspicion.remedy.is_due]
     given = [trial for trial in given if trial.gain >= _NEARLY_BEST * max(other.gain for other in helped)]
     if given:  # a number that was set, and a symptom that it alone brings
         return given[0]

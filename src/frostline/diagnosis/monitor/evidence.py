@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.monitor.layers import Found
     from frostline.diagnosis.probes.zero_starts import ZeroStarts
 
+_MOST_VALUES = 2**20  # of inputs that are kept: 4 MB
 _SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "rprop", "lion", "lamb", "muon", "adafactor", "sign")
 
 
@@ -62,6 +63,40 @@ def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:
     )
 
 
+class SeenInputs:
+    """The inputs of the first sampled steps together: one batch may be unlike the others, such as windows in an order.
+
+    Args:
+        found: The layers.
+        model: Whose inputs they are.
+    """
+
+    def __init__(self, found: Sequence[Found], model: nn.Module) -> None:
+        self._found, self._model, self._given = found, model, list[Tensor]()
+
+    def add(self, given: Tensor | None) -> None:
+        """Keep those of a batch, as far as its rows are like those before, and not too many.
+
+        Args:
+            given: None where there is no float input.
+        """
+        if given is None or given.dim() < 2 or not given.is_floating_point():
+            return
+        count, kept = sum(one.numel() for one in self._given), self._given
+        if not kept or (given.shape[1:] == kept[0].shape[1:] and count + given.numel() <= _MOST_VALUES):
+            kept.append(given.detach().clone())
+
+    def facts(self, order: dict[str, int]) -> InputFacts | None:
+        """Their scale; None where none was kept.
+
+        Args:
+            order: In which the layers ran, by name.
+        """
+        if not self._given:
+            return None
+        return facts_of_input(torch.cat(self._given), self._found, order, model=self._model)
+
+
 def facts_of_input(
     given: Tensor,
     found: Sequence[Found],
@@ -100,6 +135,7 @@ def facts_of_input(
         mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
         widest=float(size.max()), offset=float((mean.abs() / deviation.clamp_min(usual))[varies].max()),
         unevenness=float(deviation[varies].max() / usual), outlier=outlier,
+        row_size=float(finite.square().sum(1).mean().sqrt()),
         is_normalised=kinds.get(first) == "norm" or (model is not None and standardises_inputs(model)),
     )  # fmt: skip
 

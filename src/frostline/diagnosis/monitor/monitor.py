@@ -16,7 +16,7 @@ from frostline.core.errors import DataError
 from frostline.core.inputs import describe
 from frostline.core.steps import check_dense, is_optimizer
 from frostline.diagnosis.monitor.accumulation import Accumulation
-from frostline.diagnosis.monitor.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
+from frostline.diagnosis.monitor.evidence import SeenInputs, facts_of_optimizer, layers_that_ran, what_is_missing
 from frostline.diagnosis.monitor.gradients import Step, Weights
 from frostline.diagnosis.monitor.hooks import Watch
 from frostline.diagnosis.monitor.loop_steps import LoopSteps
@@ -28,7 +28,7 @@ from frostline.diagnosis.probes.symmetry import copies
 from frostline.diagnosis.probes.unheld_parameters import Unheld
 from frostline.diagnosis.probes.zero_starts import ZeroStarts, zero_starts
 from frostline.diagnosis.rules.judge import judge
-from frostline.diagnosis.rules.records import Evidence, InputFacts, StepRecord
+from frostline.diagnosis.rules.records import Evidence, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ class Monitor:
         self._free_s = self._reserve_s = 0.0  # spent on these; kept for gradients when outputs get too dear
         self._num_steps = self._asked = self._taken = 0
         self._is_numbered_from_one: bool | None = None  # loops report the loss of a step after or before it
-        self._inputs: InputFacts | None = None
+        self._inputs = SeenInputs(self._watch.found, inner)
         self._copies: dict[str, float] = {}
         self._zeros = ZeroStarts()
         self._step: Step | None = None
@@ -208,10 +208,11 @@ class Monitor:
             records=records,
             losses=tuple(self._losses),
             optimizer=facts_of_optimizer(self._optimizer),
-            inputs=self._inputs,
+            inputs=self._inputs.facts(self._watch.order),
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
             loop=self._loop.facts(len(self._losses), self._num_steps, self._accumulation),
+            own_targets=self._loop.own_targets(self._num_steps),
             unheld=self._unheld.layers(self._num_steps),
             holds_strangers=self._unheld.holds_strangers,
             rates=self._rates.facts(self._num_steps),
@@ -294,8 +295,7 @@ class Monitor:
         if self._optimizer is not None:
             step.after()
         self._stop_listening()
-        if self._watch.input is not None and self._inputs is None:
-            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order, model=self._model)
+        self._inputs.add(self._watch.input)
         self._watch.input = None
         sample = Sample(self._num_steps - 1, self._watch.take(), step)
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)

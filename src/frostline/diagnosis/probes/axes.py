@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _RESHAPES = frozenset({"view", "reshape", "view_as", "reshape_as", "unflatten", "flatten"})
 _MOST_AXES = 5  # of which every order is looked at
 _SOFTMAXES = frozenset({"softmax", "log_softmax", "softmin"})
+_PRODUCTS = frozenset({"matmul", "__matmul__", "bmm", "mm"})
 _TEMPORAL = (nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
@@ -32,7 +33,8 @@ def facts_of_axes(
     """What runs over an axis that can hardly be meant, when the model answers these inputs, and in its loss.
 
     A reshape that exchanges the sizes of two axes leaves the values where they were: a transpose moves them. A softmax
-    or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1. In a
+    or a recurrence over the axis of the samples lets them change each other. A softmax over one value is always 1. The
+    weights of a softmax add up to 1 along its own axis, and a product that sums over another one weighs nothing. In a
     loss, rows of C values that are read from (B, C, H, W) as they lie hold pixels in place of classes.
 
     Args:
@@ -57,7 +59,8 @@ def facts_of_axes(
             hook.remove()
     return AxesFacts(
         tuple(dict.fromkeys(recorded.exchanged)), tuple(dict.fromkeys(recorded.over_samples)),
-        tuple(dict.fromkeys(recorded.of_one)), tuple(dict.fromkeys(recorded.scattered)),
+        tuple(dict.fromkeys(recorded.of_one)), tuple(dict.fromkeys(recorded.unweighed)),
+        tuple(dict.fromkeys(recorded.scattered)),
     )  # fmt: skip
 
 
@@ -70,6 +73,8 @@ class _RecordedCalls(TorchFunctionMode):
         self.exchanged: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.over_samples: list[str] = []
         self.of_one: list[tuple[int, ...]] = []
+        self.unweighed: list[tuple[tuple[int, ...], int, int]] = []
+        self._weights: dict[int, tuple[Tensor, int]] = {}  # of a softmax, with its axis
         self.output: Tensor | None = None  # of the model, once its loss is taken
         self.scattered: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
@@ -84,8 +89,22 @@ class _RecordedCalls(TorchFunctionMode):
         if name in _RESHAPES and given is self.output and _is_scattered(tuple(given.shape), tuple(answer.shape)):
             self.scattered.append((tuple(given.shape), tuple(answer.shape)))
         if name in _SOFTMAXES and given.dim():
-            self._softmax(name, given, args[1] if len(args) > 1 else (kwargs or {}).get("dim"))
+            dim = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
+            self._softmax(name, given, dim)
+            if name == "softmax" and isinstance(dim, int):
+                self._weights[id(answer)] = answer, dim % given.dim()
+        if name == "dropout" and id(given) in self._weights:
+            self._weights[id(answer)] = answer, self._weights[id(given)][1]
+        if name in _PRODUCTS:
+            self._product(args[:2])
         return answer
+
+    def _product(self, pair: tuple[Any, ...]) -> None:
+        """Of two matrices: the first is summed over its last axis, the second over the one before."""
+        for values, summed in zip(pair, (-1, -2), strict=False):
+            weights, axis = self._weights.get(id(values), (None, 0))
+            if weights is not None and weights.dim() > 1 and axis != weights.dim() + summed:
+                self.unweighed.append((tuple(weights.shape), axis, weights.dim() + summed))
 
     def _softmax(self, name: str, given: Tensor, dim: Any) -> None:
         if not isinstance(dim, int) or given.dim() < 2:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from frostline.diagnosis.rules.records import ClassFacts, NumberFacts
+from frostline.diagnosis.rules.row_records import ClassFacts, NumberFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,22 @@ def facts_of_classes(data: Sequence[Batch]) -> ClassFacts | None:
     if not large:
         return ClassFacts(len(shares), int(every[0]))
     return ClassFacts(len(shares), int(every[0]), sum(seen) / len(seen), sum(shuffled) / len(shuffled))
+
+
+def only_value(data: Sequence[Batch]) -> tuple[float, int] | None:
+    """(the one value of all targets, how many of them a row has) where all are the same; None where they are not.
+
+    Args:
+        data: Batches of (inputs, target).
+    """
+    first: float | None = None
+    for _, target in data:
+        if not isinstance(target, Tensor) or not target.dim() or not target.numel() or target.is_complex():
+            return None
+        first = float(target.reshape(-1)[0]) if first is None else first
+        if not bool((target == first).all()):
+            return None
+    return None if first is None else (first, data[0][1][0].numel())
 
 
 def facts_of_numbers(data: Sequence[Batch]) -> NumberFacts | None:

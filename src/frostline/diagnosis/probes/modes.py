@@ -205,7 +205,7 @@ def follows_inputs(model: nn.Module, inputs: Any) -> float | None:
             seed_generators(0)
             with torch.no_grad():
                 found = [one for one in batches.leaves(batches.call(model, given)).values() if one.is_floating_point()]
-            outputs += found[:1]
+            outputs += [one.detach() for one in found[:1]]  # a step within forward makes gradients of its own
     if len(outputs) < 2 or outputs[0].shape != outputs[1].shape or not outputs[0].dim():
         return None
     spread, change = (outputs[0] - outputs[0].mean()).norm(), (outputs[0] - outputs[1]).norm()

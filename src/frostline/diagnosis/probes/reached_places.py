@@ -30,7 +30,7 @@ def facts_of_reach(model: nn.Module, inputs: Any, start: dict[str, Tensor] | Non
         inputs: Of a batch.
         start: Its weights of before the training, by name, for what padding does; None takes its own.
     """
-    places, unused = _of_places(model, inputs), _unused(model, inputs)
+    places, unused = _of_places(model, inputs), (*_unused(model, inputs), *_unused_numbers(model, inputs))
     with weights_of(model, start or {}):
         padded = _padded(model, inputs)
     if places is None:
@@ -114,10 +114,30 @@ def _unused(model: nn.Module, inputs: Any) -> tuple[tuple[str, int, int], ...]:
     return tuple(found)
 
 
+def _unused_numbers(model: nn.Module, inputs: Any) -> tuple[tuple[str, int, int], ...]:
+    """Whole numbers and masks, of several inputs, that differ between samples and change no output."""
+    named = batches.leaves(inputs)
+    leaves = {name: one for name, one in named.items() if not one.is_floating_point() and one.dim()}
+    if len(named) < 2 or any(len(one) < _FEWEST_ROWS for one in leaves.values()):
+        return ()
+    found: list[tuple[str, int, int]] = []
+    with evaluation(model):
+        for name, values in leaves.items():
+            others = values.roll(1, 0)
+            if not torch.equal(values, others) and not _differs(model, inputs, values, others):
+                found.append((f"all values of the input {name!r}", values[0].numel(), values[0].numel()))
+    return tuple(found) if len(found) < len(named) else ()
+
+
 def _is_moved(model: nn.Module, inputs: Any, values: Tensor, is_idle: Tensor) -> bool:
     """Whether any output changes if these values change places between samples."""
     others = values.clone()
     others[:, is_idle] = values.roll(1, 0)[:, is_idle]
+    return _differs(model, inputs, values, others)
+
+
+def _differs(model: nn.Module, inputs: Any, values: Tensor, others: Tensor) -> bool:
+    """Whether any output changes if one input is another."""
     changed = batches.map_tensors(inputs, lambda one: others if one is values else one)
     pairs: list[list[Tensor]] = []
     for given in (inputs, changed):

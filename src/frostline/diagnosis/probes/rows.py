@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.diagnosis.rules.records import RowFacts
+from frostline.diagnosis.rules.row_records import RowFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _MOVED = 1e-3  # of the largest answer
 _MOST_MOVED = 8  # parts whose values are changed, one after the other
 _FACTOR, _SHIFT, _SAME_LOSS = 1.5, 0.05, 1e-5
+_FEWEST_ROWS = 4
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # of whose parts some may be meant for later
 
 
 def idle_parts(
@@ -118,6 +120,31 @@ def cut_off(
                 for parameter, values in zip(own, kept, strict=True):
                     parameter.copy_(values)
     return tuple(cut), tuple(dropped), tuple(unheard)
+
+
+def unused_twins(model: nn.Module, idle: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """(layer without a gradient, layer beside it) of those beside which one of the same kind and sizes trains.
+
+    Args:
+        model: After training.
+        idle: What `idle_parts` gave.
+    """
+    named = dict(model.named_modules())
+    still = {name for name, _ in idle}
+    found: list[tuple[str, str]] = []
+    for name, why in idle:
+        around = name.rpartition(".")[0]
+        if why != NO_GRADIENT or name not in named or isinstance(named[around], _LISTS):
+            continue
+        own = named[name]
+        twins = [
+            other for other, module in named.items()
+            if other not in still and other and other.rpartition(".")[0] == around and type(module) is type(own)
+            and [p.shape for p in module.parameters()] == [p.shape for p in own.parameters()]
+            and all(p.requires_grad for p in module.parameters())
+        ]  # fmt: skip
+        found += [(name, twin) for twin in twins[:1]]
+    return tuple(found)
 
 
 def past_all_others(
@@ -292,3 +319,57 @@ def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
     if not torch.equal(first, again):
         return None  # it remembers, or draws from a generator of its own
     return bool((first - second)[1:].abs().max() > _MOVED * first.abs().max())
+
+
+def climb_of_step(patient: Patient, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> float | None:
+    """The cosine of what one step changes with the gradient of its batch; None where nothing moves.
+
+    Args:
+        patient: A copy, which takes the step, without weight decay: that goes its own way.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    if patient.optimizer.state or patient.scaler is not None:
+        return None  # a momentum of before goes its own way
+    for group in patient.optimizer.param_groups:
+        group.update({"weight_decay": 0.0} if "weight_decay" in group else {})
+    parameters = [one for one in dict.fromkeys(patient.parameters) if one.requires_grad]
+    before = [one.detach().clone() for one in parameters]
+    with kept_generators(), torch.enable_grad():
+        seed_generators(0)
+        patient.optimizer.zero_grad()
+        loss_fn(batches.call(patient.model, batch[0]), batch[1]).backward()
+        slopes = [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters]
+        patient.optimizer.step()
+    moved = torch.cat([(one.detach() - old).flatten() for one, old in zip(parameters, before, strict=True)]).double()
+    slope = torch.cat([one.flatten() for one in slopes]).double()
+    size = float(moved.norm() * slope.norm())
+    return float(moved @ slope) / size if 0 < size < math.inf else None
+
+
+def depends_on_place(model: nn.Module, inputs: Any) -> bool | None:
+    """Whether a row gets another output where all rows of the batch are in another order, in eval mode.
+
+    None if that cannot be measured: outputs without an axis of rows, or that differ from one pass to the next.
+
+    Args:
+        model: Left as it is.
+        inputs: Of a batch; all its tensors have an axis of rows.
+    """
+    named, size = batches.leaves(inputs), batches.batch_size(inputs)
+    if size < _FEWEST_ROWS or any(not one.dim() or len(one) != size for one in named.values()):
+        return None
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    others = batches.map_tensors(inputs, lambda one: one[order.to(one.device)])
+    answers: list[list[Tensor]] = []
+    for one, seed in ((inputs, 0), (inputs, 1), (others, 0)):  # each from the same state: some models keep one
+        with evaluation(model, seed=seed), torch.no_grad():
+            made = batches.leaves(batches.call(model, one)).values()
+            answers.append([values for values in made if values.is_floating_point() and values.dim()])
+    first, again, moved = answers
+    if not first or any(len(one) != size or not bool(torch.isfinite(one).all()) for one in (*first, *moved)):
+        return None
+    if not all(map(torch.equal, first, again)):
+        return None
+    pairs = zip(first, moved, strict=True)
+    return any(bool((one[order] - other).abs().max() > _MOVED * one.abs().max()) for one, other in pairs)

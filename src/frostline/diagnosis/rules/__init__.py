@@ -5,6 +5,7 @@ from frostline.diagnosis.rules import (
     batchnorm_batch,
     batchnorm_frozen,
     batchnorm_gap,
+    by_heart,
     changing_inputs,
     class_numbers,
     class_order,
@@ -21,6 +22,7 @@ from frostline.diagnosis.rules import (
     learning_rate_high,
     learning_rate_low,
     loss_mismatch,
+    loss_summands,
     low_clip,
     mixed_samples,
     mode_gap,
@@ -29,6 +31,7 @@ from frostline.diagnosis.rules import (
     nothing_moves,
     one_class,
     oscillation,
+    own_targets,
     padded_targets,
     random_outputs,
     saturation,
@@ -44,12 +47,14 @@ from frostline.diagnosis.rules import (
     unreached_places,
     vanishing,
     weight_decay,
+    wrong_slopes,
 )
 from frostline.diagnosis.rules.contract import Rule
 
 RULES: tuple[Rule, ...] = (
     nonfinite,
     loss_mismatch,
+    wrong_slopes,
     mixed_samples,
     exchanged_axes,
     side_effects,
@@ -86,9 +91,12 @@ RULES: tuple[Rule, ...] = (
     initialization,
     weight_decay,
     strong_dropout,
+    own_targets,
     learning_rate_high,
     learning_rate_low,
     held_back,
+    loss_summands,
+    by_heart,
     nothing_learnt,
     oscillation,
 )

@@ -1,4 +1,4 @@
-"""FL511: a reshape where a transpose is meant."""
+"""FL511: a reshape where a transpose is meant, or a softmax over another axis than that which is summed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
-    "FL511", "axes exchanged by a reshape", "reshape",
+    "FL511", "axes exchanged", "reshape",
     "use x.transpose(1, 2) or x.permute(...) where axes are to be exchanged: view and reshape keep the order of the "
     "values, so that they mix what the axes stand for.",
     8,
 )  # fmt: skip
+_WELL = 0.5  # of the loss of the baseline is saved all the same
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -34,6 +35,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         order = (0, *range(2, len(before)), 1)
         advice = f"move the classes to the end first: output.permute{order}.reshape(-1, {after[1]})."
         return (replace(ABOUT.issue(why, float(len(facts.scattered)), 0.0), advice=advice),)
+    if facts.unweighed and not facts.exchanged:
+        shape, axis, summed = facts.unweighed[0]
+        why = (
+            f"a softmax over axis {axis} gives weights of shape {shape}, and a product sums over their axis {summed}: "
+            "what is weighed there has weights that do not add up to 1."
+        )
+        is_poor = evidence.skill is not None and evidence.skill < _WELL
+        advice = "let the softmax run over the axis that the product sums over: scores.softmax(dim=-1) @ values."
+        return (replace((ABOUT.issue if is_poor else ABOUT.tip)(why, float(axis), float(summed)), advice=advice),)
     if not facts.exchanged:
         return (ABOUT.passed("no reshape exchanges the sizes of axes."),)
     before, after = facts.exchanged[0]

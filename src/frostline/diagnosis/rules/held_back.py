@@ -27,12 +27,24 @@ _OPTIMIZER = (
     "take torch.optim.Adam(model.parameters(), lr=1e-3) in place of this optimizer, or its usual settings and another "
     "learning rate."
 )
+_SIGN = (
+    "look at the sign in the step of the optimizer: weight = weight - lr * gradient, parameter.add_(gradient, "
+    "alpha=-lr); and leave maximize=True out."
+)
+_UP = 0.05  # a cosine; that of a weight decay alone is that of weights with the gradient, near 0
 _FAMILIES = {"loss": "loss_mismatch", "optimizer": "learning_rate", "network": "wiring"}
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """An issue where the network learns nothing as it is; a tip where it learns something."""
     facts = evidence.counterparts
+    if evidence.climbs is not None and evidence.climbs > _UP:
+        why = (
+            "a first step of the optimizer moves the weights up the slope of the loss (cosine with the gradient "
+            f"{evidence.climbs:.2f}), and not down: it maximises the loss."
+        )
+        found = ABOUT.issue(why, evidence.climbs, 0.0)
+        return (replace(found, advice=_SIGN, family=_FAMILIES["optimizer"]),)
     if facts is None:
         return (ABOUT.not_applicable("no part was swapped for a plain one that learns by far more."),)
     own = f"{facts.own:.0%} as it is, {facts.swapped:.0%}"

@@ -45,6 +45,12 @@ _ONE_VALUE = (
     "let the softmax run over the axis of what is weighed, such as the positions: softmax(scores, dim=1) of scores of "
     "shape (B, T, 1)."
 )
+_WELL = 0.5  # of the loss of the baseline is saved all the same
+_AT_RANDOM = (
+    "load the pretrained weights before these layers are frozen, and look at what load_state_dict returns "
+    "(missing_keys, unexpected_keys: strict=False hides names that do not fit); or let them train: "
+    "model.requires_grad_(True), and an optimizer over model.parameters()."
+)
 _REGISTER = (
     "register them: nn.ModuleList or nn.ModuleDict in place of a list or dict of layers, nn.Parameter as an attribute "
     "of a module in place of a tensor; then make the optimizer anew over model.parameters()."
@@ -58,10 +64,28 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     It is an issue only if that optimizer holds others, which are not in the model and get no gradient: those of a layer
     that was replaced.
     """
+    at_random = _at_random(evidence)
+    if at_random is not None:
+        return (at_random,)
     if evidence.walls:
         return tuple(map(_wall, evidence.walls))
     outside = _outside(evidence)
     return outside + _inside(evidence) if not outside or evidence.idle or evidence.unheld else outside
+
+
+def _at_random(evidence: Evidence) -> Finding | None:
+    """Frozen layers as they were drawn, of a network that learns little: features of chance under a head."""
+    frozen = evidence.frozen_at_random
+    layers = {*weighted_layers(evidence), *frozen}
+    is_poor = evidence.skill is not None and evidence.skill < _WELL
+    if not is_poor or not frozen or 2 * len(frozen) < len(layers) or evidence.own_targets is not None:
+        return None
+    why = (
+        f"layers {listed(frozen)} are frozen, and their weights are as a new layer is drawn: nothing pretrained is in "
+        f"them. They are {len(frozen)} of {len(layers)} layers with weights."
+    )
+    finding = ABOUT.issue(why, float(len(frozen)), 0.0, frozen[0] if len(frozen) == 1 else None)
+    return replace(finding, advice=_AT_RANDOM)
 
 
 def _wall(layer: str) -> Finding:
@@ -137,6 +161,14 @@ def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.dropped:
         why += f" The output of {listed(evidence.dropped)} is not used by anything that comes after."
         return (replace(ABOUT.issue(why, count, 0, layer), advice=_DROPPED),)
+    if evidence.twins and not evidence.unheard:
+        (own, other), *_ = evidence.twins
+        why += f" {other!r} beside it is of the same kind and sizes, and trains: it may stand where {own!r} is meant."
+        advice = (
+            f"look in forward for self.{other.rpartition('.')[2]} in two places, of which one should be "
+            f"self.{own.rpartition('.')[2]}: a layer that is not used, gets no gradient and never moves."
+        )
+        return (replace(ABOUT.issue(why, count, 0, layer), advice=advice),)
     if evidence.unheard:
         why += f" The output of {listed(evidence.unheard)} is one of the model's, and makes no difference to the loss."
         return (replace(ABOUT.tip(why, count, 0, layer), advice=_UNHEARD),)

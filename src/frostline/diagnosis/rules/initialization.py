@@ -56,7 +56,13 @@ def _first_loss(evidence: Evidence) -> Finding | None:
     """A loss of classes that begins far above that of the same answer for all: outputs are large, and wrong."""
     first = next((loss for _, loss in evidence.losses), None)
     is_of_classes = evidence.loss is not None and "classes" in (evidence.loss.kind, evidence.loss.aim.kind)
-    if first is None or not evidence.level or not is_of_classes or not _BEGINS * evidence.level < first < math.inf:
+    if (
+        first is None
+        or not (evidence.level or 0.0) > 0
+        or evidence.level is None
+        or not is_of_classes
+        or not _BEGINS * evidence.level < first < math.inf
+    ):
         return None
     why = (
         f"the loss begins at {first:.3g}, {first / evidence.level:.2g} times that of the constant-prediction baseline: "

@@ -22,6 +22,7 @@ ABOUT = About(
 # Pixels at the border of real scans vary twenty times less than those in the middle, and train well.
 _LARGE, _OFFSET, _UNEVEN = (4.0, 30.0), (3.0, 10.0), (30.0, 100.0)  # (tip, issue)
 _SMALL = (0.15, 0.02)
+_ROW = 0.5  # norm of a row: many features, of which few are not 0, are no smaller than one
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -50,7 +51,7 @@ def oddness(facts: InputFacts) -> tuple[float, str, float, float]:
         if value > tip
     ]
     tip, issue = _SMALL
-    if facts.widest < tip:
+    if facts.widest < tip and facts.row_size < _ROW:
         why = f"the largest feature has a root mean square of {facts.widest:.2g}"
         odd.append((issue / max(facts.widest, 1e-30), why, facts.widest, issue))
     return max(odd, default=(0.0, "", facts.widest, _LARGE[1]))

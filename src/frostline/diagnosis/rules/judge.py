@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.diagnosis.rules.records import Evidence
 
+# Whose tips name a place in the code of a network that learns nothing, where FL404 says no more than that.
+_NAMED = frozenset({
+    "FL405", "FL503", "FL506", "FL509", "FL510", "FL513", "FL514", "FL518", "FL519", "FL520",
+})  # fmt: skip
 SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
 
 
@@ -35,7 +39,15 @@ def judge(evidence: Evidence) -> Diagnosis:
 def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
     """Findings in order: issues before tips, the cause first, then by severity."""
     spoken = [finding for finding in findings if finding.outcome in {"issue", "tip"}]
-    spoken.sort(key=lambda f: (f.outcome != "issue", f.family != cause, -SEVERITIES[f.code]))
+    named = min((SEVERITIES[f.code] for f in spoken if f.outcome == "tip" and f.code in _NAMED), default=None)
+
+    def severity(finding: Finding) -> float:
+        """That nothing is learnt comes right behind the mildest tip that says of what it may come."""
+        own = SEVERITIES[finding.code]
+        is_general = finding.code == "FL404" and finding.outcome == "tip" and named is not None
+        return min(own, named - 0.5) if is_general and named is not None else own
+
+    spoken.sort(key=lambda f: (f.outcome != "issue", f.family != cause, -severity(f)))
     families = [cause] if cause else []
     families += [finding.family for finding in spoken if finding.outcome == "issue"]
     quiet = tuple(finding for finding in findings if finding.outcome in {"passed", "not applicable"})

@@ -87,6 +87,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = f"the loss combines shapes {one} and {other}: every row meets every other row, and not its own alone."
         advice = "give both the same shape before they meet: output.squeeze(1) beside a target of shape (N,)."
         return (replace(ABOUT.issue(why, None, None), advice=advice),)
+    over = evidence.axes.over_samples if evidence.axes is not None else ()
+    if evidence.mixes and over:
+        return (
+            ABOUT.not_judged(f"{listed(over)} runs over the samples (FL506): outputs are not what they stand for."),
+        )
     is_known = facts.kind != "unknown"
     wrong = _wrong(facts) if is_known else None
     found = wrong or _aims_elsewhere(facts.aim)

@@ -60,6 +60,51 @@ class OutputBound:
 
 
 @dataclass(frozen=True)
+class Summand:
+    """A term of a loss that is a sum: at the first batch, before training and after it.
+
+    Attributes:
+        name: The function that gives it, with its line of code where that is known.
+        first: Its share of the loss before training: its value, with its factor and sign.
+        last: The same after training.
+        slope: Norm of its gradient at the weights before training, over that of the largest term; None where it has
+            none, though its value changes with the weights.
+        last_slope: The same after training.
+        is_of_rows: True if its value changes where rows get the targets of others; without targets, with the rows.
+        rare: Share of the batches in which it is exactly 0, of those that were asked.
+        against: The cosine of its gradient with that of all other terms, before training.
+        last_against: The same after training.
+    """
+
+    name: str
+    first: float
+    last: float
+    slope: float | None
+    last_slope: float | None
+    is_of_rows: bool = True
+    rare: float = 0.0
+    against: float = 0.0
+    last_against: float = 0.0
+
+
+@dataclass(frozen=True)
+class OwnTargets:
+    """Outputs that the loss reads without a gradient, as targets, and copies of trained parts that never move.
+
+    Attributes:
+        made: Names of the outputs, or columns.
+        is_moving: True if these change with the weights that are trained.
+        copy: The module that is, before training, a copy of one that trains, and that stays as it is; "" without one.
+        source: The module that it is a copy of.
+    """
+
+    made: tuple[str, ...] = ()
+    is_moving: bool = False
+    copy: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class LossAim:
     """Where a loss leads outputs that are free to move.
 

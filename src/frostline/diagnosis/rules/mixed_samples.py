@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
@@ -19,6 +20,11 @@ ABOUT = About(
     "fault.",
     8,
 )  # fmt: skip
+_PLACED = (
+    "look for what takes the first axis for another one: a view or reshape of (B, T) where a transpose is meant, a "
+    "recurrent layer without batch_first=True, a state or table that is indexed by the place in the batch, edges of "
+    "one graph that serve for all (edges of graph i begin at node i * num_nodes)."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -27,6 +33,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if not evidence.mixes and layers and evidence.skill is not None and evidence.skill <= LEARNS:
         why = f"nothing is learnt, and {listed(layers)} runs over the samples: its first axis is that of the batch."
         return (ABOUT.issue(why, None, None),)
+    remembers = evidence.modes is not None and evidence.modes.remembers  # a state that is kept: FL605
+    if evidence.is_placed and not remembers:
+        where = evidence.axes.over_samples if evidence.axes is not None else ()
+        why = "in evaluation mode, the output of a row changes with its place in the batch: the same rows in another "
+        why += f"order get other outputs{f' ({listed(where)} runs over the samples)' if where else ''}."
+        return (replace(ABOUT.issue(why, None, None), advice=_PLACED),)
     if evidence.mixes is None:
         return (ABOUT.not_applicable("the model's output does not have one row for each sample of one input tensor."),)
     if evidence.mixes:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import LEARNS
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -18,7 +19,11 @@ ABOUT = About(
     9,
 )  # fmt: skip
 _RATE = "set a learning rate above 0."
-_LOSS = "look for what makes the loss constant: outputs in a range that the loss cannot use, weights of 0, dead units."
+_LOSS = (
+    "look for what takes the gradient away between outputs and loss: argmax, round, a comparison (==, >), a cast to "
+    "integers, .item() or a new tensor; or what makes the loss constant: outputs in a range that it cannot use, "
+    "weights of 0, dead units."
+)
 _CONSTANT = (
     "look into the loss for what makes it constant: a mask that selects nothing or the wrong entries (max of a masked "
     "infinity), a clamp or relu that is always at its limit, a sum of probabilities."
@@ -40,6 +45,11 @@ _ANOTHER = (
     "make the optimizer once, before the loop over epochs: optimizer = torch.optim.SGD(model.parameters(), ...); one "
     "that is made anew has lost its momentum and its statistics. Pass the one that steps to the monitor."
 )
+_NO_GRADIENT = (
+    "call loss.backward() between zero_grad() and optimizer.step(), in every branch, and let the loss depend on what "
+    "the model gives in this very step: look for a condition that skips the forward pass, a flag that is not reset for "
+    "the next episode (done = False), a detach, .item() or torch.no_grad()."
+)
 _MANY = 8  # passes for one step; through a critic, a generator sends one beside its own
 
 
@@ -60,7 +70,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if len(losses) == 1 and len(evidence.losses) >= _FEWEST:
             why = f"{why} It is {losses.pop():.3g} at every step, whatever the model answers."
             return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_CONSTANT),)
-        return (replace(ABOUT.tip(why, 0.0, 0.0), advice=_LOSS),)
+        is_nothing = evidence.skill is not None and evidence.skill <= LEARNS and len(evidence.losses) >= _FEWEST
+        return (replace((ABOUT.issue if is_nothing else ABOUT.tip)(why, 0.0, 0.0), advice=_LOSS),)
     if evidence.optimizer.lr == 0:
         return (replace(ABOUT.issue(f"{why} The learning rate is 0.", 0.0, 0.0), advice=_RATE),)
     norm = f"a plain backward pass gives gradients of norm {evidence.still_gradient:.3g}"
@@ -74,6 +85,13 @@ def _in_loop(loop: LoopFacts) -> tuple[str, str] | None:
     """(why, what to do) where a loop computes gradients that no step uses, or that of another optimizer does."""
     if loop.reported >= _FEWEST and not loop.steps and not loop.has_moved:
         return f"{loop.reported} losses were reported, and the optimizer has not stepped once.", _NO_STEP
+    if loop.unmoved >= _FEWEST and 2 * loop.unmoved >= loop.reported:
+        before = "" if loop.unmoved >= loop.reported else f" since loss {loop.reported - loop.unmoved}"
+        why = (
+            f"the optimizer has stepped before the last {loop.unmoved} of {loop.reported} reported losses and written "
+            f"to no weight{before}: none of them had a gradient."
+        )
+        return why, _NO_GRADIENT
     if loop.cleared >= _MANY:
         why = (
             f"a step follows at least {loop.cleared} backward passes and gets the gradient of the last one alone: "

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from frostline.diagnosis.rules.loss_records import LossFacts, OutputBound
+from frostline.diagnosis.rules.loss_records import LossFacts, OutputBound, OwnTargets, Summand
+from frostline.diagnosis.rules.row_records import ClassFacts, HeartFacts, NumberFacts, RowFacts
 from frostline.diagnosis.rules.wiring_records import (
     AxesFacts,
     CounterpartFacts,
@@ -20,6 +21,7 @@ from frostline.diagnosis.rules.wiring_records import (
     ShuffleFacts,
     SideEffects,
     SignalFacts,
+    SlopeFacts,
 )
 
 
@@ -119,6 +121,7 @@ class InputFacts:
         is_normalised: True if the first layer that ran is a normalisation.
         outlier: Largest absolute value over the usual one of a sample.
         name: Of the input, where the model takes several; else "".
+        row_size: Norm of the usual row of features: of a one-hot row 1, though each feature is hardly ever above 0.
     """
 
     mean: float
@@ -130,6 +133,7 @@ class InputFacts:
     is_normalised: bool
     outlier: float
     name: str = ""
+    row_size: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -185,61 +189,6 @@ class NormFacts:
 
 
 @dataclass(frozen=True)
-class NumberFacts:
-    """Targets that are whole numbers, one for each row, and how well two linear models give them on other rows.
-
-    Attributes:
-        count: How many different ones there are.
-        as_classes: Share of right answers of a classifier.
-        as_quantity: The same of a regression, rounded.
-    """
-
-    count: int
-    as_classes: float
-    as_quantity: float
-
-
-@dataclass(frozen=True)
-class ClassFacts:
-    """Targets that are classes, one for each sample.
-
-    Attributes:
-        count: How many there are.
-        first: The first target.
-        per_batch: How many classes a batch holds, on average; None where batches are too small to say.
-        if_shuffled: How many it would, if its samples were drawn at random.
-    """
-
-    count: int
-    first: int
-    per_batch: float | None = None
-    if_shuffled: float | None = None
-
-
-@dataclass(frozen=True)
-class RowFacts:
-    """Rows that give their target away, that come with several, or that are in another unit later on.
-
-    Attributes:
-        answer_at: The feature that is the target of every row, up to a factor and an offset; None without one.
-        factor: Of it.
-        num_features: Of a row.
-        torn: Share of the rows whose input comes with another target as well.
-        torn_targets: Two targets of one input; None without one.
-        first_size: Root mean square of the usual input in the first batches; 0 if not known.
-        last_size: The same in the last ones.
-    """
-
-    answer_at: int | None = None
-    factor: float = 0.0
-    num_features: int = 0
-    torn: float = 0.0
-    torn_targets: tuple[float, float] | None = None
-    first_size: float = 0.0
-    last_size: float = 0.0
-
-
-@dataclass(frozen=True)
 class RateFacts:
     """How the learning rate went.
 
@@ -289,6 +238,7 @@ class Evidence:
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
         targets: Real targets, or None if there are none or nobody looked.
         classes: Targets that are classes, or None if they are not, or nobody looked.
+        only_target: (the one value that all targets have, how many a row has); None if they differ, or nobody looked.
         numbers: Real targets that are whole numbers; None if they are not, or nobody looked.
         rows: What the rows say without a model; None if nobody looked.
         follows: How far outputs change with the inputs, over their spread at the same noise: before training, after it;
@@ -308,6 +258,7 @@ class Evidence:
         cut_off: Of these, parts whose values the loss depends on, and that get no gradient; and layers that the
             optimizer does not hold, between layers that it holds.
         dropped: Of the idle parts, those that run, and whose output reaches that of no module around them.
+        twins: (idle part, the one beside it) of those without a gradient, beside which one of the same kind trains.
         unheard: Of the idle parts, those whose output is one of the model's, and makes no difference to the loss.
         past: Of the idle parts that the optimizer does not hold, those that reach the loss past all that it holds.
         walls: Layers whose weights are all zero and do not train, and before which parts that train get a gradient of
@@ -335,6 +286,16 @@ class Evidence:
             nobody looked.
         is_learnt_by_heart: True if a network that learns nothing learns one batch by heart; None if not tried.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
+        is_placed: True if the output of a row changes with its place in the batch; None if that could not be asked.
+        drowned: (layer, share, size) of the first layer whose inputs are large and nearly the same for all samples: the
+            share of their mean square that differs between samples, and its root; None without one.
+        heart: What is learnt of the rows that are trained on, and of others; None where nobody looked.
+        slopes: Gradients that are not the slope of what they are of; None if nobody looked.
+        summands: The terms that the loss is a sum of, before training and after it; none of a loss of one term.
+        climbs: Cosine of the change of all weights in a first step with the gradient: below 0, unless it goes up the
+            slope of the loss; None if nobody looked.
+        frozen_at_random: Frozen layers whose weights are as they were drawn.
+        own_targets: Targets that the network makes, and copies of its parts that stay as they are; None without.
         validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
         failed_probes: (code, why) of rules whose probe ended with an error of the model or the loss.
         unseen: What could not be measured, and why.
@@ -349,6 +310,7 @@ class Evidence:
     outliers: OutlierFacts | None = None
     targets: TargetFacts | None = None
     classes: ClassFacts | None = None
+    only_target: tuple[float, int] | None = None
     numbers: NumberFacts | None = None
     rows: RowFacts | None = None
     follows: tuple[float, float] | None = None
@@ -365,6 +327,7 @@ class Evidence:
     idle: tuple[tuple[str, str], ...] | None = None
     cut_off: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
     unheard: tuple[str, ...] = ()
     past: tuple[str, ...] = ()
     walls: tuple[str, ...] = ()
@@ -388,6 +351,14 @@ class Evidence:
     shared: tuple[tuple[tuple[str, ...], str], ...] | None = None
     is_learnt_by_heart: bool | None = None
     mixes: bool | None = None
+    is_placed: bool | None = None
+    drowned: tuple[str, float, float] | None = None
+    heart: HeartFacts | None = None
+    slopes: SlopeFacts | None = None
+    summands: tuple[Summand, ...] = ()
+    climbs: float | None = None
+    frozen_at_random: tuple[str, ...] = ()
+    own_targets: OwnTargets | None = None
     validation: tuple[tuple[int, str, float], ...] = ()
     failed_probes: tuple[tuple[str, str], ...] = ()
     unseen: tuple[str, ...] = ()

@@ -61,6 +61,8 @@ def _in_rows(evidence: Evidence) -> Finding | None:
     facts = evidence.rows
     if facts is None or facts.answer_at is None:
         return None
+    if evidence.own_targets is not None and evidence.own_targets.made:
+        return None  # a reward, which the loss adds to a target of its own
     at, times = facts.answer_at, f"{facts.factor:.3g} times " if abs(facts.factor - 1) > _SAME else ""
     why = (
         f"the target of every row is {times}feature {at} of {facts.num_features} of its input, up to an offset: what "

@@ -25,32 +25,36 @@ _ORDER = (
 )
 _VALUES = (
     "look in forward for what leaves these values out: a slice (x[:, :4]), an index (hidden[:, 0] of a recurrence that "
-    "runs forward), one input that is passed in two places and another in none."
+    "runs forward), one input that is passed in two places and another in none, a mask that is not passed on to the "
+    "layer that needs it (src_key_padding_mask=, attn_mask=)."
+)
+_DROWNED = (
+    "bring what is added before this layer to the size of what it is added to: positions or an encoding of places that "
+    "are multiplied where they should be divided (position / 10000 ** (2 * i / width)), a table that is initialised "
+    "too large, an offset that is not subtracted; or scale the embedding up (times width ** 0.5)."
+)
+_OTHER_ORDER = (
+    "look for the order in which outputs are put together: torch.cat([outputs, new], 1) and not [new, outputs], append "
+    "and not insert(0, ...), a flip that is done once and not undone, an index that is off by some places."
+)
+_CARRIED = (
+    "carry the state on from place to place: hidden = self.cell(word, hidden), under one name, and made once before "
+    "the loop and not in it; of attention, look at a mask that leaves each place to itself, or a softmax over one value."
 )
 _LEAST = 0.5  # of the places
 _UNUSED, _WELL = 0.25, 0.5  # of the values that differ; of the loss of the baseline is saved all the same
+_BLIND = 0.2, 0.9  # of the places; a model of what comes next may leave out all of them, or the first
 _BETTER = 2.0  # times what the network learns, that a linear model reads of the inputs
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How many places change the output; in a network that learns, the others may not be needed, nor their order."""
-    lost = _lost(evidence)
-    if lost is not None:
-        return (lost,)
+    found = (
+        _drowned(evidence) or _in_another_order(evidence) or _alone(evidence) or _unused(evidence) or _lost(evidence)
+    )
+    if found is not None:
+        return (found,)
     facts = evidence.reach
-    is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
-    if (
-        facts is not None
-        and facts.unused
-        and not is_mixed
-        and evidence.skill is not None
-        and len(evidence.losses) >= STEPS_TO_LEARN
-    ):
-        what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
-        if count / total >= _UNUSED:
-            why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."
-            found = (ABOUT.issue if evidence.skill < _WELL else ABOUT.tip)(why, count / total, _UNUSED)
-            return (replace(found, advice=_VALUES),)
     if facts is None or not facts.places:
         return (
             ABOUT.not_applicable("the input is not a sequence of places, or the output not one row for each sample."),
@@ -70,6 +74,61 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = "nothing is learnt, and the output stays the same if the places of every input are reversed."
         return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_ORDER),)
     return (ABOUT.passed(f"{facts.reached} of {facts.places} places change the output.", share, _LEAST),)
+
+
+def _is_poor(evidence: Evidence) -> bool:
+    """Whether it has had time, and does not save half of the loss of the constant-prediction baseline."""
+    return evidence.skill is not None and evidence.skill < _WELL and len(evidence.losses) >= STEPS_TO_LEARN
+
+
+def _drowned(evidence: Evidence) -> Finding | None:
+    """A layer whose inputs are large, and nearly the same for all samples."""
+    if evidence.drowned is None:
+        return None
+    name, share, size = evidence.drowned
+    why = (
+        f"before the first step, what enters layer {name!r} has a root mean square of {size:.3g}, of whose square "
+        f"{share:.1g} differs between samples: a large part that is the same for all drowns them."
+    )
+    return replace((ABOUT.issue if _is_poor(evidence) else ABOUT.tip)(why, share, None, name), advice=_DROWNED)
+
+
+def _in_another_order(evidence: Evidence) -> Finding | None:
+    """Outputs of places that do not see the input of their own place, though others do."""
+    blind, total = evidence.places.blind if evidence.places is not None else (0, 1)
+    if not _is_poor(evidence) or not _BLIND[0] * total < blind < _BLIND[1] * total:
+        return None
+    why = (
+        f"the outputs of {blind} of {total} places do not change with the input of that very place, and those of the "
+        "others do: outputs are in another order than inputs and targets."
+    )
+    return replace(ABOUT.issue(why, blind / total, 0.0), advice=_OTHER_ORDER, family="order")
+
+
+def _alone(evidence: Evidence) -> Finding | None:
+    """Places that see their own input alone, of a network with layers that carry it from one to the next."""
+    alone, total = evidence.places.alone if evidence.places is not None else (0, 1)
+    carry = [layer for layer in evidence.layers if layer.kind in {"recurrent", "attention"}]
+    if not _is_poor(evidence) or not carry or alone < total:
+        return None
+    why = (
+        f"the input of a place changes the output of that place alone, at all {total} that were asked, though layer "
+        f"{carry[0].name!r} ({carry[0].type}) is to carry it to others."
+    )
+    return replace(ABOUT.issue(why, 0.0, None, carry[0].name), advice=_CARRIED)
+
+
+def _unused(evidence: Evidence) -> Finding | None:
+    """Values of the inputs that no output depends on."""
+    facts = evidence.reach
+    is_mixed = evidence.mixes or (evidence.axes is not None and evidence.axes.over_samples)
+    if facts is None or not facts.unused or is_mixed or evidence.skill is None:
+        return None
+    what, count, total = max(facts.unused, key=lambda one: one[1] / one[2])
+    if len(evidence.losses) < STEPS_TO_LEARN or count / total < _UNUSED:
+        return None
+    why = f"{what} differ between samples and change no output: {count} of {total} that differ are not used."
+    return replace((ABOUT.issue if _is_poor(evidence) else ABOUT.tip)(why, count / total, _UNUSED), advice=_VALUES)
 
 
 def _lost(evidence: Evidence) -> Finding | None:

@@ -66,12 +66,15 @@ class AxesFacts:
             transpose would, and leave the values where they were.
         over_samples: What runs over the axis of the samples: `softmax over axis 0`, `layer 'r' (GRU)`.
         of_one: Shapes of what a softmax got over an axis of one value.
+        unweighed: (shape, axis, axis) of what a softmax gave over the first of these axes, and a product of matrices
+            sums over the second.
         scattered: (shape of the output, shape in the loss) where rows of the loss mix places with classes.
     """
 
     exchanged: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
     over_samples: tuple[str, ...] = ()
     of_one: tuple[tuple[int, ...], ...] = ()
+    unweighed: tuple[tuple[tuple[int, ...], int, int], ...] = ()
     scattered: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
 
 
@@ -88,6 +91,7 @@ class LoopFacts:
         others: Reports before which something was written to a parameter, though the optimizer had not stepped.
         evaluated: The last reports, in a row, at which the model was in evaluation mode, though it was not before.
         silent: BatchNorm and dropout layers that are in evaluation mode in the end.
+        unmoved: The last reports, in a row, before which the optimizer has stepped and written to no parameter.
     """
 
     reported: int
@@ -97,6 +101,7 @@ class LoopFacts:
     others: int = 0
     evaluated: int = 0
     silent: tuple[str, ...] = ()
+    unmoved: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,12 @@ class PlaceFacts:
         copies_input: True if the target of each place is the input of that very place, though outputs do not change
             with later inputs, as those of a model that predicts the next one.
         ahead: Places by which the targets are ahead of the inputs that they are; 0 where they are none of these.
+        unlearnt: (how many places, of how many that count, share of the loss) of places whose targets the outputs know
+            no better than how common each is, beside others that they know; None without.
+        by_row: How many times as much a word of the shortest row counts as one of the longest, where each row counts
+            the same; 1 elsewhere.
+        blind: (how many places, of how many) whose own input does not change their output.
+        alone: (how many places, of how many) whose input changes no other place's output.
     """
 
     padding: float = 0.0
@@ -157,6 +168,10 @@ class PlaceFacts:
     sees_answer: bool = False
     copies_input: bool = False
     ahead: int = 0
+    unlearnt: tuple[int, int, float] | None = None
+    by_row: float = 1.0
+    blind: tuple[int, int] = (0, 1)
+    alone: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -196,6 +211,39 @@ class ShuffleFacts:
     own: float
     shuffled: float
     is_better: bool
+
+
+@dataclass(frozen=True)
+class FunctionSlope:
+    """A `torch.autograd.Function` whose backward is not the slope of its forward.
+
+    Attributes:
+        name: Of the class.
+        layer: The module in which it ran.
+        given: The slope that its backward gives, along a random direction.
+        measured: The same, of differences of its forward.
+    """
+
+    name: str
+    layer: str
+    given: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class SlopeFacts:
+    """Gradients that are not the slope of what they are of, as differences show.
+
+    Attributes:
+        functions: Own functions of autograd.
+        cut: (module, share) of modules whose weights change the output by more, or less, than their gradients say: what
+            the gradient gives along itself, over what differences do.
+        asked: How many functions and modules were compared.
+    """
+
+    functions: tuple[FunctionSlope, ...] = ()
+    cut: tuple[tuple[str, float], ...] = ()
+    asked: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.core.errors import DataError
+from helpers_health import mlp, sgd, task
+
+
+def test_a_step_of_ones_own_is_examined_under_the_names_of_the_model():
+    def step(models, batch):
+        inputs, target = batch
+        return F.cross_entropy(models["head"](models["body"](inputs).relu()), target)
+
+    torch.manual_seed(0)
+    models = nn.ModuleDict({"body": nn.Linear(12, 16), "head": nn.Linear(16, 3)})
+    before = {name: value.clone() for name, value in models.state_dict().items()}
+    nothing = torch.optim.SGD(models["head"].parameters(), 0.05)
+    diagnosis = fl.checkup(models, task(40), step=step, optimizer=nothing, progress=False)
+    (finding,) = [one for one in diagnosis.findings if one.code == "FL405"]
+    assert "body: not in the optimizer" in finding.why
+    assert finding.layer == "body"
+    assert all(torch.equal(value, before[name]) for name, value in models.state_dict().items())
+
+
+def test_a_healthy_step_has_no_issue():
+    model = mlp()
+    diagnosis = fl.checkup(
+        model, task(40), None, sgd(model), step=lambda own, batch: F.cross_entropy(own(batch[0]), batch[1]),
+        progress=False,
+    )  # fmt: skip
+    assert not [one for one in diagnosis.findings if one.outcome == "issue"]
+
+
+@pytest.mark.parametrize("options", [{}, {"loss_fn": F.cross_entropy, "step": lambda model, batch: model(batch)}])
+def test_a_loss_or_a_step_is_asked_for(options):
+    with pytest.raises(DataError, match="takes a loss, or a step of your own loop"):
+        fl.checkup(mlp(), task(4), **options)
+
+
+def test_what_is_no_step_is_refused():
+    with pytest.raises(DataError, match="step cannot be called"):
+        fl.checkup(mlp(), task(4), step=3)
