@@ -26,3 +26,10 @@ def test_what_is_added_may_drown_what_it_is_added_to(size, is_drowned):
 def test_inputs_that_are_so_from_the_first_have_a_rule_of_their_own():
     assert drowned_at(nn.Linear(4, 2), {}, 1000 + torch.randn(32, 4)) is None
     assert drowned_at(nn.Linear(4, 2), {}, 1000 * torch.randn(32, 4)) is None
+
+
+def test_statistics_that_lag_behind_drown_nothing():
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[0].bias.fill_(300.0)
+    assert drowned_at(model, {}, torch.randn(32, 4)) is None

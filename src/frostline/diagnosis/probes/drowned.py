@@ -22,7 +22,7 @@ def drowned_at(model: nn.Module, start: dict[str, Tensor], inputs: Any) -> tuple
     """(layer, share, size) of the first such layer; None without one, or where the model's own inputs are so.
 
     Args:
-        model: Runs in evaluation mode, and is left as it is.
+        model: Runs in training mode, and is left as it is.
         start: Its weights of before the training, by name.
         inputs: Of a batch.
     """
@@ -49,6 +49,7 @@ def drowned_at(model: nn.Module, start: dict[str, Tensor], inputs: Any) -> tuple
     ]  # fmt: skip
     try:
         with evaluation(model), weights_of(model, start), torch.no_grad():
+            model.train()  # with statistics of the batch: those that lag behind are the business of FL601
             batches.call(model, inputs)
     finally:
         for hook in hooks:
