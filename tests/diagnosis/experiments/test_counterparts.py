@@ -78,3 +78,13 @@ def test_where_outputs_cannot_be_compared_the_loss_is():
     facts = facts_of_counterparts(examine(patient, data, judged, loss_fn))
     assert (facts.part, facts.is_of_loss) == ("network", True)
     assert facts.own < 0.6 < facts.swapped
+
+
+def test_a_network_that_keeps_a_code_is_not_compared_with_one_that_copies():
+    torch.manual_seed(0)
+    mixed = torch.randn(4, 12)
+    inputs = torch.randn(640, 4) @ mixed
+    data = [(rows, rows) for rows in inputs.split(16)]
+    model = nn.Sequential(nn.Linear(12, 1), nn.Linear(1, 12))
+    patient = Patient(model, torch.optim.Adam(model.parameters(), lr=1e-2))
+    assert facts_of_counterparts(examine(patient, data[:32], data[32:], F.mse_loss)) is None

@@ -415,6 +415,20 @@ def test_what_twice_the_steps_bring_is_no_cause(monkeypatch, changes, is_sooner)
     assert verdict.prove(seen(), [one], []) is one
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_sooner"), [({}, True), ({"is_learning": False}, False), ({"is_issue": True}, False)]
+)
+def test_new_weights_that_twice_the_steps_make_up_for_are_no_cause(monkeypatch, changes, is_sooner):
+    """A short autoencoder that learns, with some units that are dead."""
+    one = trial(gain=0.3)
+    remedy = replace(one.suspicion.remedy, undoes_the_start=True)
+    one = replace(one, suspicion=replace(one.suspicion, remedy=remedy, is_issue=changes.get("is_issue", False)))
+    monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
+    monkeypatch.setattr(verdict, "twice_the_steps", lambda _: Score(0.66, 1.0))
+    around = seen(is_learning=changes.get("is_learning", True))
+    assert (verdict.prove(around, [one], []) is None) is is_sooner
+
+
 def test_a_loss_that_has_fallen_by_far_is_not_too_slow(monkeypatch):
     monkeypatch.setattr(verdict, "_repeat", lambda one, *_: one)
     monkeypatch.setattr(verdict, "twice_the_steps", lambda _: None)

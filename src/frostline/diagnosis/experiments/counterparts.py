@@ -78,6 +78,10 @@ def facts_of_counterparts(seen: Examination) -> CounterpartFacts | None:
     return None
 
 
+def _is_same(one: Tensor, other: Any) -> bool:
+    return isinstance(other, Tensor) and one.numel() == other.numel() and torch.equal(one.flatten(), other.flatten())
+
+
 def _is_sure(found: Score, own: Score) -> bool:
     gain, error = found.gain_over(own)
     return gain > _SURE * error
@@ -98,6 +102,8 @@ class _Comparison:
         if loss is None or loss.aim.kind in _OTHERS or loss.aim.asked < _ALL or not math.isfinite(own.share):
             return None
         inputs, target = finite_rows(seen.data[:1])[0]
+        if any(_is_same(one, target) for one in batches.leaves(inputs).values()):
+            return None  # what a code is to keep, a network without one copies
         with kept_generators(), torch.enable_grad():
             output = batches.call(seen.patient.copy().model, inputs)
         if not isinstance(output, Tensor) or not output.is_floating_point() or not output.dim():

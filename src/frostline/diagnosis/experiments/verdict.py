@@ -226,10 +226,14 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
 
 
 def _can_be_sooner(suspicion: Suspicion, seen: Examination) -> bool:
-    """Whether this may help in healthy networks: larger steps, BatchNorm, what came late, or a loss that can fall."""
+    """Whether this may help in healthy networks: larger steps, BatchNorm, what came late, or a loss that can fall.
+
+    In one that learns, new weights do so as well, unless a rule finds an issue that they treat.
+    """
     is_fast = suspicion.remedy.code == "FL402" or suspicion.remedy.identity == BATCHNORM
     is_of_loss = seen.seen.score.is_of_loss and seen.is_learning
-    return is_fast or suspicion.is_late or not suspicion.has_symptom or is_of_loss
+    is_new = suspicion.remedy.undoes_the_start and not suspicion.is_issue and seen.is_learning
+    return is_fast or is_new or suspicion.is_late or not suspicion.has_symptom or is_of_loss
 
 
 def _is_nearly_there(trial: Trial, folds: _Folds) -> bool:

@@ -162,7 +162,7 @@ def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None, 
         for seed in (0, 1, 1):
             seed_generators(seed)
             with torch.no_grad():
-                outputs.append(batches.call(model, inputs))
+                outputs.append(batches.map_tensors(batches.call(model, inputs), Tensor.detach))
     first, second, third = outputs
     is_plain = all(isinstance(one, Tensor) and one.is_floating_point() and one.dim() for one in outputs)
     if not is_plain or first.shape != second.shape or not bool(torch.isfinite(first).all()) or not first.numel():

@@ -39,7 +39,8 @@ _OTHER_ORDER = (
 )
 _CARRIED = (
     "carry the state on from place to place: hidden = self.cell(word, hidden), under one name, and made once before "
-    "the loop and not in it; of attention, look at a mask that leaves each place to itself, or a softmax over one value."
+    "the loop and not in it; of attention, look at a mask that leaves each place to itself, or a softmax over one "
+    "value."
 )
 _LEAST = 0.5  # of the places
 _UNUSED, _WELL = 0.25, 0.5  # of the values that differ; of the loss of the baseline is saved all the same
