@@ -325,20 +325,9 @@ def _mode_graph(head: Head, recording: Recording, graph: fx.Graph) -> ModeGraph:
             node.target = f"{mode}_{node.target}"
         if node.op in ("get_attr", "call_module") and str(node.target).partition(".")[0] in _TAKEN:
             node.target = f"{_PREFIX}{node.target}"
-    targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
-               if node.op in ("get_attr", "call_module")}  # fmt: skip
-    compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
     return ModeGraph(
-        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound), tuple(recording.left),
-        recording.asks_for_gradients,
-    )  # fmt: skip
-
-
-def _find(head: Head, target: str) -> Any:
-    value: Any = head
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value
+        graph, recording.output, tuple(recording.rebound), tuple(recording.left), recording.asks_for_gradients
+    )
 
 
 def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Place]:
