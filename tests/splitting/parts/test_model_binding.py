@@ -100,20 +100,21 @@ def test_a_head_is_pickled_with_its_model_as_trainers_export_it():
     torch.testing.assert_close(other.norm.running_mean, model.norm.running_mean)
 
 
+class Long(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.scale = nn.Linear(D, D), nn.Parameter(torch.ones(D))
+
+    def forward(self, x):
+        x = self.low(x)
+        for _ in range(1500):
+            x = x * self.scale
+        return x
+
+
 def test_a_long_head_is_pickled_too():
-    class Long(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.low, self.scale = nn.Linear(D, D), nn.Parameter(torch.ones(D))
-
-        def forward(self, x):
-            x = self.low(x)
-            for _ in range(1500):
-                x = x * self.scale
-            return x
-
     model = Long()
     fl.freeze(model, modules=[model.low])
     split = fl.split(model, x(4))
-    head = pickle.loads(pickle.dumps(split.head))
-    torch.testing.assert_close(head(*split.extract(x(3))), split.head(*split.extract(x(3))))
+    head, features = pickle.loads(pickle.dumps(split.head)), split.extract(x(3))
+    torch.testing.assert_close(head(*features), split.head(*features))
