@@ -100,3 +100,21 @@ def test_a_file_that_is_not_there_is_told_as_such_whatever_its_name():
         with pytest.raises(fl.PortError, match="Cannot open the file of weights") as error:
             fl.reuse(pathlib.Path("/nowhere") / name, net())
         assert "No such file" in error.value.received
+
+
+def test_a_state_dict_in_memory_is_a_source_as_the_module_itself_is():
+    source, target = net(), net()
+    state = {f"module.{name}": tensor + 1 for name, tensor in source.state_dict().items()}
+    summary = fl.reuse({**state, "module.0._extra_state": {"version": 1}}, target)
+    assert set(summary.copied) == set(source.state_dict())
+    assert all(torch.equal(tensor, state[f"module.{name}"]) for name, tensor in target.state_dict().items())
+    with pytest.raises(fl.LayerNotFound, match="Nothing could be reused") as error:
+        fl.reuse({"other": torch.ones(3)}, target)
+    assert error.value.where == "the state dict"
+
+
+def test_a_checkpoint_in_memory_is_told_which_part_to_pass():
+    for other in ({"state_dict": net().state_dict(), "epoch": 3}, {}, {1: torch.ones(2)}, [net()]):
+        with pytest.raises(fl.DataError, match="reuse takes a model") as error:
+            fl.reuse(other, net())
+        assert "checkpoint['state_dict']" in error.value.do

@@ -41,3 +41,30 @@ def test_a_stream_is_refused_whatever_the_loss_is(is_cached, tmp_path):
         with pytest.raises(fl.DataError, match="not a map-style dataset"):
             fl.fit(model, train, val, loss=torch.nn.CrossEntropyLoss(), progress=False,
                    cache=tmp_path if is_cached else False)  # fmt: skip
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x, mask=None):
+        return self.high(self.low(x if mask is None else x * mask))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", nn.CrossEntropyLoss()])
+def test_parts_that_the_model_could_take_as_well_as_the_loss_are_asked_about(loss, tmp_path):
+    items = [(torch.randn(4), torch.ones(4), index % 2) for index in range(8)]
+
+    def fit(given, **options):
+        model = Masked()
+        fl.freeze(model, through="low")
+        return fl.fit(model, given, epochs=1, cache=tmp_path, progress=False, **{"loss": loss, **options})
+
+    with pytest.raises(fl.DataError, match="unclear which parts of an item are inputs") as error:
+        fit(items)
+    assert "((a, b), target)" in error.value.do
+    assert "example=(a, b)" in error.value.do
+    fit(items, example=(torch.randn(4, 4), torch.ones(4, 4)))
+    fit([(parts[:2], parts[2]) for parts in items])
+    fit(items, loss=lambda output, target: nn.functional.cross_entropy(output, target[1]))

@@ -110,3 +110,23 @@ def test_of_many_tensors_the_first_are_listed():
         output_of([torch.ones(1)] * 9)
     assert "9 tensors" in error.value.received
     assert "[5]: float32 (1,), 3 more" in error.value.received
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "taken"),
+    [(nn.CrossEntropyLoss(), torch.tensor([0, 1], dtype=torch.int32), "torch.int64"),
+     (nn.CrossEntropyLoss(), torch.tensor([True, False]), "torch.int64"),
+     (nn.MultiMarginLoss(), torch.tensor([0.0, 1.0]), "torch.int64"),
+     (nn.BCEWithLogitsLoss(), torch.ones(2, 3, dtype=torch.int64), "torch.float32")],
+)  # fmt: skip
+def test_targets_of_a_dtype_that_the_loss_does_not_take_are_told_which_it_takes(loss, target, taken):
+    output = torch.zeros(2, 3)
+    with pytest.raises(fl.DataError, match="takes these targets in another dtype") as error:
+        loss_of(loss, output, target, is_first=True)
+    assert error.value.do == f"convert them in the dataset: torch.as_tensor(target).to({taken})."
+    loss_of(loss, output, target.to(getattr(torch, taken.removeprefix("torch."))), is_first=True)
+
+
+def test_a_loss_that_takes_the_targets_in_no_dtype_raises_its_own_error():
+    with pytest.raises((ValueError, RuntimeError), match="batch"):
+        loss_of(nn.CrossEntropyLoss(), torch.zeros(2, 3), torch.zeros(5, dtype=torch.int64), is_first=True)

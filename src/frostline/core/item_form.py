@@ -59,6 +59,11 @@ class ItemForm:
             return batches.unpack(item, index, self.keep)
         return batches.unpack(pair, index)
 
+    def is_unclear(self, item: Any) -> bool:
+        """True for several parts behind those that the model needs, if it could take more of them than it needs."""
+        is_plain = isinstance(item, (tuple, list)) and bool(self.count) and len(self.others) > self.count
+        return is_plain and len(cast("Sequence[Any]", item)) > self.count + 1
+
     def _by_name(self, item: Mapping[str, Any]) -> tuple[Any, Any] | None:
         taken = {key: own for key, own in item.items() if key in self.names or key in self.others or self.takes_any}
         if any(key in item for key in LABEL_KEYS) or not taken or not self.names <= set(taken):

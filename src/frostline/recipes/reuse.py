@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from frostline.core.arguments import as_name, as_path
 from frostline.core.errors import DataError, PortError
@@ -22,7 +23,7 @@ OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
 
 
 def reuse(
-    source: nn.Module | str | Path,
+    source: nn.Module | Mapping[str, Tensor] | str | Path,
     target: nn.Module,
     *,
     through: str | None = None,
@@ -33,9 +34,9 @@ def reuse(
     """Copy the lower layers of `source` into `target`, by name and shape.
 
     Args:
-        source: A module, or the path of a file of PyTorch's weights: safetensors, one file or an index of shards; what
-            `torch.save` wrote; TorchScript. It is read as data: no code of it is run. Files of other frameworks have
-            other names and layouts: `frostline.port` takes them.
+        source: A module, its state dict, or the path of a file of PyTorch's weights: safetensors, one file or an index
+            of shards; what `torch.save` wrote; TorchScript. It is read as data: no code of it is run. Files of other
+            frameworks have other names and layouts: `frostline.port` takes them.
         target: The model that takes them, changed in place; nothing is changed if an error is raised.
         through: A layer of `target`: only what is registered up to and including it is copied. None: everything.
         names: Copy exactly these tensors of the range.
@@ -58,11 +59,15 @@ def reuse(
     key = as_name("reuse", "key", key) if key is not None else None
     if isinstance(source, nn.Module):
         return reuse_tensors(source, target, through=through, names=names, prefix=prefix)
+    if _is_state(source):
+        held = {name: own for name, own in source.items() if isinstance(own, Tensor)}
+        return reuse_tensors(held, target, through=through, names=names, prefix=prefix, place="the state dict")
     if not isinstance(cast("object", source), (str, Path)):
         raise DataError(
             what="reuse takes a model, or the path of a file of weights, as its source.",
             where="reuse(source=...)", received=f"a value of type {type(source).__name__}",
-            do="pass the model itself; or write a state dict to a file, torch.save(state_dict, path), and pass path.",
+            do="pass the model itself, its state dict, or the path of a file; of a checkpoint in memory the part that "
+            "holds the weights, such as checkpoint['state_dict'].",
         )  # fmt: skip
     path = as_path("reuse", "source", source)
     with open_source(path, key) as (found, _):
@@ -73,6 +78,17 @@ def reuse(
             )  # fmt: skip
         values = {_name(tensor, key): tensor.load() for tensor in found.tensors}
     return reuse_tensors(values, target, through=through, names=names, prefix=prefix, place=str(path), told=found.notes)
+
+
+def _is_state(source: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether this is a state dict: tensors by name, beside what modules keep as extra state."""
+    if not isinstance(source, Mapping):
+        return False
+    named = cast("Mapping[Any, Any]", source)
+    return any(isinstance(own, Tensor) for own in named.values()) and all(
+        isinstance(name, str) and (isinstance(own, Tensor) or name.endswith("_extra_state"))
+        for name, own in named.items()
+    )
 
 
 def _name(tensor: SourceTensor, key: str | None) -> str:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.caching import CachedDataset, FeatureCache, Views
-from frostline.core.inputs import check_map_style
+from frostline.core.errors import DataError
+from frostline.core.inputs import check_map_style, describe, read
 from frostline.core.item_form import ItemForm, form_by_signature, form_of
+from frostline.core.restore import kept_generators
 from frostline.data import labels_of, with_classes_of
 from frostline.diagnosis import InputFacts
 from frostline.recipes.first_samples import FEW, FirstSamples
 from frostline.recipes.model_precision import precision_of
 from frostline.recipes.stored_line import StoredLine
 from frostline.recipes.viewed_data import without_views
-from frostline.training import DatasetBatches, Metric, Ranks, check_metric_targets, check_targets
+from frostline.training import DatasetBatches, Metric, Ranks, check_metric_targets, check_targets, is_stateless
 
 if TYPE_CHECKING:
     from torch import nn
@@ -179,7 +181,26 @@ def checked_validation(
         if (
             data is not None and not has_collate and not isinstance(data, CachedDataset)
         ):  # its samples are filled already
+            _check_parts(data, loss, where, form)
             check_targets(data, loss, where, form)
     if val is not None and not isinstance(val, CachedDataset):
         check_metric_targets(metrics, val, labels_of(val))
     return val
+
+
+def _check_parts(dataset: Any, loss: Any, where: str, form: ItemForm) -> None:
+    """Raise if it is unclear which parts of an item the model takes; a loss of the caller may take several as targets.
+
+    Raises:
+        DataError: If parts could be inputs as well as targets of a loss that takes one.
+    """
+    with kept_generators():
+        item = read(dataset, 0) if is_stateless(loss) else None
+    if not form.is_unclear(item):
+        return
+    names = ", ".join(chr(ord("a") + at) for at in range(len(item) - 1))
+    raise DataError(
+        what="It is unclear which parts of an item are inputs of the model.", where=f"{where}, dataset[0]",
+        received=f"{describe(item)}; the model needs {form.count} of them, and could take more",
+        do=f"return pairs from the dataset: (({names}), target); or pass a batch of inputs to fit: example=({names}).",
+    )  # fmt: skip

@@ -393,7 +393,8 @@ def _changed_error(names: Sequence[str]) -> SplitError:
     shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return SplitError(
         what="The frozen part was changed after the model was split.",
-        where=shown or "its code, its numbers, or what is frozen",
+        where=shown or "its code, its numbers, torch.autocast around it, or what is frozen",
         received="other content than the split and its stored features were made from",
-        do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split.",
+        do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split, and put "
+        "both calls into torch.autocast if the training is.",
     )

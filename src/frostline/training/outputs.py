@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN, DataError
@@ -69,7 +71,8 @@ def loss_of(loss: Callable[[Any, Any], Any], output: Any, target: Any, *, is_fir
         is_first: Also refuse targets that would be compared with all outputs of the batch.
 
     Raises:
-        DataError: If the loss raises an error over an output with parts, or compares all with all.
+        DataError: If the loss raises an error over an output with parts, or over the dtype of the targets, or compares
+            all with all.
     """
     try:
         if not is_first:
@@ -88,12 +91,33 @@ def loss_of(loss: Callable[[Any, Any], Any], output: Any, target: Any, *, is_fir
     except FOREIGN as error:
         found = tensors_of(output) if not isinstance(output, Tensor) else {}
         if not found:
+            if is_first and (other := _taken_dtype(loss, output, target)) is not None:
+                raise _wrong_dtype(target, other, error) from error
             raise
         raise DataError(
             what="The loss cannot take the model's output, which has parts.", where="fit(loss=...)",
             received=f"{type(error).__name__}: {error}; the output is a {type(output).__name__} with {_listed(found)}",
             do=f"pick the part: loss=lambda output, target: my_loss(output{_likely(found)}, target).",
         ) from error  # fmt: skip
+
+
+def _taken_dtype(loss: Callable[[Any, Any], Any], output: Any, target: Any) -> torch.dtype | None:
+    """The dtype in which the loss takes the same targets; None if there is none."""
+    if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+        return None
+    for kind in (torch.int64, output.dtype):
+        with suppress(*FOREIGN):
+            loss(output, target.to(kind))
+            return kind
+    return None
+
+
+def _wrong_dtype(target: Tensor, taken: torch.dtype, error: Exception) -> DataError:
+    return DataError(
+        what="The loss takes these targets in another dtype.", where="fit(loss=...)",
+        received=f"{describe(target)}; {(str(error).splitlines() or [''])[0]}",
+        do=f"convert them in the dataset: torch.as_tensor(target).to({taken}).",
+    )  # fmt: skip
 
 
 def _listed(found: Mapping[str, Tensor]) -> str:

@@ -181,6 +181,17 @@ def test_tied_weights_that_make_everything_train_are_named():
     assert "tied to 'out.weight'" in error.value.where
 
 
+def test_weights_that_are_tied_further_up_are_no_reason():
+    model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, D))
+    model[2].weight = model[1].weight
+    fl.freeze(model, modules=[model[2]])
+    model[2].weight.requires_grad_(True)
+    with pytest.raises(fl.SplitError, match="Everything trains from the input on") as error:
+        fl.split(model, torch.randn(4, D))
+    assert error.value.where == "0.weight is trainable"
+    assert "must include '0.weight'" in error.value.do
+
+
 def test_a_frontier_of_tables_and_inputs_alone_is_none():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     kinds = {"low": (False, "low"), "table": (True, "table"), "input.x": (False, "input.x")}

@@ -78,10 +78,19 @@ def test_double_and_load_state_dict_keep_the_sharing():
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
+def test_features_may_come_as_one_argument_as_trainers_pass_a_batch():
+    split = check(Net(FORWARDS["plain"]), x(4))
+    features = split.extract(x(4))
+    for given in (features, [*features]):
+        assert torch.equal(split.head(given), split.head(*features))
+    with pytest.raises(fl.SplitError, match="another number of features"):
+        split.head([*features, features[0]])
+
+
 def test_wrong_features_are_refused():
     split = check(Net(FORWARDS["plain"]), x(4))
     with pytest.raises(fl.SplitError, match=r"(?s)something else than tensors.*split.head\(\*features\)"):
-        split.head([*split.extract(x(4))])  # as skorch calls a module
+        split.head([split.extract(x(4))], 0)
     with pytest.raises(fl.SplitError, match="another number of features"):
         split.head()
     with pytest.raises(fl.SplitError, match="another shape than the frontier"):

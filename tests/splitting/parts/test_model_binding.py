@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -68,3 +69,52 @@ def test_a_number_that_is_annealed_is_refused():
     model.scale = 0.5
     with pytest.raises(fl.SplitError, match="'scale' is not what the head was made from"):
         split.head(*features)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.norm, self.high = nn.Linear(D, D), nn.BatchNorm1d(D), nn.Linear(D, 2)
+        self.scale = nn.Parameter(torch.ones(D))
+
+    def forward(self, x):
+        hidden = self.low(x) * self.scale
+        return self.high(self.norm(hidden) + hidden), {"norm": hidden.norm(dim=1)}
+
+
+def test_a_head_is_pickled_with_its_model_as_trainers_export_it():
+    model = Scaled()
+    fl.freeze(model, modules=[model.low])
+    split = fl.split(model, x(4))
+    other, head = pickle.loads(pickle.dumps((model, split.head)))
+    for mode in (True, False):
+        split.head.train(mode)
+        head.train(mode)
+        features = split.extract(x(5))
+        torch.testing.assert_close(head(*features), split.head(*features))
+    torch.optim.SGD(head.parameters(), lr=0.1).zero_grad()
+    head(*features)[0].sum().backward()
+    assert other.scale.grad is not None
+    assert model.scale.grad is None
+    assert head.code == split.head.code
+    torch.testing.assert_close(other.norm.running_mean, model.norm.running_mean)
+
+
+class Long(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.scale = nn.Linear(D, D), nn.Parameter(torch.ones(D))
+
+    def forward(self, x):
+        x = self.low(x)
+        for _ in range(1500):
+            x = x * self.scale
+        return x
+
+
+def test_a_long_head_is_pickled_too():
+    model = Long()
+    fl.freeze(model, modules=[model.low])
+    split = fl.split(model, x(4))
+    head, features = pickle.loads(pickle.dumps(split.head)), split.extract(x(3))
+    torch.testing.assert_close(head(*features), split.head(*features))

@@ -181,3 +181,16 @@ class Centred(nn.Linear):
 def test_buffers_that_the_head_moves_are_no_matter():
     model = Net(lambda m, batch: m.high(m.low(batch)), high=Centred())
     fl.split(model, x(4)).check_loss(F.mse_loss, x(4), x(4), training=True)
+
+
+def test_what_the_head_itself_refuses_is_not_blamed_on_the_loss(monkeypatch):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    split = fl.split(model, torch.randn(4, 4))
+
+    def refuse(*features):
+        raise fl.SplitError(what="Another size.", where="here", received="8", do="drop it.")
+
+    monkeypatch.setattr(split.head, "forward", refuse)
+    with pytest.raises(fl.SplitError, match="Another size"):
+        split.check_loss(lambda output, target: output.mean(), torch.randn(4, 4), torch.zeros(4), training=True)

@@ -332,7 +332,8 @@ class CachedDataset(Dataset[Sample]):
         except (TypeError, RuntimeError) as error:
             raise DataError(
                 what="A sample is selected by its position.", where=where, received=batches.describe(indices),
-                do=f"pass whole numbers from 0 to {count - 1}.",
+                do=f"pass whole numbers from 0 to {count - 1}. A DataLoader asks for several at once: "
+                "batch_sampler=..., and collate_fn=data.collate.",
             ) from error  # fmt: skip
         for index in positions:
             if not -count <= index < count:

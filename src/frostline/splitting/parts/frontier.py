@@ -255,25 +255,17 @@ def check_frontier(model: nn.Module, frontier: tuple[FrontierTensor, ...]) -> No
     """
     if any(not tensor.is_input and not tensor.shared for tensor in frontier):
         return
-    first = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    tied = _tied(model)
+    first, weight = next((name, own) for name, own in model.named_parameters() if own.requires_grad)
+    # a tied output layer makes the input layer train
+    tied = [name for name, own in model.named_parameters(remove_duplicate=False) if own is weight]
     raise SplitError(
         what="Everything trains from the input on: no frozen layer comes before the first trainable one.",
-        where=f"{first} is trainable" + (f", and tied to {', '.join(repr(name) for name in tied[1:])}" if tied else ""),
+        where=f"{first} is trainable" + (f", and tied to {', '.join(map(repr, tied[1:]))}" if tied[1:] else ""),
         received="a frontier of " + (", ".join(tensor.name for tensor in frontier) or "nothing"),
         do=(
-            f"untie {tied[0]!r} (for example config.tie_word_embeddings=False, or a copy of the weight), freeze it, "
+            f"untie {first!r} (for example config.tie_word_embeddings=False, or a copy of the weight), freeze it, "
             "then split again."
-            if tied
+            if tied[1:]
             else f"freeze from the input up: frostline.freeze(model, through=...) must include {first!r}."
         ),
     )
-
-
-def _tied(model: nn.Module) -> list[str]:
-    """The names of the first trainable parameter that has several: a tied output layer makes the input layer train."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad:
-            names.setdefault(id(parameter), []).append(name)
-    return next((group for group in names.values() if len(group) > 1), [])

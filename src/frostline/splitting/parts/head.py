@@ -5,7 +5,7 @@ It is made from the recordings of both modes and their graphs; `model_binding.py
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,7 +24,7 @@ from frostline.splitting.python_state.places import has_state
 from frostline.splitting.recording.changes import leave
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from frostline.core.given_rows import GivenRows
     from frostline.splitting.parts.frontier import Frontier
@@ -146,12 +146,13 @@ class Head(nn.Module):
     def _mode(self) -> ModeGraph:
         return self.modes[int(self.training)]
 
-    def forward(self, *features: Tensor) -> Any:
+    def forward(self, *features: Any) -> Any:
         """Run the trainable part.
 
         Args:
             features: One tensor per frontier entry, as `extract` and the cached loader give them:
-                (B, *shape), or the whole tensor for a shared one.
+                (B, *shape), or the whole tensor for a shared one. All of them may come as one tuple or list, as
+                trainers give a module what a loader puts in the first place of a batch.
 
         Returns:
             What the model returns.
@@ -160,8 +161,10 @@ class Head(nn.Module):
             SplitError: If the features do not fit the frontier, or the model was changed under the head.
             DataError: If a training loop has changed the batch that a loader of these features gave.
         """
-        if not all(isinstance(feature, Tensor) for feature in features):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise _not_unpacked(features)
+        if len(features) == 1 and isinstance(features[0], (tuple, list)):
+            features = tuple(cast("Sequence[Any]", features[0]))
+        if not all(isinstance(feature, Tensor) for feature in features):
+            raise _no_tensors(features)
         if self._binding.prove_size is not None:
             self._binding.prove_size(self._batch_size(features))
         given = self._binding.given
@@ -325,20 +328,9 @@ def _mode_graph(head: Head, recording: Recording, graph: fx.Graph) -> ModeGraph:
             node.target = f"{mode}_{node.target}"
         if node.op in ("get_attr", "call_module") and str(node.target).partition(".")[0] in _TAKEN:
             node.target = f"{_PREFIX}{node.target}"
-    targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
-               if node.op in ("get_attr", "call_module")}  # fmt: skip
-    compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
     return ModeGraph(
-        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound), tuple(recording.left),
-        recording.asks_for_gradients,
-    )  # fmt: skip
-
-
-def _find(head: Head, target: str) -> Any:
-    value: Any = head
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value
+        graph, recording.output, tuple(recording.rebound), tuple(recording.left), recording.asks_for_gradients
+    )
 
 
 def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Place]:
@@ -351,13 +343,12 @@ def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Plac
     return [place for place in places if has_queues or not has_state(place.value)]
 
 
-def _not_unpacked(features: tuple[Any, ...]) -> SplitError:
-    """Trainers that give a module one argument pass all features as one list."""
+def _no_tensors(features: tuple[Any, ...]) -> SplitError:
     return SplitError(
         what="The head was called with something else than tensors, one for each part of the frontier.",
         where="split.head", received=", ".join(map(describe, features)),
-        do="unpack the features: split.head(*features). For a trainer that gives a module one argument, put the head "
-        "into a module whose forward(self, features) returns self.head(*features).",
+        do="pass the features that a batch of the loader begins with: for features, target in loader: "
+        "split.head(*features).",
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,8 +75,6 @@ class ModeGraph:
 
     Attributes:
         graph: The calls.
-        forward: The function made from the graph; it takes the head and the features.
-        code: The same as text.
         template: The model's output, with a slot for each tensor.
         rebound: Buffers that the model's forward replaces, by qualified name.
         left: Attributes in which the model's forward leaves values.
@@ -83,19 +82,74 @@ class ModeGraph:
     """
 
     graph: fx.Graph
-    forward: Callable[..., Any]
-    code: str
     template: Any
     rebound: tuple[str, ...]
     left: tuple[LeftValue, ...]
     asks_for_gradients: bool
 
+    @cached_property
+    def _compiled(self) -> type[fx.GraphModule]:
+        # It is the function alone that is used, so that anything may stand where the graph names a layer or a tensor.
+        names = {str(node.target): nn.Module() for node in self.graph.nodes if node.op in ("get_attr", "call_module")}
+        return type(fx.GraphModule(dict(names), self.graph, class_name="Head"))
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """The function made from the graph; it takes the head and the features."""
+        return self._compiled.forward
+
+    @property
+    def code(self) -> str:
+        """The same as text."""
+        return self.graph.python_code("self").src
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The compiled function has no name that a pickle could hold; a graph links its nodes, each one level deeper.
+        kept = {name: value for name, value in vars(self).items() if name != "_compiled"}
+        return {**kept, "graph": _rows(self.graph)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, graph=_graph(state["graph"]))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Stands for a node among the arguments of another one."""
+
+    at: int
+
+
+def _rows(graph: fx.Graph) -> list[tuple[Any, ...]]:
+    """The nodes one by one, as `fx.Graph.create_node` takes them."""
+    places = {node: _Result(at) for at, node in enumerate(graph.nodes)}
+    return [
+        (
+            node.op,
+            node.target,
+            *(fx.node.map_arg(own, places.__getitem__) for own in (node.args, node.kwargs)),
+            node.name,
+        )
+        for node in graph.nodes
+    ]
+
+
+def _graph(rows: Sequence[tuple[Any, ...]]) -> fx.Graph:
+    made, nodes = fx.Graph(), list[fx.Node]()
+
+    def node_of(argument: Any) -> Any:
+        return nodes[argument.at] if isinstance(argument, _Result) else argument
+
+    for op, target, args, kwargs, name in rows:
+        given = (fx.node.map_aggregate(own, node_of) for own in (args, kwargs))
+        nodes.append(made.create_node(op, target, *given, name=name))
+    return made
+
 
 class ModelBinding:
     """All that ties one head to its model.
 
-    A deep copy of the model and its head together is bound in the same way, but neither watches for changes nor asks
-    for proofs. A deep copy of the head alone is not bound to any model.
+    A deep copy of the model and its head together, and a head that was pickled with its model, are bound in the same
+    way, but neither watch for changes nor ask for proofs. A deep copy of the head alone is not bound to any model.
 
     Args:
         model: The model; None for a copy without it.
@@ -141,6 +195,9 @@ class ModelBinding:
         """Raise a SplitError if a module was replaced, or got another forward or a hook."""
         if self._tables is not None:
             self._tables.check()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(ModelBinding(self.model, self.tensors))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelBinding:
         tensors = [

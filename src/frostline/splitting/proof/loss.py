@@ -84,11 +84,13 @@ def prove_loss(
         with _kept(model):
             _left_by(model, reference, others)
         set_generator_states(states)
-        try:
-            with _kept(model):
-                found = _called(function, head(*features), targets)
-        except Exception as error:
-            raise _reads_frozen_part(function, f"{type(error).__name__}: {error}, over the trainable part") from error
+        with _kept(model):
+            output = head(*features)
+            try:
+                found = _called(function, output, targets)
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}, over the trainable part"
+                raise _reads_frozen_part(function, said) from error
     allowed = max([_TOLERANCE, *(batch_tolerance(own.dtype, is_on_gpu=own.is_cuda) for own in features)])
     if _difference(found, expected) > allowed:
         raise _reads_frozen_part(
