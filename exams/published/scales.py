@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .case import Training, digits, epochs_of, perceptron, published
+from .case import Training, digits, epochs_of, perceptron
 from .examples import explained, squares
 from .misfits import fourth
 

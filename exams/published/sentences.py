@@ -156,7 +156,7 @@ class _Coder(nn.Module):
     counts="That of two terms of the loss the divergence counts for far too much, or that constant outputs are best.",
 )
 def divergence_counts_for_all(is_sick: bool) -> Training:
-    """The divergence of a variational autoencoder has far too large a weight: all codes are alike, as are all images."""
+    """The divergence of a variational autoencoder has far too large a weight: all codes, and all images, are alike."""
     images, _ = digits()
     weight = 1.0 if is_sick else 1e-4
     model = _Coder()
