@@ -134,7 +134,7 @@ def _corners(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     counts="That squared errors behind a sigmoid have hardly a slope where an output is wrong and sure of it.",
 )
 def squared_errors_behind_a_sigmoid(is_sick: bool) -> Training:
-    """An exclusive or is learnt by squared errors behind a sigmoid, which hardly move an output that is surely wrong."""
+    """An exclusive or is learnt by squared errors behind a sigmoid: they hardly move an output that is surely wrong."""
     inputs, target = _corners(1600, torch.Generator().manual_seed(0))
     model = perceptron(2, 8, 1, activation=nn.Sigmoid, last=nn.Sigmoid())
     for layer in model:

@@ -180,7 +180,7 @@ def logarithm_without_a_small_constant(is_sick: bool) -> Training:
 
 
 @fourth(
-    "discuss of nchxd.com/articles/ai-debugging.html (The Dying ReLU Problem)",
+    "nchxd.com/articles/ai-debugging.html (The Dying ReLU Problem)",
     right={"FL201", "FL302", "dead_units", "initialization"},
     words=("leaky", "initial", "elu", "bias", "dead"),
     treatment="another activation",
