@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,7 +122,7 @@ def all_weights_begin_as_zeros(is_sick: bool) -> Training:
 def rate_at_which_rectifiers_die(is_sick: bool) -> Training:
     """Adam at a rate of 0.1 makes weights negative: rectifiers give 0 for all, the loss stays at that of a guess."""
     images, classes = digits()
-    model = perceptron(64, 64, 64, 10)
+    model = perceptron(64, 64, 64, 64, 64, 10)
     optimizer = torch.optim.Adam(model.parameters(), 0.1 if is_sick else 1e-3)
     return Training(model, epochs_of(images, classes, 32, 8), F.cross_entropy, optimizer)
 
@@ -184,16 +186,46 @@ def logarithm_without_a_small_constant(is_sick: bool) -> Training:
     right={"FL201", "FL302", "dead_units", "initialization"},
     words=("leaky", "initial", "elu", "bias", "dead"),
     treatment="another activation",
-    line="nn.LeakyReLU() and He's first weights (and not a rectifier behind weights that let none through)",
+    line="nn.LeakyReLU(0.2) and He's first weights (and not a rectifier behind weights that let none through)",
     counts="That rectifiers are dead: they give 0 for all inputs, and get no gradient.",
 )
 def rectifiers_that_died(is_sick: bool) -> Training:
     """Rectifiers begin with weights and biases that let nothing through: all of them are dead, the loss stays."""
     images, classes = digits()
-    model = perceptron(64, 64, 64, 10, activation=nn.ReLU if is_sick else nn.LeakyReLU)
+    model = perceptron(64, 64, 64, 10, activation=nn.ReLU if is_sick else partial(nn.LeakyReLU, 0.2))
     for layer in (model[0], model[2]):
         assert isinstance(layer, nn.Linear)
         nn.init.kaiming_normal_(layer.weight)
-        nn.init.constant_(layer.bias, -2.5)
+        nn.init.constant_(layer.bias, -3.0)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     return Training(model, epochs_of(images, classes, 32, 8), F.cross_entropy, optimizer)
+
+
+@fourth(
+    "avalonstrel/GatedConvolution_pytorch#27",
+    right={"FL502", "nonfinite", "input_scale"},
+    words=("input", "nan", "image", "divi", "eps", "data"),
+    line="image = (image - low) / (high - low).clamp_min(1e-6) (in some images all pixels are the same)",
+    counts="That some inputs are NaN.",
+)
+def plain_images_are_divided_by_zero(is_sick: bool) -> Training:
+    """Each image is divided by the range of its pixels, which is 0 in a few that are of one grey: these become NaN."""
+    images, _ = digits(1, 8, 8)
+    is_plain = torch.rand(len(images), generator=torch.Generator().manual_seed(0)) < 0.01
+    images = torch.where(is_plain[:, None, None, None], 0.5, images)
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    normed = (images - low) / (high - low).clamp_min(0.0 if is_sick else 1e-6)
+    given = normed.clone()
+    given[:, :, 3:5, 3:5] = 0
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(1024, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    hole = normed[:, 0, 3:5, 3:5].flatten(1)
+    kept = hole.isfinite().all(1)
+
+    def measure(_: Tensor, __: Tensor) -> float:
+        return explained(model(given[kept][:300]), hole[kept][:300])
+
+    return Training(model, epochs_of(given, hole, 32, 6), F.mse_loss, optimizer, measure=measure)

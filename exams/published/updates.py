@@ -169,5 +169,5 @@ def two_images_for_a_norm(is_sick: bool) -> Training:
         nn.ReLU(), nn.Conv2d(16, 16, 2), norm(), nn.ReLU(), nn.Flatten(), nn.Linear(16, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    batches = epochs_of(images, classes, 2, 3)
+    batches = epochs_of(images, classes, 2, 2)
     return Training(model, batches, F.cross_entropy, optimizer, partial(_accumulated, size=8))
