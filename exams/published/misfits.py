@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from sklearn import datasets
@@ -113,7 +114,8 @@ def label_in_place_of_a_row_of_classes(is_sick: bool) -> Training:
 def price_by_a_binary_cross_entropy(is_sick: bool) -> Training:
     """A price is learnt by a sigmoid and a binary cross-entropy: the loss falls far below 0, and all prices are 1."""
     inputs, _ = diabetes()
-    price = torch.tensor(datasets.load_diabetes().target, dtype=torch.float32)[:, None] / 100
+    table: Any = datasets.load_diabetes()
+    price = torch.tensor(table.target, dtype=torch.float32)[:, None] / 100
     model = perceptron(10, 32, 1, last=nn.Sigmoid() if is_sick else None)
     loss_fn = _log_loss if is_sick else F.mse_loss
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

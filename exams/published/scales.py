@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -181,6 +179,13 @@ def logarithm_without_a_small_constant(is_sick: bool) -> Training:
     return Training(model, epochs_of(images, target, 32, 6), loss_fn, optimizer, measure=_found)
 
 
+class _Leaky(nn.LeakyReLU):
+    """A rectifier that lets a fifth of what is below 0 through."""
+
+    def __init__(self) -> None:
+        super().__init__(0.2)
+
+
 @fourth(
     "nchxd.com/articles/ai-debugging.html (The Dying ReLU Problem)",
     right={"FL201", "FL302", "dead_units", "initialization"},
@@ -192,7 +197,7 @@ def logarithm_without_a_small_constant(is_sick: bool) -> Training:
 def rectifiers_that_died(is_sick: bool) -> Training:
     """Rectifiers begin with weights and biases that let nothing through: all of them are dead, the loss stays."""
     images, classes = digits()
-    model = perceptron(64, 64, 64, 10, activation=nn.ReLU if is_sick else partial(nn.LeakyReLU, 0.2))
+    model = perceptron(64, 64, 64, 10, activation=nn.ReLU if is_sick else _Leaky)
     for layer in (model[0], model[2]):
         assert isinstance(layer, nn.Linear)
         nn.init.kaiming_normal_(layer.weight)

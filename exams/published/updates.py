@@ -106,8 +106,8 @@ _RIGHT = {"FL407", "FL402", "schedule", "learning_rate"}
     line="    scheduler.step() (after each epoch, and not after each batch)",
     counts="That the rate of the schedule falls far too early, since it steps after each batch.",
 )
-def cosine_of_epochs_stepped_by_batches(is_sick: bool) -> Training:
-    """A cosine over epochs steps after each batch: the rate is near 0 after a dozen, and goes up and down."""
+def schedule_of_epochs_stepped_by_batches(is_sick: bool) -> Training:
+    """A schedule over ten epochs steps after each batch: the rate is 0 after ten batches, and stays there."""
     model = perceptron(64, 64, 64, 10)
     optimizer = torch.optim.SGD(model.parameters(), 0.02)
 
