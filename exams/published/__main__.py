@@ -28,6 +28,8 @@ from . import images as images
 from . import loops as loops
 from . import losses as losses
 from . import makers as makers
+from . import misfits as misfits
+from . import mislabels as mislabels
 from . import objectives as objectives
 from . import outcomes as outcomes
 from . import own_parts as own_parts
@@ -37,6 +39,8 @@ from . import places as places
 from . import rates as rates
 from . import real_networks
 from . import samples as samples
+from . import scales as scales
+from . import sentences as sentences
 from . import sequences as sequences
 from . import settings as settings
 from . import speeds as speeds
@@ -46,6 +50,7 @@ from . import streams as streams
 from . import structures as structures
 from . import targets as targets
 from . import terms as terms
+from . import updates as updates
 from . import wiring as wiring
 from .case import CASES, Published, Training
 from .healthy import WELL
@@ -124,8 +129,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.published", description=__doc__)
     parser.add_argument("names", nargs="*", help="of the bugs; with --networks, of the kinds")
     parser.add_argument(
-        "--part", default="open", choices=("open", "set aside", "later", "drawn", "second draw", "third draw", "all"),
-        help="of the bugs, if unnamed",
+        "--part", default="open", help="of the bugs, if unnamed",
+        choices=(
+            "open", "set aside", "later", "drawn", "second draw", "third draw", "fourth draw", "all",
+        ),
     )  # fmt: skip
     parser.add_argument("--heal", action="store_true", help="let `heal` treat them instead, and measure what it brings")
     parser.add_argument("--rivals", action="store_true", help="ask the rules of other tools instead")

@@ -51,7 +51,8 @@ class Published:
         part: `open`, or `set aside`: those are asked once, and no rule is changed by their answers; `later`: the same,
             of bugs that were collected once the others had shaped the rules; `drawn`: of a search, by a rule;
             `second draw`: of what a person's questions find, by a rule; `third draw`: of one question for each kind of
-            training, and of mechanisms that no other case has.
+            training, and of mechanisms that no other case has; `fourth draw`: of symptoms as people type them, by a
+            rule.
         treatment: What of the model or the optimizer can be changed in place against it; "" where the bug is a line of
             the loop, the loss, the data or the code of the model, which no treatment changes.
         line: What the published fix changes; written down before the case was asked.

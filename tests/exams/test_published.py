@@ -119,6 +119,28 @@ def test_a_twin_of_the_third_draw_is_clearly_better(name):
     assert scores[1] > scores[0] + 0.3
 
 
+FOURTH = ("misfits", "mislabels", "scales", "sentences", "updates")
+
+
+def test_bugs_of_the_fourth_draw_say_what_counts_and_are_in_their_files():
+    drawn = [case for case in CASES.values() if case.part == "fourth draw"]
+    assert len(drawn) == 32
+    assert {case.build.__module__.rpartition(".")[2] for case in drawn} == set(FOURTH)
+    assert all(case.line and case.counts.startswith("That ") and case.counts.endswith(".") for case in drawn)
+    assert all(case.words == tuple(word.lower() for word in case.words) for case in drawn)
+    sources = [case.source for case in CASES.values()]
+    assert all(sources.count(case.source) == 1 for case in drawn)
+
+
+@pytest.mark.parametrize("name", ["sums_compared_with_every_sum", "depths_that_are_nan"])
+def test_a_twin_of_the_fourth_draw_is_clearly_better(name):
+    scores = []
+    for is_sick in (True, False):
+        torch.manual_seed(1)
+        scores.append(plain_score(CASES[name].build(is_sick)))
+    assert scores[1] > scores[0] + 0.3
+
+
 @pytest.mark.parametrize("name", ["policy_gradient", "messages_in_a_graph", "normalising_flow"])
 def test_a_healthy_network_learns_its_task(name):
     torch.manual_seed(1)

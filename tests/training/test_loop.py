@@ -433,3 +433,40 @@ class GivesFrozen(nn.Linear):
 def test_a_frozen_dataclass_as_output_is_refused():
     with pytest.raises(fl.DataError, match="The model returns a frozen dataclass, whose tensors cannot be converted"):
         run(GivesFrozen(3, 1))
+
+
+class Boxes(torch.utils.data.Dataset):
+    """Images with another number of boxes for each, as detectors are trained on."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(3, generator=generator), torch.rand(1 + index % 4, 2, generator=generator)
+
+
+def listed(items):
+    return torch.stack([image for image, _ in items]), [boxes for _, boxes in items]
+
+
+def nearest(output, target):
+    return torch.stack([(own - boxes).square().sum(1).min() for own, boxes in zip(output, target, strict=True)]).mean()
+
+
+def test_batches_whose_targets_are_lists_count_by_their_samples():
+    def trained(batch_size, accumulation):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        result = fl.fit(
+            model, Boxes(), Boxes(), loss=nearest, collate_fn=listed, batch_size=batch_size, accumulation=accumulation,
+            epochs=2, optimizer="sgd", lr=0.1, cache=False, progress=False,
+        )  # fmt: skip
+        return model, result.history
+
+    whole, wholes = trained(10, 1)
+    parts, few = trained(3, 4)
+    torch.testing.assert_close(parts.weight, whole.weight)
+    for one, other in zip(few, wholes, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss)
+        assert one.val_loss == pytest.approx(other.val_loss)

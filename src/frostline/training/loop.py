@@ -182,8 +182,8 @@ def _validate(
     taking = [*collectors.values(), *([confusion] if confusion is not None else [])]
     total_loss, count, first = 0.0, 0, 0
     with torch.no_grad():
-        for inputs, target in data:
-            size, start = settings.counted(target), first
+        for at, (inputs, target) in enumerate(data):
+            size, start = settings.size_of(target, data, at), first
             first += batches.batch_size(inputs)
             if size == 0:
                 continue

@@ -111,6 +111,16 @@ class Batches(Protocol):
 
     epoch: int
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a full batch."""
+        ...
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a pass."""
+        ...
+
     def __iter__(self) -> Any: ...
 
     def __len__(self) -> int: ...
@@ -188,6 +198,18 @@ class Settings:
     ranks: Ranks = field(default_factory=Ranks)
     seed: int = 0
     mass: Callable[[Any], float] = batches.batch_size
+
+    def size_of(self, target: Any, data: Batches, at: int) -> int:
+        """How much a batch counts; of a target that is no tensor its samples, since a list may have an entry for each.
+
+        Args:
+            target: Of the batch.
+            data: That gave it.
+            at: Its number in the pass.
+        """
+        if isinstance(target, torch.Tensor) or self.ranks.count > 1:
+            return self.counted(target)
+        return min(data.batch_size, data.num_samples - at * data.batch_size)
 
 
 def check_settings(

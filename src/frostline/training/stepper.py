@@ -103,7 +103,7 @@ class Stepper:
             if at % each == 0:
                 group = _Group(epoch, at // each, min(each, num_batches - at))
                 self._wrapped.zero_grad()
-            size = settings.counted(target) if self._has_rows(data, at) else 0
+            size = settings.size_of(target, data, at) if self._has_rows(data, at) else 0
             group.taken += 1
             if size or self._is_shared:  # else every label of the batch is ignored: it has no loss
                 device = self._fabric.device

@@ -11,16 +11,19 @@ LEARNT = HeartFacts(1.0, 0.7, 0.01, 0.9, rows=400, times=30.0)
 WELL = HeartFacts(0.98, 0.96, 0.05, 0.1, rows=1400, times=4.0)
 
 
-def test_rows_that_are_learnt_by_heart_are_a_tip():
+def test_it_fires():
     (finding,) = by_heart.check(Evidence(heart=LEARNT, level=2.3))
     assert (finding.outcome, finding.family) == ("tip", "overfitting")
     assert "the 400 different rows that are trained on come 30 times each" in finding.why
 
 
+def test_it_stays_quiet():
+    assert outcomes(by_heart, Evidence(heart=WELL, level=2.3)) == ["passed"]
+
+
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
-        ({}, "passed"),
         ({"rows": 64, "times": 80.0}, "tip"),
         ({"rows": 4, "times": 800.0}, "passed"),  # a truth table
         ({"in_a_row": 8.0}, "tip"),
@@ -38,5 +41,5 @@ def test_batches_in_a_row_are_of_the_order():
     assert "24 times in a row" in finding.why
 
 
-def test_what_was_not_compared_is_not_judged():
+def test_it_does_not_apply():
     assert outcomes(by_heart, Evidence()) == ["not judged"]

@@ -16,8 +16,15 @@ def found(*terms, skill=0.3):
     return finding
 
 
-def test_terms_that_count_pass_and_a_single_one_does_not_apply():
+def test_it_fires():
+    assert found(ERROR, replace(OTHER, slope=None, last_slope=None)).outcome == "issue"
+
+
+def test_it_stays_quiet():
     assert found(ERROR, OTHER).outcome == "passed"
+
+
+def test_it_does_not_apply():
     assert outcomes(loss_summands, Evidence()) == ["not applicable"]
 
 

@@ -20,11 +20,17 @@ def test_targets_that_move_with_the_weights(last, skill, outcome):
     assert outcomes(own_targets, evidence) == [outcome]
 
 
-def test_a_copy_that_stays_is_a_tip_with_the_line_that_updates_it():
+def test_it_fires():
     (finding,) = own_targets.check(Evidence(own_targets=OwnTargets(copy="slow", source="online")))
     assert (finding.outcome, finding.layer) == ("tip", "slow")
     assert "zip(slow.parameters(), online.parameters())" in finding.advice
+
+
+def test_it_stays_quiet():
     assert outcomes(own_targets, Evidence(own_targets=OwnTargets(("next",)))) == ["passed"]
+
+
+def test_it_does_not_apply():
     assert outcomes(own_targets, Evidence()) == ["not applicable"]
 
 

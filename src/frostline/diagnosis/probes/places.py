@@ -27,7 +27,10 @@ _SHIFTED = 0.99  # of the targets are the next input
 _MOVED = 1e-3  # of the largest output
 _LAST, _FEWEST_TARGETS = 8, 64  # batches, and targets of a place, of which it is asked what is learnt
 _KNOWN, _UNKNOWN = 0.85, 0.95  # of the loss of the shares of the classes, at places that are learnt, and that are not
-_ASKED, _FEWEST_KNOWN = 16, 2  # places that are changed; that must be known, beside others that are not
+_ASKED, _FEWEST_KNOWN = (
+    16,
+    2,
+)  # places that are changed, in so many rows; that must be known, beside others that are not
 _SAME = 0.02  # relative deviation of what rows count
 
 
@@ -78,20 +81,31 @@ def _reached(
     axis = class_axis(output, target_BT) if isinstance(output, Tensor) and output.dim() == 3 else None
     if axis is None or not isinstance(inputs, Tensor):
         return (0, 1), (0, 1)
-    before, blind, alone, asked = output.movedim(axis, -1), 0, 0, 0
+    words_BT, blind, alone, asked = words_BT[:_ASKED], 0, 0, 0
+    before = _called(model, words_BT, axis)
     for at in range(0, words_BT.shape[1], max(1, words_BT.shape[1] // _ASKED)):
         others = words_BT.clone()
         others[:, at] = words_BT[:, at].roll(1, 0)
-        if torch.equal(others, words_BT):
+        if before is None or torch.equal(others, words_BT):
             continue
-        seed_generators(0)
-        with torch.no_grad():
-            after = batches.call(model, others).movedim(axis, -1)
+        after = _called(model, others, axis)
+        if after is None:
+            continue
         is_same_T = (before == after).all(2).all(0)
         is_own_T = torch.arange(len(is_same_T), device=is_same_T.device) == at
         asked, blind = asked + 1, blind + bool(is_same_T[at])
         alone += bool(is_same_T[~is_own_T].all())
     return ((blind, asked), (alone, asked)) if asked >= _FEWEST else ((0, 1), (0, 1))
+
+
+def _called(model: nn.Module, words_BT: Tensor, axis: int) -> Tensor | None:
+    """Outputs with the classes last; None of a model that takes no smaller batch."""
+    seed_generators(0)
+    try:
+        with torch.no_grad():
+            return batches.call(model, words_BT).movedim(axis, -1)
+    except FOREIGN:
+        return None
 
 
 def _weights(output: Any, target_BT: Tensor, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:

@@ -30,6 +30,7 @@ _DIRECTIONS = 3
 _OFF, _FAR = 0.05, 0.2  # relative difference of a gradient that is wrong: of a function, and of a model
 _FLAT, _JUMPS = 1e-3, 1e3  # of the gradient: what is rounded has no slope, or one that jumps
 _CONSTANT = 0.9  # of the values stay where the input moves a little: steps, signs
+_ROWS, _MOST_WEIGHTS = 16, 20_000_000  # of a batch, and of a model that is copied in double precision
 _MOST_VALUES, _MOST_MODULES, _MOST_S = 1_000_000, 12, 2.0
 
 
@@ -174,9 +175,12 @@ def _of_modules(model: nn.Module, inputs: Any) -> tuple[tuple[tuple[str, float],
 
     What moves an output is asked of a random weighing of all its values.
     """
+    if sum(one.numel() for one in model.parameters()) > _MOST_WEIGHTS:
+        return (), 0
     try:
         own = copy.deepcopy(model).double()
-        given = batches.map_tensors(inputs, lambda one: one.detach().double() if one.is_floating_point() else one)
+        some = batches.rows(inputs, slice(0, _ROWS))
+        given = batches.map_tensors(some, lambda one: one.detach().double() if one.is_floating_point() else one)
         with evaluation(own):
             return _moved_modules(own, given)
     except (*FOREIGN, StopIteration):
