@@ -31,6 +31,8 @@ def test_a_healthy_step_has_no_issue():
         progress=False,
     )  # fmt: skip
     assert not [one for one in diagnosis.findings if one.outcome == "issue"]
+    assert "pass loss_fn and batches" in str(diagnosis)
+    assert "run `checkup`" not in str(diagnosis)
 
 
 @pytest.mark.parametrize("options", [{}, {"loss_fn": F.cross_entropy, "step": lambda model, batch: model(batch)}])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding
 
 _NAME = "model."
+# Rules say what would judge them, which is another call here.
+_TOLD_BY, _TOLD_BY_A_LOSS = "(run `checkup`)", "(pass loss_fn and batches of (inputs, target) in place of step)"
 
 
 class SteppedModel(nn.Module):
@@ -65,11 +67,11 @@ def as_stepped(
 
 
 def named_as_given(diagnosis: Diagnosis, model: nn.Module) -> Diagnosis:
-    """The findings of a stepped model, with the names that the layers have in the model that was given."""
+    """The findings of a stepped model, with the names of the model that was given, and what else would judge."""
     names = sorted((name for name, _ in model.named_modules() if name), key=len, reverse=True)
 
     def named(finding: Finding) -> Finding:
-        why, advice = finding.why, finding.advice
+        why, advice = finding.why.replace(_TOLD_BY, _TOLD_BY_A_LOSS), finding.advice
         for name in names:
             why, advice = (text.replace(f"'{_NAME}{name}", f"'{name}") for text in (why, advice))
         layer = None if finding.layer is None else finding.layer.removeprefix(_NAME)
