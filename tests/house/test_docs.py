@@ -17,6 +17,7 @@ CODES = sorted(rule.ABOUT.code for rule in RULES)
 BESIDE = {
     "FL404": {"FL514"},  # an image gets another label in each epoch
     "FL102": {"FL302"},  # the output layer is too large for the same reason
+    "FL507": {"FL413"},  # rows of the last classes are all that it knows
     "FL516": {"FL605"},  # inputs that are changed in place are other inputs in the second pass
     "FL501": {"FL302"},  # large inputs make large outputs
 }

@@ -67,7 +67,11 @@ def _facts_of_input(tensors: list[Tensor]) -> InputFacts | None:
     sizes_N = torch.cat(sizes).nan_to_num(0.0, 0.0, 0.0)
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
-    rows = torch.cat(alike[:: max(1, len(alike) // count)][:count])  # from first to last: some are in an order
-    if outlier > OUTLYING:  # a rule of its own names rare rows; the scale is that of the others
-        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
-    return facts_of_input(rows, (), {}, outlier=outlier)
+    found: list[InputFacts] = []
+    for chosen in (alike[:count], alike[:: max(1, len(alike) // count)][:count]):  # some are in an order
+        rows = torch.cat(chosen)
+        if outlier > OUTLYING:  # a rule of its own names rare rows; the scale is that of the others
+            rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
+        facts = facts_of_input(rows, (), {}, outlier=outlier)
+        found += [facts] if facts is not None else []
+    return min(found, key=lambda one: oddness(one)[0], default=None)

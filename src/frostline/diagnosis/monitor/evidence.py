@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.diagnosis.rules.input_scale import oddness
 from frostline.diagnosis.rules.records import InputFacts, Layer, OptimizerFacts, StepRecord
 from frostline.remedies.scaling import standardises_inputs
 
@@ -92,9 +93,9 @@ class SeenInputs:
         Args:
             order: In which the layers ran, by name.
         """
-        if not self._given:
-            return None
-        return facts_of_input(torch.cat(self._given), self._found, order, model=self._model)
+        several = [self._given[0], torch.cat(self._given)] if self._given else []  # a single batch may be far out
+        found = [facts_of_input(one, self._found, order, model=self._model) for one in several]
+        return min((one for one in found if one is not None), key=lambda one: oddness(one)[0], default=None)
 
 
 def facts_of_input(

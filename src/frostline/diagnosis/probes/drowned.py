@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.diagnosis.probes.evaluation_pass import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +24,7 @@ def drowned_at(model: nn.Module, start: dict[str, Tensor], inputs: Any) -> tuple
     """(layer, share, size) of the first such layer; None without one, or where the model's own inputs are so.
 
     Args:
-        model: Runs in training mode, and is left as it is.
+        model: Runs in the modes that it is in, and is left as it is.
         start: Its weights of before the training, by name.
         inputs: Of a batch.
     """
@@ -48,8 +50,11 @@ def drowned_at(model: nn.Module, start: dict[str, Tensor], inputs: Any) -> tuple
         for name, module in model.named_modules() if isinstance(module, _TAKES)
     ]  # fmt: skip
     try:
-        with evaluation(model), weights_of(model, start), torch.no_grad():
-            model.train()  # with statistics of the batch: those that lag behind are the business of FL601
+        with ExitStack() as stack:  # in the modes in which it trains: a BatchNorm takes away what all samples share
+            for one in (kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+                        weights_of(model, start), torch.no_grad()):  # fmt: skip
+                stack.enter_context(one)
+            seed_generators(0)
             batches.call(model, inputs)
     finally:
         for hook in hooks:
