@@ -198,7 +198,7 @@ def halves(model):
 
 @pytest.mark.parametrize("call", [fl.checkup, fl.heal])
 def test_an_optimizer_of_another_model_is_refused(call):
-    with pytest.raises(fl.DataError, match="The optimizer does not hold the model's parameters"):
+    with pytest.raises(fl.DataError, match=r"The optimizer does not hold the model's parameters \(FL405\)"):
         call(mlp(), task(12), F.cross_entropy, sgd(mlp()))
 
 

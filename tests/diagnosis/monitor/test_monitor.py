@@ -266,7 +266,7 @@ def test_settings_that_make_no_sense():
     model = mlp()
     with pytest.raises(fl.DataError, match="The monitor needs a distance between samples"):
         Monitor(model, every=0)
-    with pytest.raises(fl.DataError, match="The optimizer does not hold the model's parameters"):
+    with pytest.raises(fl.DataError, match=r"The optimizer does not hold the model's parameters \(FL405\)"):
         Monitor(model, sgd(mlp()))
     with pytest.raises(fl.DataError, match="The model has nothing to train: there are no gradients to watch"):
         Monitor(mlp().requires_grad_(False))

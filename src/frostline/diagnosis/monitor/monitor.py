@@ -394,7 +394,7 @@ def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if not held & trainable:
             raise DataError(
-                what="The optimizer does not hold the model's parameters.", where=type(optimizer).__name__,
+                what="The optimizer does not hold the model's parameters (FL405).", where=type(optimizer).__name__,
                 received=f"{len(held)} parameters, none of them trainable ones of {type(model).__name__}",
                 do="make the optimizer from model.parameters(), after the model has been built and moved.",
             )  # fmt: skip
