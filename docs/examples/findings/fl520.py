@@ -25,11 +25,9 @@ class Valued(nn.Module):
 
 
 def loss_fn(values, ends):
-    """The value of a state is 1 at the end, and before it 0.9 of that of the next one."""
+    """1 at the end, and before it 0.9 of the next value."""
     return (values[:, 0] - ends - 0.9 * (1 - ends) * values[:, 1].detach()).square().mean()
 
 
 models = Valued(rate=0.0), Valued(rate=0.05)
-diagnosis, fixed = (
-    fl.checkup(one, batches, loss_fn, torch.optim.Adam(one.online.parameters(), 1e-2)) for one in models
-)
+diagnosis, fixed = (fl.checkup(one, batches, loss_fn, lambda own: torch.optim.Adam(own, 1e-2)) for one in models)
