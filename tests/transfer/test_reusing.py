@@ -392,7 +392,7 @@ def test_names_of_another_framework_are_told_as_what_they_are(tmp_path):
 def test_a_source_of_another_kind_is_told_what_may_be_one(source):
     with pytest.raises(fl.DataError, match="a model, or the path") as error:
         fl.reuse(source, two_layers())
-    assert "torch.save" in error.value.do
+    assert "checkpoint['state_dict']" in error.value.do
 
 
 def two_layers():

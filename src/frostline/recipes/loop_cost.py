@@ -21,7 +21,7 @@ class _Batches:
     """The same small batch, again and again."""
 
     def __init__(self) -> None:
-        self.epoch = 0
+        self.epoch, self.batch_size, self.num_samples = 0, _SIZE, _SIZE * _STEPS
         self.batch = (torch.zeros(_SIZE, 4, device="cpu"), torch.zeros(_SIZE, dtype=torch.long, device="cpu"))
 
     def __iter__(self) -> Any:

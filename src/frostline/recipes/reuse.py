@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frostline.core.records import ReuseSummary
     from frostline.porting.readers.contract import SourceTensor
 
+_EXTRA = "_extra_state"  # torch's name for what a module keeps beside its tensors
 OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
 
 
@@ -60,7 +61,7 @@ def reuse(
     if isinstance(source, nn.Module):
         return reuse_tensors(source, target, through=through, names=names, prefix=prefix)
     if _is_state(source):
-        held = {name: own for name, own in source.items() if isinstance(own, Tensor)}
+        held = {name: own for name, own in source.items() if not name.endswith(_EXTRA)}
         return reuse_tensors(held, target, through=through, names=names, prefix=prefix, place="the state dict")
     if not isinstance(cast("object", source), (str, Path)):
         raise DataError(
@@ -86,8 +87,7 @@ def _is_state(source: Any) -> TypeGuard[Mapping[str, Tensor]]:
         return False
     named = cast("Mapping[Any, Any]", source)
     return any(isinstance(own, Tensor) for own in named.values()) and all(
-        isinstance(name, str) and (isinstance(own, Tensor) or name.endswith("_extra_state"))
-        for name, own in named.items()
+        isinstance(name, str) and (isinstance(own, Tensor) or name.endswith(_EXTRA)) for name, own in named.items()
     )
 
 

@@ -195,7 +195,7 @@ def _check_parts(dataset: Any, loss: Any, where: str, form: ItemForm) -> None:
         DataError: If parts could be inputs as well as targets of a loss that takes one.
     """
     with kept_generators():
-        item = read(dataset, 0) if is_stateless(loss) else None
+        item: Any = read(dataset, 0) if is_stateless(loss) else ()
     if not form.is_unclear(item):
         return
     names = ", ".join(chr(ord("a") + at) for at in range(len(item) - 1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 
 from frostline.core.errors import NotCacheable
 from frostline.splitting.python_state.module_tables import ModuleTables, changed_model_error
@@ -122,13 +123,12 @@ class _Result:
 def _rows(graph: fx.Graph) -> list[tuple[Any, ...]]:
     """The nodes one by one, as `fx.Graph.create_node` takes them."""
     places = {node: _Result(at) for at, node in enumerate(graph.nodes)}
+
+    def place_of(argument: Any) -> Any:
+        return places[argument] if isinstance(argument, fx.Node) else argument
+
     return [
-        (
-            node.op,
-            node.target,
-            *(fx.node.map_arg(own, places.__getitem__) for own in (node.args, node.kwargs)),
-            node.name,
-        )
+        (node.op, node.target, *(map_aggregate(own, place_of) for own in (node.args, node.kwargs)), node.name)
         for node in graph.nodes
     ]
 
@@ -140,7 +140,7 @@ def _graph(rows: Sequence[tuple[Any, ...]]) -> fx.Graph:
         return nodes[argument.at] if isinstance(argument, _Result) else argument
 
     for op, target, args, kwargs, name in rows:
-        given = (fx.node.map_aggregate(own, node_of) for own in (args, kwargs))
+        given = (map_aggregate(own, node_of) for own in (args, kwargs))
         nodes.append(made.create_node(op, target, *given, name=name))
     return made
 
