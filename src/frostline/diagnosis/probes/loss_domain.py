@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
-from frostline.diagnosis.probes.output_range import is_free
+from frostline.diagnosis.probes.output_range import is_free, range_of_last
 from frostline.diagnosis.rules.loss_records import LossDomain
 
 if TYPE_CHECKING:
@@ -53,13 +53,15 @@ def facts_of_domain(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: 
     is_same = target.is_floating_point() and target.shape == made.shape and target.numel() > 0
     is_real = is_same and bool(torch.isfinite(target).all())
     is_soft = is_real and _is_soft(target)
+    are_shares = range_of_last(output) == (0.0, 1.0)
     is_of_places = not target.is_floating_point() and made.dim() >= 3 and is_free(output)
     return LossDomain(
         largest_target=_beyond_one(cost, target) if is_real else None,
         is_improper=is_soft and _is_improper(cost, made, target),
         is_soft=is_soft,
         falls_with_all=is_of_places and _falls(cost, made, target),
-        needs_positive=_needs_positive(cost, made, target),
+        needs_positive=not are_shares and _needs_positive(cost, made, target),
+        breaks_at_bounds=are_shares and _breaks_at_bounds(cost, made, target),
         uncounted=_uncounted(loss_fn, made, target),
     )
 
@@ -118,6 +120,12 @@ def _needs_positive(cost: Callable[[Tensor, Tensor], float], made: Tensor, targe
     """Whether outputs below 0 make the loss NaN or infinite, and those above do not."""
     size = made.abs() + 0.1
     return math.isfinite(cost(size, target)) and not math.isfinite(cost(-size, target))
+
+
+def _breaks_at_bounds(cost: Callable[[Tensor, Tensor], float], made: Tensor, target: Tensor) -> bool:
+    """Whether a share of exactly 0 or 1 makes the loss NaN or infinite, and one between them does not."""
+    bounds = (cost(torch.full_like(made, bound), target) for bound in (0.0, 1.0))
+    return math.isfinite(cost(torch.full_like(made, 0.5), target)) and not all(map(math.isfinite, bounds))
 
 
 def _uncounted(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, target: Tensor) -> tuple[tuple[int, float], ...]:
