@@ -203,7 +203,10 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
         return why, f"remove the model's {last}: this loss expects raw values (logits).", facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
         why = f"{facts.out_of_reach:.0%} of the targets are outside of the range of the model's last activation"
-        advice = "end the model in a layer without an activation, or scale the targets into its range."
+        advice = (
+            "end the model in a layer without an activation, or scale the targets into its range; for classes by "
+            "number (0, 1, 2), give one output for each class and take cross_entropy."
+        )
         if facts.has_several:
             advice = "for labels of which several are true at once, end the model in a sigmoid instead of a softmax."
         return f"{why} ({given}).", advice, facts.out_of_reach, _REACH
