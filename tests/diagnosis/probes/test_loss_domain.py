@@ -127,3 +127,19 @@ def test_a_logarithm_of_an_exact_0_is_seen_of_shares_alone():
     assert not facts_of_domain(of(1e-9), shares, labels).breaks_at_bounds
     assert not facts_of_domain(F.binary_cross_entropy, shares, labels).breaks_at_bounds
     assert not facts_of_domain(of(0.0), free, labels).breaks_at_bounds
+
+
+def test_a_column_of_labels_that_a_loss_broadcasts_over_all_classes():
+    labels = (torch.arange(24) % 2)[:, None]
+    shares = torch.randn(24, 2, requires_grad=True).softmax(1)
+
+    def by_hand(p, t):
+        return -(t * p.clamp_min(1e-7).log()).sum(1).mean()
+
+    column = facts_of_domain(by_hand, shares, labels.float())
+    assert (column.uncounted, column.is_column) == (((0, 0.5),), True)
+    whole = facts_of_domain(by_hand, shares, F.one_hot(labels[:, 0], 2).float())
+    assert (whole.uncounted, whole.is_column) == ((), False)
+    assert not facts_of_domain(F.mse_loss, shares[:, :1], labels.float()).is_column
+    named = facts_of_domain(F.cross_entropy, torch.randn(24, 2), labels[:, 0])
+    assert (named.uncounted, named.is_column) == ((), False)

@@ -18,6 +18,7 @@ class LossDomain:
         needs_positive: True if the loss is finite for outputs above 0, and not for those below.
         breaks_at_bounds: True if outputs are shares, by a sigmoid or softmax, and the loss of an exact 0 or 1 is not
             finite.
+        is_column: True if targets are a column of labels by number, of rows of several outputs.
         uncounted: (class, share of the rows) of classes whose rows the loss does not count.
     """
 
@@ -27,6 +28,7 @@ class LossDomain:
     falls_with_all: bool = False
     needs_positive: bool = False
     breaks_at_bounds: bool = False
+    is_column: bool = False
     uncounted: tuple[tuple[int, float], ...] = ()
 
 
