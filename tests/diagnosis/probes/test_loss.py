@@ -468,3 +468,18 @@ def test_a_loss_that_takes_no_notice_of_its_target_is_not_probed_by_it():
     assert probe_loss(of_a_generator, LOGITS[:, :2], LABELS).kind == "unknown"
     assert probe_loss(F.mse_loss, LOGITS[:, :2], LABELS).kind == "values"
     assert probe_loss(F.mse_loss, LOGITS[:, :2], TARGETS).kind == "values"
+
+
+def test_labels_by_number_that_one_sigmoid_cannot_give_are_counted():
+    classes = torch.arange(24) % 3
+
+    def by_hand(p, t):
+        p = p.clamp(1e-7, 1 - 1e-7)
+        t = t.reshape(-1, 1).float()
+        return -(t * p.log() + (1 - t) * (1 - p).log()).mean()
+
+    sure = torch.randn(24, 1, requires_grad=True).sigmoid()
+    assert probe_loss(by_hand, sure, classes).out_of_reach == pytest.approx(1 / 3)
+    assert probe_loss(by_hand, sure, classes.float()).out_of_reach == pytest.approx(1 / 3)
+    assert probe_loss(by_hand, sure, classes % 2).out_of_reach == 0
+    assert probe_loss(by_hand, torch.randn(24, 1, requires_grad=True) * 1, classes).out_of_reach == 0

@@ -112,3 +112,34 @@ def test_a_reward_less_a_baseline_counts_every_class():
         return -(output[:, :3].log_softmax(1)[:, 0] * advantage).mean() + (output[:, 3] - reward).square().mean()
 
     assert facts_of_domain(policy, torch.randn(32, 4), classes).uncounted == ()
+
+
+def test_a_logarithm_of_an_exact_0_is_seen_of_shares_alone():
+    labels = (torch.rand(24, 1) > 0.5).float()
+
+    def of(small):
+        return lambda p, t: -(t * (p + small).log() + (1 - t) * (1 - p + small).log()).mean()
+
+    shares, free = torch.randn(24, 1, requires_grad=True).sigmoid(), torch.randn(24, 1, requires_grad=True) * 1
+    broken = facts_of_domain(of(0.0), shares, labels)
+    assert broken.breaks_at_bounds
+    assert not broken.needs_positive  # a sigmoid gives nothing below 0
+    assert not facts_of_domain(of(1e-9), shares, labels).breaks_at_bounds
+    assert not facts_of_domain(F.binary_cross_entropy, shares, labels).breaks_at_bounds
+    assert not facts_of_domain(of(0.0), free, labels).breaks_at_bounds
+
+
+def test_a_column_of_labels_that_a_loss_broadcasts_over_all_classes():
+    labels = (torch.arange(24) % 2)[:, None]
+    shares = torch.randn(24, 2, requires_grad=True).softmax(1)
+
+    def by_hand(p, t):
+        return -(t * p.clamp_min(1e-7).log()).sum(1).mean()
+
+    column = facts_of_domain(by_hand, shares, labels.float())
+    assert (column.uncounted, column.is_column) == (((0, 0.5),), True)
+    whole = facts_of_domain(by_hand, shares, F.one_hot(labels[:, 0], 2).float())
+    assert (whole.uncounted, whole.is_column) == ((), False)
+    assert not facts_of_domain(F.mse_loss, shares[:, :1], labels.float()).is_column
+    named = facts_of_domain(F.cross_entropy, torch.randn(24, 2), labels[:, 0])
+    assert (named.uncounted, named.is_column) == ((), False)

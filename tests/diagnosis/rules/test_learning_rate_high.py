@@ -108,3 +108,21 @@ def test_losses_below_zero_that_fall_do_not_rise():
     values = [-2.0] * 3 + [-2.1] * 15 + [-2.2] * 3
     assert outcomes(learning_rate_high, of(0.04, losses(*values))) == ["tip"]  # large steps, and no issue
     assert outcomes(learning_rate_high, of(0.01, losses(*values))) == ["passed"]
+
+
+def test_a_run_that_rose_a_hundredfold_and_was_no_number_within_ten_steps():
+    burst = losses(3.0, 2.0, 500.0, 1e7, *[math.nan] * 16)
+    (finding,) = learning_rate_high.check(of(0.01, burst))
+    assert finding.outcome == "issue"
+    assert "rose from 3 at the first step to 1e+07, and was no number from step 4 on" in finding.why
+    assert outcomes(learning_rate_high, of(0.01, losses(3.0, 2.0, 200.0, *[math.nan] * 17))) == ["not judged"]
+    later = tuple((at + 1, loss) for at, loss in burst)
+    assert outcomes(learning_rate_high, of(0.01, later)) == ["not judged"]
+
+
+@pytest.mark.parametrize("what", ["input", "target"])
+def test_a_short_run_whose_data_were_no_numbers_is_not_its_doing(what):
+    good = tuple(record(at, fc0={"update_ratio": 0.01}) for at in range(3))
+    stopped = (*good, StepRecord(3, None, math.nan, (), what))
+    told = losses(3.0, 2.0, 500.0, *[math.nan] * 17)
+    assert outcomes(learning_rate_high, of(0.01, told, stopped)) == ["not judged"]

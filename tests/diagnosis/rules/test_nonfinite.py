@@ -86,3 +86,16 @@ def test_a_loss_that_takes_positive_outputs_alone_is_named():
     assert (finding.outcome, finding.layer) == ("issue", "the loss")
     assert "log_input=True" in finding.advice
     assert outcomes(nonfinite, Evidence(records=(record(),), losses=losses(1.0, 0.9), loss=facts)) == ["passed"]
+
+
+def test_a_logarithm_of_0_behind_a_sigmoid_is_named_once_the_loss_was_lost():
+    facts = LossFacts("classes", domain=LossDomain(breaks_at_bounds=True))
+    lost = losses(0.7, 0.3, math.nan)
+    (finding,) = nonfinite.check(Evidence(records=(record(),), losses=lost, loss=facts))
+    assert (finding.outcome, finding.layer) == ("issue", nonfinite.IN_THE_LOSS)
+    assert "logarithm of 0" in finding.why
+    assert "1e-8" in finding.advice
+    assert outcomes(nonfinite, Evidence(records=(record(),), losses=losses(0.7, 0.3), loss=facts)) == ["passed"]
+    odd = StepRecord(2, math.nan, math.nan, (), "target")
+    (finding,) = nonfinite.check(Evidence(records=(record(), odd), losses=lost, loss=facts))
+    assert finding.layer == "target"

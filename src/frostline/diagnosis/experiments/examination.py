@@ -20,6 +20,7 @@ from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_cle
 from frostline.diagnosis.experiments.trial import Course, Patient, train
 from frostline.diagnosis.rules.judge import judge
 from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS, LEARNS, STEPS_TO_LEARN
+from frostline.diagnosis.rules.nonfinite import IN_THE_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,8 +187,14 @@ class Examination:
     @property
     def certain_cause(self) -> str | None:
         """The family of the first issue that needs no trial, and beside which trials say nothing; None without one."""
+        has_lost_all = any(not math.isfinite(loss) for _, loss in self.seen.evidence.losses)
         return next(
-            (one.family for one in self.diagnosis.findings if one.outcome == "issue" and one.code in _CERTAIN), None
+            (
+                one.family
+                for one in self.diagnosis.findings
+                if one.outcome == "issue" and (one.code in _CERTAIN or (has_lost_all and one.layer == IN_THE_LOSS))
+            ),
+            None,
         )
 
     @property

@@ -6,6 +6,7 @@ Legend: B batch, C classes.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,6 +62,8 @@ def _probed(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> 
         return LossFacts("values", is_fixed=True)
     try:
         with torch.enable_grad():
+            if target.dtype == torch.long and target.numel() == output.numel():
+                return _by_number(output, target)
             if target.dtype == torch.long and output.dim() == 2 and target.shape == output.shape[:1]:
                 return _classes(loss_fn, output.detach(), target, output)
             if target.is_floating_point() and target.shape == output.shape:
@@ -69,10 +72,23 @@ def _probed(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> 
                 wanted = target.reshape(output.shape).nan_to_num()
                 shift, degree = _of_shifts(loss_fn, wanted, target.nan_to_num())
                 pairs_all = _pairs_all(loss_fn, output.detach(), target)
-                return LossFacts("values", pairs_all=pairs_all, follows_shift=shift, degree=degree)
+                facts = LossFacts("values", pairs_all=pairs_all, follows_shift=shift, degree=degree)
+                return replace(facts, **_reach(output, target))
     except (*FOREIGN, DataError):
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
+
+
+def _by_number(output: Tensor, target: Tensor) -> LossFacts:
+    """Of labels by number that get one value each."""
+    reach = _reach(output, target[target >= 0].to(output.dtype))
+    return LossFacts("values", **reach) if reach["out_of_reach"] else LossFacts("unknown")
+
+
+def _reach(output: Tensor, target: Tensor) -> dict[str, Any]:
+    """What the last function of the model can give, and the share of targets that it cannot."""
+    beyond, last = out_of_reach(output, target), NAMES.get(last_function(output), "")
+    return {"out_of_reach": beyond, "reach": range_of_last(output), "last": last}
 
 
 def _ignores_target(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frostline.core.errors import FOREIGN, DataError
-from frostline.diagnosis.probes.output_range import is_free
+from frostline.diagnosis.probes.output_range import is_free, range_of_last
 from frostline.diagnosis.rules.loss_records import LossDomain
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ def facts_of_domain(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: 
     is_same = target.is_floating_point() and target.shape == made.shape and target.numel() > 0
     is_real = is_same and bool(torch.isfinite(target).all())
     is_soft = is_real and _is_soft(target)
+    are_shares = range_of_last(output) == (0.0, 1.0)
     is_of_places = not target.is_floating_point() and made.dim() >= 3 and is_free(output)
     return LossDomain(
         largest_target=_beyond_one(cost, target) if is_real else None,
         is_improper=is_soft and _is_improper(cost, made, target),
         is_soft=is_soft,
         falls_with_all=is_of_places and _falls(cost, made, target),
-        needs_positive=_needs_positive(cost, made, target),
+        needs_positive=not are_shares and _needs_positive(cost, made, target),
+        breaks_at_bounds=are_shares and _breaks_at_bounds(cost, made, target),
+        is_column=is_column(made, target),
         uncounted=_uncounted(loss_fn, made, target),
     )
 
@@ -120,15 +123,20 @@ def _needs_positive(cost: Callable[[Tensor, Tensor], float], made: Tensor, targe
     return math.isfinite(cost(size, target)) and not math.isfinite(cost(-size, target))
 
 
+def _breaks_at_bounds(cost: Callable[[Tensor, Tensor], float], made: Tensor, target: Tensor) -> bool:
+    """Whether a share of exactly 0 or 1 makes the loss NaN or infinite, and one between them does not."""
+    bounds = (cost(torch.full_like(made, bound), target) for bound in (0.0, 1.0))
+    return math.isfinite(cost(torch.full_like(made, 0.5), target)) and not all(map(math.isfinite, bounds))
+
+
 def _uncounted(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, target: Tensor) -> tuple[tuple[int, float], ...]:
     """(class, share of the rows) of classes whose rows get no gradient at all, though those of others do."""
-    if target.dtype != torch.long or made.dim() != 2 or target.shape != made.shape[:1] or not len(target):
+    labels = _labels(made, target)
+    if labels is None or not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= made.shape[1]:
         return ()
-    if int(target.min()) < 0 or int(target.max()) >= made.shape[1]:
-        return ()
-    wrong = F.one_hot((target + 1) % made.shape[1], made.shape[1]).to(made.dtype)  # for each row
+    wrong = F.one_hot((labels + 1) % made.shape[1], made.shape[1]).to(made.dtype)  # for each row
     drawn = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(made)
-    is_moved = torch.zeros(len(target), dtype=torch.bool, device=made.device)
+    is_moved = torch.zeros(len(labels), dtype=torch.bool, device=made.device)
     for answer in (wrong, drawn):  # a reward less a baseline may be 0 at one of them
         leaf = answer.clone().requires_grad_()
         try:
@@ -139,6 +147,20 @@ def _uncounted(loss_fn: Callable[[Any, Any], Tensor], made: Tensor, target: Tens
         is_moved |= slope.abs().amax(1) > 0
     if not bool(is_moved.any()):
         return ()
-    shares = [(int(one), float((target == one).float().mean())) for one in target.unique()
-              if not bool(is_moved[target == one].any())]  # fmt: skip
+    shares = [(int(one), float((labels == one).float().mean())) for one in labels.unique()
+              if not bool(is_moved[labels == one].any())]  # fmt: skip
     return tuple((one, share) for one, share in shares if share >= _LEAST_SHARE)
+
+
+def _labels(made: Tensor, target: Tensor) -> Tensor | None:
+    """(B,) labels by number of rows of several outputs; None if the targets are none."""
+    if made.dim() != 2 or is_column(made, target):
+        return target.reshape(-1).long() if made.dim() == 2 else None
+    return target if target.dtype == torch.long and target.shape == made.shape[:1] else None
+
+
+def is_column(made: Tensor, target: Tensor) -> bool:
+    """Whether targets are a column of whole numbers for rows of several outputs, which a loss may broadcast."""
+    if made.dim() != 2 or made.shape[1] < 2 or target.shape != (len(made), 1):
+        return False
+    return bool(torch.isfinite(target).all()) and bool((target == target.round()).all())

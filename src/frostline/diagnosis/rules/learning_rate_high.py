@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
-from frostline.diagnosis.rules.reading import blow_up, finite_records, loss_levels, of_layer, typical, weighted_layers
+from frostline.diagnosis.rules.reading import (
+    blow_up,
+    burst,
+    finite_records,
+    loss_levels,
+    of_layer,
+    typical,
+    weighted_layers,
+)
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -17,6 +25,7 @@ ABOUT = About(
     4,
 )  # fmt: skip
 _LARGE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
+_BURST = 100.0  # times the first loss, of a run that is no number within ten steps
 _RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 
 
@@ -27,6 +36,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     layers = weighted_layers(evidence)
     names = [name for name in layers if name not in zeros] or layers
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in names]
+    risen = burst(evidence)
+    if risen is not None and not _has_odd_data(evidence, len(records)):
+        start, highest, step = risen
+        why = (
+            f"the loss rose from {start:.3g} at the first step to {highest:.2g}, and was no number from step {step} on."
+        )
+        return (ABOUT.issue(why, highest / start, _BURST),)
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if levels is None or largest is None:
         return (ABOUT.not_judged("fewer than ten losses, or no updates, were measured."),)
@@ -48,5 +64,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _has_stopped(evidence: Evidence, num_finite: int) -> bool:
     """True if the run ended in what is no number, and its data did not bring that."""
-    after = evidence.records[num_finite:]
-    return bool(after) and after[0].nonfinite not in {"input", "target"}
+    return len(evidence.records) > num_finite and not _has_odd_data(evidence, num_finite)
+
+
+def _has_odd_data(evidence: Evidence, num_finite: int) -> bool:
+    """True if what is no number came with the data."""
+    return any(record.nonfinite in {"input", "target"} for record in evidence.records[num_finite : num_finite + 1])

@@ -58,6 +58,10 @@ _EVERY_TERM = (
     "pass the model's output to every term of the loss, kl_div(output.log_softmax(1), teacher), and not the same "
     "target in both places; add the losses of several targets, and write none over another."
 )
+_ONE_HOT = (
+    "a column of labels (N, 1) meets all outputs of its row by broadcast: give the loss labels of shape (N,) and take "
+    "cross_entropy, or give it one column for each class (F.one_hot)."
+)
 _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
     "remove it."
@@ -145,7 +149,7 @@ def _wrong_domain(domain: LossDomain) -> tuple[str, str] | None:
             f"look at weight= and ignore_index= of the loss: give class {label} a weight above 0, such as weight = 1 + "
             "log(counts.max() / counts), and let ignore_index be no class (-100)."
         )
-        return why, advice
+        return why, _ONE_HOT if domain.is_column else advice
     return None
 
 
@@ -208,7 +212,10 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
         return why, f"remove the model's {last}: this loss expects raw values (logits).", facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
         why = f"{facts.out_of_reach:.0%} of the targets are outside of the range of the model's last activation"
-        advice = "end the model in a layer without an activation, or scale the targets into its range."
+        advice = (
+            "end the model in a layer without an activation, or scale the targets into its range; for classes by "
+            "number (0, 1, 2), give one output for each class and take cross_entropy."
+        )
         if facts.has_several:
             advice = "for labels of which several are true at once, end the model in a sigmoid instead of a softmax."
         return f"{why} ({given}).", advice, facts.out_of_reach, _REACH

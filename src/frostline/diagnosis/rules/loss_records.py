@@ -16,6 +16,9 @@ class LossDomain:
         is_improper: True if outputs that are surer than such a target cost less and less.
         falls_with_all: True if a loss of classes falls without end as all outputs grow together.
         needs_positive: True if the loss is finite for outputs above 0, and not for those below.
+        breaks_at_bounds: True if outputs are shares, by a sigmoid or softmax, and the loss of an exact 0 or 1 is not
+            finite.
+        is_column: True if targets are a column of labels by number, of rows of several outputs.
         uncounted: (class, share of the rows) of classes whose rows the loss does not count.
     """
 
@@ -24,6 +27,8 @@ class LossDomain:
     is_improper: bool = False
     falls_with_all: bool = False
     needs_positive: bool = False
+    breaks_at_bounds: bool = False
+    is_column: bool = False
     uncounted: tuple[tuple[int, float], ...] = ()
 
 

@@ -29,6 +29,12 @@ _BELOW_ZERO = (
     "this loss takes outputs above 0 alone (a rate, a variance, a duration): end the model in nn.Softplus() or exp, or "
     "take the form of the loss that gets logarithms (poisson_nll_loss with log_input=True)."
 )
+_AT_BOUNDS = (
+    "leave the sigmoid or softmax out and take the form of the loss that gets logits "
+    "(binary_cross_entropy_with_logits, cross_entropy), or add a small number inside each logarithm "
+    "(torch.log(p + 1e-8))."
+)
+IN_THE_LOSS = "the loss"  # the layer that such a finding names
 _IN_VALIDATION = (
     "such an epoch is never chosen as the best. Look for what makes it: a log of 0 or a division by 0 in the loss or "
     "metric, outputs in evaluation mode (running statistics of BatchNorm), float16."
@@ -39,7 +45,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The first sampled step at which something was not finite, and the first place in it."""
     if evidence.loss is not None and evidence.loss.domain.needs_positive and _has_lost_all(evidence):
         why = "the loss is not finite where an output is below 0, and finite where all are above it."
-        return (replace(ABOUT.issue(why, 1.0, 0.0, "the loss"), advice=_BELOW_ZERO),)
+        return (replace(ABOUT.issue(why, 1.0, 0.0, IN_THE_LOSS), advice=_BELOW_ZERO),)
+    if evidence.loss is not None and evidence.loss.domain.breaks_at_bounds and _has_lost_all(evidence):
+        why = (
+            "the loss takes a logarithm of 0, or divides by it, where an output is exactly 0 or 1, which a sigmoid or "
+            "softmax gives as soon as it is sure."
+        )
+        return (replace(ABOUT.issue(why, 1.0, 0.0, IN_THE_LOSS), advice=_AT_BOUNDS),)
     for record in evidence.records:
         if record.nonfinite is None:
             continue
@@ -63,11 +75,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         why = f"the validation figure {name} of epoch {epoch} is {value}{more}."
         return (replace(ABOUT.issue(why, float(count), 0.0), advice=_IN_VALIDATION),)
     if evidence.loss is not None and not evidence.loss.is_finite:
-        return (ABOUT.issue("the loss is not finite for a confident output.", 1.0, 0.0, "the loss"),)
+        return (ABOUT.issue("the loss is not finite for a confident output.", 1.0, 0.0, IN_THE_LOSS),)
     return (ABOUT.passed(f"all values were finite in {len(evidence.records)} sampled steps."),)
 
 
 def _has_lost_all(evidence: Evidence) -> bool:
-    """Whether a loss was not finite, though the first inputs and targets were."""
+    """Whether a loss was not finite, though all inputs and targets were."""
     is_odd = any(loss - loss != 0 for _, loss in evidence.losses)
-    return is_odd and not any(record.nonfinite in {"input", "target"} for record in evidence.records[:1])
+    return is_odd and not any(record.nonfinite in {"input", "target"} for record in evidence.records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import takewhile
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,15 @@ def blow_up(evidence: Evidence) -> tuple[float, float, float] | None:
     first, highest, tail = values[0], max(values), values[-max(3, len(values) // 10) :]
     last = sum(tail) / len(tail)
     return (first, highest, last) if 0 < _BLOW_UP * first < highest and last > 0.9 * first else None
+
+
+def burst(evidence: Evidence) -> tuple[float, float, int] | None:
+    """(first, highest loss, first step that is no number) of a run that rose a hundredfold and was NaN in ten steps."""
+    values = list(takewhile(math.isfinite, (loss for _, loss in evidence.losses)))
+    if not 0 < len(values) < min(10, len(evidence.losses)) or evidence.losses[0][0] > 0:
+        return None
+    first, highest = values[0], max(values)
+    return (first, highest, evidence.losses[len(values)][0]) if 0 < _BLOW_UP * first < highest else None
 
 
 def smoothed(evidence: Evidence, parts: int = 10) -> list[float]:
