@@ -231,8 +231,7 @@ def fit(
     with run_folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite)) as (folder, again):
         progress, monitor = progress and is_first_rank(), monitor if is_first_rank() else False
         model = _inside(model, is_told=progress)
-        called, loggers = Callbacks(callbacks), as_loggers(logger)
-        form = form_of_run(model, example)
+        called, loggers, form = Callbacks(callbacks), as_loggers(logger), form_of_run(model, example)
         read = partial(DatasetBatches, batch_size=batch_size, form=form, collate_fn=collate_fn, num_workers=num_workers)
         loss, chosen_loss, metrics = losses_of(train, loss, metric, class_weights, label_smoothing, read)
         val = checked_validation(train, val, loss, metrics, form, has_collate=collate_fn is not None)
