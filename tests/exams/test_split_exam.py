@@ -81,7 +81,7 @@ def test_a_wrong_head_is_found(monkeypatch):
         split.head.register_forward_hook(lambda _, __, output: output * 1.01)
         return split
 
-    assert judge(CASE, BORDER).outcome == EXACT
+    assert judge(CASE, BORDER).outcome in (EXACT, EQUAL)  # some processors round by the size of the batch
     monkeypatch.setattr(fl, "split", wrong)
     verdict = judge(CASE, BORDER)
     assert (verdict.outcome, verdict.detail[:8]) == (WRONG, "gradient")
@@ -137,7 +137,7 @@ class Ending(Net):
 def test_a_model_that_ends_its_process_is_a_verdict_and_the_other_cuts_are_judged():
     found = trial(Case("switches", "net", "Net", lambda: build(Ending), example), [BORDER, RANDOM], 60.0)
     assert found[BORDER] == {"outcome": CRASHED, "detail": "the process ended by SIGKILL"}
-    assert found[RANDOM]["outcome"] == EXACT
+    assert found[RANDOM]["outcome"] in (EXACT, EQUAL)
 
 
 class Endless(Net):

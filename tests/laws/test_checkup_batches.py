@@ -271,6 +271,7 @@ def test_arguments_that_cannot_be_used_are_refused(call, arguments):
     assert error.value.what in {
         "That is no model.", "The batches cannot be gone through.", "The model cannot be called with these inputs.",
         "The loss cannot be called with an output and a target.", "The loss cannot be taken of this output and target.",
+        "A checkup takes a loss, or a step of your own loop.",
     }  # fmt: skip
     assert error.value.do
 

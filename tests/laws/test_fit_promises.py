@@ -134,7 +134,7 @@ def test_a_frozen_observer_is_named_before_the_first_epoch_and_the_remedy_works(
 
 def test_inputs_of_another_dtype_are_told_with_the_class_of_the_model():
     items = [(x.double(), y) for x, y in data()]
-    with pytest.raises(fl.DataError, match="^Sequential cannot take the inputs"):
+    with pytest.raises(fl.DataError, match="^Sequential cannot take these inputs"):
         trained(train=items)
 
 

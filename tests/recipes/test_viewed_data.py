@@ -148,8 +148,10 @@ def test_random_training_data_is_told_of_views(tmp_path):
 
 @pytest.mark.parametrize("views", [0, -2, True, 2.5, "3"])
 def test_a_number_of_views_is_checked_before_anything_runs(views):
+    model = network()
+    model.forward = lambda x: pytest.fail("the model runs")
     with pytest.raises(fl.DataError, match="views is not a whole number"):
-        fl.fit(network(), None, views=views)
+        fl.fit(model, [(torch.randn(1, 8, 8), 0)] * 8, views=views)
 
 
 def test_cached_features_have_their_views(tmp_path):

@@ -119,6 +119,14 @@ SCALERS = Pool(
     },
 )
 
+STEPS = Pool(
+    {"none": lambda _: None},
+    {
+        **constants({"text": "step", "number": 1}),
+        "beside a loss": lambda _: lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]),
+    },
+)
+
 THAWS = Pool(
     constants({"epochs": {2: "0"}, "all": {2: None}, "list": [None]}),
     {
@@ -343,6 +351,7 @@ DOORS: list[Door] = [
             "model": MODELS.usual("mlp", "half"),
             "batches": BATCHES,
             "loss_fn": LOSSES,
+            "step": STEPS,
             "optimizer": OPTIMIZERS.optional(),
             "steps": s.COUNTS.optional(),
             "epochs": s.COUNTS.optional(),

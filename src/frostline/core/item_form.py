@@ -59,9 +59,14 @@ class ItemForm:
             return batches.unpack(item, index, self.keep)
         return batches.unpack(pair, index)
 
+    @property
+    def could_take_more(self) -> bool:
+        """True if the model takes more inputs by their places than it needs."""
+        return bool(self.count) and len(self.others) > self.count
+
     def is_unclear(self, item: Any) -> bool:
         """True for several parts behind those that the model needs, if it could take more of them than it needs."""
-        is_plain = isinstance(item, (tuple, list)) and bool(self.count) and len(self.others) > self.count
+        is_plain = isinstance(item, (tuple, list)) and self.could_take_more
         return is_plain and len(cast("Sequence[Any]", item)) > self.count + 1
 
     def _by_name(self, item: Mapping[str, Any]) -> tuple[Any, Any] | None:

@@ -194,8 +194,10 @@ def _check_parts(dataset: Any, loss: Any, where: str, form: ItemForm) -> None:
     Raises:
         DataError: If parts could be inputs as well as targets of a loss that takes one.
     """
+    if not (form.could_take_more and is_stateless(loss)):
+        return  # nothing to ask an item about: each that is read costs time
     with kept_generators():
-        item: Any = read(dataset, 0) if is_stateless(loss) else ()
+        item: Any = read(dataset, 0)
     if not form.is_unclear(item):
         return
     names = ", ".join(chr(ord("a") + at) for at in range(len(item) - 1))

@@ -18,6 +18,7 @@ from frostline.caching.fill import ray_ranges
 from frostline.caching.fill.builders import Alone
 from frostline.caching.fill.planned_fill import fill_as_planned
 from frostline.caching.fill.ray_builders import Builder, Order, RayBuilders, told
+from frostline.core.tolerances import batch_tolerance, relative_difference
 
 TESTS = str(Path(helpers_ray.__file__).parent)
 
@@ -161,5 +162,6 @@ def test_what_all_samples_share_and_the_number_of_views_come_from_builders(tmp_p
     builders = InHalves(order_of(cache, split, dataset, views=2))
     data = fill_as_planned(cache.location, split, viewed(dataset, "fill", 2), 8, progress=False, builders=builders)
     features, _ = next(iter(data.loader(20)))
-    assert torch.equal(split.head(*features), model(inputs))
+    # filled in batches of 8: some processors round by the size of the batch
+    assert relative_difference(split.head(*features), model(inputs)) <= batch_tolerance(torch.float32, is_on_gpu=False)
     assert (data.figures.views, cache.entries()[0].views) == (2, 2)
