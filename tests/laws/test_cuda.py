@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import frostline as fl
 from frostline import remedies
 from frostline.core.inputs import move
+from frostline.core.uploads import Uploads
 from frostline.demo import demo, sick_network
 from helpers_fit import D, N, data, fit, mlp
 from helpers_health import CLASSES, FEATURES, sgd, sick_sigmoids, task, watched
@@ -153,6 +154,28 @@ def test_a_cache_gives_what_the_frozen_part_computes(tmp_path, monkeypatch, is_o
         assert torch.equal(torch.cat([f[0] for f, _ in at_home]), expected.cpu())
         assert not stored[3][0][0].is_cuda
     assert are_untouched(before)
+
+
+@pytest.mark.parametrize("batch_size", [5, N])
+def test_batches_that_are_copied_while_the_gpu_computes_are_those_of_their_samples(tmp_path, batch_size):
+    model, images = frozen(Convolutions(), "low"), torch.cat([own for own, _ in IMAGES])
+    dataset = TensorDataset(images, torch.arange(len(images)))
+    split = fl.split(model, images[:4].to(GPU))
+    stored = fl.FeatureCache(tmp_path).fill(split, dataset, batch_size=batch_size, progress=False)
+    for at in range(0, len(images), 4):
+        expected = split.extract(images[at : at + 4])[0].cpu()
+        found = torch.stack([stored[own][0][0] for own in range(at, at + 4)])
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_on_a_stream_of_its_own_holds_its_values():
+    uploads = Uploads(torch.device(GPU))
+    for at in range(20):  # memory that is given out again
+        batch = {"x": torch.full((256, 1024), float(at)), "ids": [torch.arange(at + 1)], "name": "kept"}
+        moved = uploads.upload(batch)
+        assert float(moved["x"].double().mean()) == at
+        assert moved["ids"][0].tolist() == list(range(at + 1))
+        assert moved["name"] == "kept"
 
 
 def test_a_resident_batch_is_fresh(tmp_path):

@@ -7,7 +7,8 @@ import torch
 
 import frostline as fl
 from exams.reliability.shares import shares_in_a_store, shares_on_a_disk
-from frostline.caching.fill import missing_rows, turns
+from frostline.caching.fill import frozen_pass, missing_rows, turns
+from frostline.caching.fill.row_proof import RowProof
 from frostline.caching.keys import as_words, offered_keys
 from frostline.caching.location.store_claims import StoreClaims
 from frostline.caching.store import claims
@@ -117,3 +118,76 @@ def test_worker_processes_read_what_is_claimed(tmp_path):
     data = fill(tmp_path, data=Offering(), batch_size=4, num_workers=2)
     assert data.figures.computed == N
     assert np.all([data[at][1] == at % 4 for at in range(N)])
+
+
+# --- A GPU computes one batch while the next one is read. The order of work is the same with one that is a processor.
+
+
+@pytest.fixture
+def _behind(monkeypatch):
+    """The frozen part counts as one on a GPU; what would be copied there stays where it is."""
+
+    class Uploads:
+        def __init__(self, device):
+            self.device = device
+
+        def upload(self, batch):
+            return batch
+
+    monkeypatch.setattr(frozen_pass, "Uploads", Uploads)
+    monkeypatch.setattr(frozen_pass.Computer, "is_on_gpu", property(lambda self: self.device is not None))
+
+
+class Traced(Part):
+    """A part that notes its batches in the order in which they are computed."""
+
+    def __init__(self, events):
+        super().__init__()
+        self.events = events
+
+    def extract(self, inputs):
+        self.events.append(f"launch {len(inputs)}")
+        return super().extract(inputs)
+
+
+@pytest.mark.usefixtures("_behind")
+@pytest.mark.parametrize("has_keys", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_rows_of_a_device_that_is_behind_are_those_of_their_samples(tmp_path, has_keys, batch_size):
+    found = fill(tmp_path, data=Offering() if has_keys else dataset(), batch_size=batch_size)
+    assert (found.figures.computed, found.figures.reused) == (N, 0)
+    assert all(torch.equal(found[at][0][0], dataset()[at][0] * 2) for at in range(N))
+    assert [found[at][1] for at in range(N)] == [at % 4 for at in range(N)]
+    again = fill(tmp_path, data=Offering() if has_keys else dataset(), batch_size=batch_size)
+    assert (again.figures.computed, again.figures.reused) == (0, N)
+
+
+@pytest.mark.usefixtures("_behind")
+def test_a_batch_is_launched_before_the_last_one_is_stored(tmp_path, monkeypatch):
+    events = []
+    write = turns.Turns.write
+
+    def noted(self, positions, keys, rows):
+        events.append(f"store {len(positions)}")
+        write(self, positions, keys, rows)
+
+    monkeypatch.setattr(turns.Turns, "write", noted)
+    monkeypatch.setattr(RowProof, "check", lambda self, *, is_last=False: None)
+    fill(tmp_path, Traced(events), batch_size=4)
+    assert events[:2] == ["launch 4", "store 4"]  # the first shows where the frozen part runs, and is proven
+    assert events[2:6] == ["launch 4", "launch 4", "store 4", "launch 4"]
+    assert events[-1].startswith("store")
+    assert sum(own.startswith("store") for own in events) == -(-N // 4)
+
+
+@pytest.mark.usefixtures("_behind")
+def test_a_row_that_is_not_finite_is_named_though_the_next_batch_was_launched(tmp_path):
+    class Broken(Part):
+        def extract(self, inputs):
+            (made,) = super().extract(inputs)
+            made[inputs[:, 0] == dataset()[21][0][0]] = float("nan")
+            return (made,)
+
+    with pytest.raises(fl.DataError, match="not finite") as error:
+        fill(tmp_path, Broken(), batch_size=4)
+    assert error.value.where == "samples 21"

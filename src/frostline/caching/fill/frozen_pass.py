@@ -20,6 +20,7 @@ from frostline.core.errors import CacheError, DataError, NotCacheable, SplitErro
 from frostline.core.padding import PaddedBatch, groups_of_one_size, sizes_of
 from frostline.core.timing import Stopwatch
 from frostline.core.tolerances import autocast_dtypes, batch_tolerance, relative_difference
+from frostline.core.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Computer:
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
         self.watch = Stopwatch()
+        self._uploads: Uploads | None = None
 
     def compute(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
         """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
@@ -55,8 +57,23 @@ class Computer:
             batch: The inputs of B samples, stacked.
             indices: Their positions in the dataset, for errors.
         """
+        return self.collect(self.launch(batch, indices), indices)
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """True once the frozen part has computed on a GPU."""
+        return self.device is not None and self.device.type == "cuda"
+
+    def launch(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
+        """The frontier's tensors by name, where the frozen part runs; a GPU may have yet to compute them."""
         with self.watch.lap(len(indices)):
-            found = self._extract_alike(batch, indices)
+            if self.is_on_gpu and self._uploads is None:
+                self._uploads = Uploads(self.device)
+            return self._extract_alike(batch if self._uploads is None else self._uploads.upload(batch), indices)
+
+    def collect(self, found: dict[str, Tensor], indices: Sequence[int]) -> dict[str, Tensor]:
+        """Rows (B, *shape) on the CPU, checked, of what was launched."""
+        with self.watch.lap(0):
             rows = {tensor.name: found[tensor.name] for tensor in self.stored}
             on_cpu = {name: tensor.cpu() for name, tensor in rows.items()}  # waits for a GPU
         self.check_finite(rows, indices)
@@ -192,8 +209,7 @@ class Computer:
         kinds = [tensor.dtype, *(autocast_dtypes() if is_rounded else [])]
         if isinstance(self.part, Faster) and self.part.rounding is not None and tensor.is_floating_point():
             kinds.append(self.part.rounding)
-        is_on_gpu = self.device is not None and self.device.type == "cuda"
-        return max(batch_tolerance(kind, is_on_gpu=is_on_gpu) for kind in kinds)
+        return max(batch_tolerance(kind, is_on_gpu=self.is_on_gpu) for kind in kinds)
 
 
 def faster_part(part: Any, ways: Sequence[str], batch_size: int, root: Path, *, has_one_size: bool) -> Any:

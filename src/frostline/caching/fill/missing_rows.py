@@ -1,11 +1,14 @@
 """Reads the samples of a fill, and computes and publishes the rows that are missing.
 
 What other builders have claimed is read last: by then most of its rows are published.
+
+Legend: B batch.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,16 +23,29 @@ from frostline.caching.store.ragged import packed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch import Tensor
+
     from frostline.caching.fill.fill import Filling
     from frostline.caching.fill.fill_plan import FillPlan
     from frostline.caching.store.shard_writer import ShardWriter
 
 # Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
 _SHARE_AGAIN, _FEW_AGAIN = 50, 4
+_NUM_BEHIND = 1  # batches that a GPU computes while others are read and stored
 _ALIKE = (
     "the views of the samples that were compared are the same: if the dataset is not random, leave views out, so that "
     "it is read once"
 )
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A batch of B samples whose frozen pass was started."""
+
+    inputs: list[Any]
+    batch: Any
+    indices: list[int]
+    found: dict[str, Tensor]
 
 
 class MissingRows:
@@ -56,6 +72,7 @@ class MissingRows:
         self._read_before: dict[int, tuple[bytes, bytes]] = {}
         self._varying = [tensor.name for tensor in filling.part.frontier if tensor.is_varying]
         self._target_of = None if filling.samples.names else getattr(filling.dataset, "target", None)
+        self._launched: deque[_Launched] = deque()
         self._to_prove: set[int] = set()  # stored by others meanwhile, and read all the same
 
     def compute(self) -> None:
@@ -70,7 +87,8 @@ class MissingRows:
         for number, turn in enumerate(turns.rounds(self._unread)):
             self._read(turn, turns)
             for group in own.waiting.rest():
-                self._compute(group, turns)
+                self._launch(group, turns)
+            self._store(turns, num_left=0)
             if not number or self._writer.is_holding:
                 own.reader.check_again(self._read_before)
                 own.row_proof.check(is_last=True)
@@ -110,19 +128,28 @@ class MissingRows:
                 turns.done(index)
             else:
                 for group in own.waiting.add(index, inputs):
-                    self._compute(group, turns)
+                    self._launch(group, turns)
             self._advance(1)
 
-    def _compute(self, waiting: dict[int, Any], turns: Turns) -> None:
-        own, indices, inputs = self._filling, list(waiting), list(waiting.values())
-        batch = own.computer.collate(inputs, indices)
-        rows = own.computer.compute(batch, indices)
-        own.row_proof.offer(inputs, batch, indices, rows)
-        if not own.computed:
-            own.row_proof.check()
-        rows = own.storage.rounded_rows(rows, indices)
-        turns.write(indices, torch.from_numpy(own.samples.keys[indices]), packed(rows, self._varying))
-        own.computed += len(indices)
+    def _launch(self, waiting: dict[int, Any], turns: Turns) -> None:
+        """Start the frozen pass of a batch; a GPU computes it while the next one is read and hashed."""
+        computer, indices, inputs = self._filling.computer, list(waiting), list(waiting.values())
+        batch = computer.collate(inputs, indices)
+        self._launched.append(_Launched(inputs, batch, indices, computer.launch(batch, indices)))
+        self._store(turns, num_left=_NUM_BEHIND if computer.is_on_gpu and self._filling.computed else 0)
+
+    def _store(self, turns: Turns, num_left: int) -> None:
+        """Wait for the oldest batches that were launched, and store their rows."""
+        own = self._filling
+        while len(self._launched) > num_left:
+            launched = self._launched.popleft()
+            indices, rows = launched.indices, own.computer.collect(launched.found, launched.indices)
+            own.row_proof.offer(launched.inputs, launched.batch, indices, rows)
+            if not own.computed:
+                own.row_proof.check()
+            rows = own.storage.rounded_rows(rows, indices)
+            turns.write(indices, torch.from_numpy(own.samples.keys[indices]), packed(rows, self._varying))
+            own.computed += len(indices)
 
     def _adopt(self, index: int, proves: bool) -> bool:
         """Take over a row that others have published, unless the sample must be read; whether it need not be."""
