@@ -1,5 +1,3 @@
-import pytest
-import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -8,7 +6,7 @@ from frostline.diagnosis.probes.summands import summands_of
 from helpers_health import mlp, sgd, task
 
 
-def terms_of(loss_fn, model=None, steps=20):
+def summands(loss_fn, model=None, steps=20):
     model, data = model or mlp(), task(steps)
     start, optimizer = trainable_weights(model), sgd(model)
     for inputs, target in data:
@@ -22,48 +20,24 @@ def size_of(output):
     return output.square().mean()
 
 
-def test_each_term_has_its_value_its_share_of_the_gradient_and_its_line():
+def test_each_term_has_its_value_and_its_share_of_the_gradient():
     def loss_fn(output, target):
         return F.cross_entropy(output, target) + 1e-4 * size_of(output)
 
-    first, second = terms_of(loss_fn)
+    first, second = summands(loss_fn)
     assert first.slope == 1.0
     assert second.slope < 1e-2
     assert first.last < first.first
-    assert "`cross_entropy` in line" in first.name
-    assert "1e-4 * size_of(output)" in first.name
-    assert "`mean`" in second.name or "`square`" in second.name
 
 
 def test_a_number_that_changes_with_the_weights_is_a_term_without_a_gradient():
-    both = terms_of(lambda output, target: F.cross_entropy(output, target) + size_of(output).item())
+    both = summands(lambda output, target: F.cross_entropy(output, target) + size_of(output).item())
     assert [one.slope is None for one in both] == [False, True]
-    assert terms_of(lambda output, target: F.cross_entropy(output, target) + 3.0) == ()
+    assert summands(lambda output, target: F.cross_entropy(output, target) + 3.0) == ()
 
 
-@pytest.mark.parametrize(
-    "loss_fn",
-    [
-        F.cross_entropy,
-        lambda output, target: (output - F.one_hot(target, 3)).square().mean(),
-        lambda output, target: F.cross_entropy(output, target) * (1 + size_of(output)),
-    ],
-)
-def test_a_loss_that_is_no_sum_has_no_terms(loss_fn):
-    assert terms_of(loss_fn) == ()
-
-
-def test_sums_of_rows_lists_and_stacks_are_taken_apart():
-    def by_row(output, target):
-        return (F.cross_entropy(output, target, reduction="none") + output.square().sum(1)).mean()
-
-    def stacked(output, target):
-        return torch.stack([F.cross_entropy(output, target), size_of(output), output.abs().mean()]).mean()
-
-    def summed(output, target):
-        return sum([F.cross_entropy(output, target), size_of(output), -output.abs().mean()])
-
-    assert [len(terms_of(one)) for one in (by_row, stacked, summed)] == [2, 3, 3]
+def test_a_loss_of_one_term_has_none_to_compare():
+    assert summands(F.cross_entropy) == ()
 
 
 def test_a_term_that_is_mostly_absent_and_one_of_the_weights_alone():
@@ -81,11 +55,11 @@ def test_a_term_that_is_mostly_absent_and_one_of_the_weights_alone():
         is_rare = (output.detach().sum(1) > 1e9).float()
         return F.cross_entropy(output, target) + (is_rare * output.sum(1)).mean()
 
-    assert [one.rare for one in terms_of(loss_fn, model)] == [0.0, 1.0]
+    assert [one.rare for one in summands(loss_fn, model)] == [0.0, 1.0]
     weight = model.body[0].weight
-    _, penalty = terms_of(lambda output, target: F.cross_entropy(output, target) + weight.square().sum(), model)
+    _, penalty = summands(lambda output, target: F.cross_entropy(output, target) + weight.square().sum(), model)
     assert not penalty.is_of_rows
-    error, of_outputs = terms_of(lambda output, target: F.cross_entropy(output, target) + size_of(output))
+    error, of_outputs = summands(lambda output, target: F.cross_entropy(output, target) + size_of(output))
     assert error.is_of_rows
     assert not of_outputs.is_of_rows
 
@@ -94,4 +68,4 @@ def test_terms_that_work_against_each_other_have_opposite_gradients():
     def loss_fn(output, target):
         return F.cross_entropy(output, target) - 0.5 * F.cross_entropy(output, target)
 
-    assert [round(one.against) for one in terms_of(loss_fn)] == [-1, -1]
+    assert [round(one.against) for one in summands(loss_fn)] == [-1, -1]

@@ -78,13 +78,13 @@ def _passed(model: nn.Module, inputs: Sequence[Any]) -> list[tuple[str, Tensor]]
     """(place, values_ND) of what layers get and give, in the order in which it comes into being; each of it once."""
     found: dict[str, list[Tensor]] = {}
     for given in inputs:
-        for place, tensor in _heard(model, given):
+        for place, tensor in _layer_outputs(model, given):
             found.setdefault(place, []).append(features(tensor))
     whole = [(place, joined_rows(parts)) for place, parts in found.items() if len(parts) == len(inputs)]
     return [(place, values) for place, values in whole if values is not None]
 
 
-def _heard(model: nn.Module, inputs: Any) -> list[tuple[str, Tensor]]:
+def _layer_outputs(model: nn.Module, inputs: Any) -> list[tuple[str, Tensor]]:
     size, seen, found = batches.batch_size(inputs), list(batches.leaves(inputs).values()), dict[str, Tensor]()
 
     def keep(place: str, value: Any) -> None:

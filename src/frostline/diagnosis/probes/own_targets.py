@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import seed_generators
+from frostline.diagnosis.probes.differences import DIRECTIONS, slope_along
 from frostline.diagnosis.probes.evaluation_pass import evaluation, weights_of
 from frostline.diagnosis.probes.output_range import parts_of
 from frostline.diagnosis.rules.loss_records import OwnTargets
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Loss = Callable[[Any, Any], Tensor]
 
 _CHANGED, _FACTOR, _SHIFT = 1e-5, 1.1, 0.01  # relative change of a loss; what weights and outputs are changed by
+_STEP, _OFF = 1e-6, 1e-2  # of the outputs' size, and of the slope
 _FEWEST = 16  # weights of a copy: smaller ones may be alike by chance
 
 
@@ -100,7 +102,7 @@ def facts_of_own_targets(
                 moved, _ = parts_of(batches.call(model, batch[0]))
             is_moving = any(not torch.equal(parts[name], moved[name]) for name in made)
     if not is_moving and not made and not copy and isinstance(output, Tensor):
-        is_moving = _has_stop(output, batch[1], loss_fn)
+        is_moving = _is_detached_inside(output, batch[1], loss_fn)
         made = ["the model's"] if is_moving else []
     return OwnTargets(tuple(made), is_moving, copy, source) if made or copy else None
 
@@ -140,26 +142,18 @@ def _is_given(
     return not bool(slope.any()) and not math.isclose(float(loss.detach()), float(moved), rel_tol=_CHANGED)
 
 
-def _has_stop(output: Tensor, target: Any, loss_fn: Loss) -> bool:
+def _is_detached_inside(output: Tensor, target: Any, loss_fn: Loss) -> bool:
     """Whether the slope of a loss at the outputs is not that which differences of it show: a part is detached."""
     if not output.is_floating_point() or output.numel() < 2:
         return False
     leaf = output.detach().double().clone().requires_grad_()
     wanted = batches.map_tensors(target, lambda one: one.double() if one.is_floating_point() else one)
-    pairs: list[tuple[float, float]] = []
+    step = _STEP * (float(leaf.detach().std()) or 1.0)
     try:
-        for seed in range(3):
-            with torch.enable_grad():
-                loss = loss_fn(leaf, wanted)
-                (slope,) = torch.autograd.grad(loss, leaf, allow_unused=True, materialize_grads=True)
-            along = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(seed)).to(leaf.detach())
-            step = 1e-6 * (float(leaf.detach().std()) or 1.0)
-            with torch.no_grad():
-                ahead, behind = (float(loss_fn(leaf.detach() + sign * step * along, wanted)) for sign in (1.0, -1.0))
-            pairs.append((float((slope * along).sum()), (ahead - behind) / (2 * step)))
+        pairs = [slope_along(lambda value: loss_fn(value, wanted), leaf, step, seed) for seed in range(DIRECTIONS)]
     except (*FOREIGN, DataError):
         return False
     size = max(abs(other) for _, other in pairs)
     return size > 0 and all(math.isfinite(one) for pair in pairs for one in pair) and (
-        min(abs(own - other) for own, other in pairs) > 1e-2 * size
+        min(abs(own - other) for own, other in pairs) > _OFF * size
     )  # fmt: skip

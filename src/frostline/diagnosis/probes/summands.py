@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import linecache
 import math
-import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_buffers, kept_generators, kept_gradients, kept_modes, seed_generators
+from frostline.core.restore import kept_buffers, kept_generators, kept_gradients, kept_modes
 from frostline.diagnosis.probes.evaluation_pass import weights_of
+from frostline.diagnosis.probes.loss_sum import terms_of
 from frostline.diagnosis.rules.loss_records import Summand
 
 if TYPE_CHECKING:
@@ -24,74 +21,9 @@ if TYPE_CHECKING:
 
     Loss = Callable[[Any, Any], Tensor]
 
-_SUMS = frozenset({"AddBackward0", "SubBackward0"})
-# What a sum goes through on its way to a scalar, one operand at a time.
-_LINEAR = frozenset({
-    "MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1", "NegBackward0", "MulBackward0", "DivBackward0",
-    "StackBackward0", "CatBackward0", "SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
-    "UnsafeViewBackward0", "ReshapeAliasBackward0", "ToCopyBackward0", "ExpandBackward0", "SelectBackward0",
-})  # fmt: skip
-_MOST_TERMS, _MOST_WEIGHTS = 8, 20_000_000
+_MOST_WEIGHTS = 20_000_000
 _MOST_BATCHES = 24  # of which values are taken
-_SAME = 1e-3  # relative difference of the loss and the sum of its terms
 _MOVED = 1.02  # factor of the weights, that shows which values depend on them
-_WIDTH = 72  # of a line of code
-_OWN = ("torch", "frostline")  # packages whose frames are not of the loss
-
-
-@dataclass
-class _Made:
-    """A tensor that a call gave."""
-
-    tensor: Tensor
-    name: str
-    constants: list[float] = field(default_factory=list)
-
-
-class _Calls(TorchFunctionMode):
-    """Remembers what the calls within a loss give, by their function of autograd."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: dict[Any, _Made] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call it, and remember tensors that have a gradient."""
-        result = func(*args, **(kwargs or {}))
-        for one in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(one, Tensor) and one.grad_fn is not None and one.grad_fn not in self.made:
-                constants = [float(value) for value in args if _is_constant(value)]
-                self.made[one.grad_fn] = _Made(one, _name_of(func), constants)
-        return result
-
-
-def _is_constant(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and not value.requires_grad and not value.is_complex()
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _name_of(func: Any) -> str:
-    """The function's name, and the line of code that calls it."""
-    name = str(getattr(func, "__name__", "")).strip("_") or "a term"
-    frame = sys._getframe(2)
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OWN:
-        frame = frame.f_back
-    if frame is None:
-        return f"`{name}`"
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    shown = line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..."
-    return f"`{name}` in line {frame.f_lineno}" + (f" (`{shown}`)" if shown else "")
-
-
-@dataclass(frozen=True)
-class _Term:
-    """A summand of one pass: with its gradient, None where that is not asked; a constant has none."""
-
-    name: str
-    value: float
-    gradient: Tensor | None = None
-    is_constant: bool = False
 
 
 def summands_of(
@@ -110,16 +42,16 @@ def summands_of(
         return ()
     with kept_modes(model), kept_buffers(model), kept_generators(), kept_gradients(model), torch.enable_grad():
         with weights_of(model, start):
-            first = _terms(model, weights, data[0], loss_fn)
+            first = terms_of(model, weights, data[0], loss_fn)
             if len(first) < 2:
                 return ()
-            others = _terms(model, [], _with_other_targets(data), loss_fn)
+            others = terms_of(model, [], _with_other_targets(data), loss_fn)
         with weights_of(model, {name: _MOVED * value for name, value in start.items()}):
-            moved = _terms(model, [], data[0], loss_fn)
-        last = _terms(model, weights, data[0], loss_fn)
+            moved = terms_of(model, [], data[0], loss_fn)
+        last = terms_of(model, weights, data[0], loss_fn)
         if not len(first) == len(others) == len(moved) == len(last):
             return ()
-        several = [_terms(model, [], one, loss_fn) for one in data[:: max(1, len(data) // _MOST_BATCHES)]]
+        several = [terms_of(model, [], one, loss_fn) for one in data[:: max(1, len(data) // _MOST_BATCHES)]]
     rows = [one for one in several if len(one) == len(first)]
     depends = [one.value != other.value for one, other in zip(first, moved, strict=True)]
     total = max((float(one.gradient.norm()) for one in first if one.gradient is not None), default=0.0)
@@ -160,64 +92,3 @@ def _cosine(gradient: Tensor | None, every: Tensor) -> float:
     others = every - gradient
     size = float(gradient.norm() * others.norm())
     return float(gradient @ others) / size if size > 0 else 0.0
-
-
-def _terms(model: nn.Module, weights: list[nn.Parameter], batch: Batch, loss_fn: Loss) -> list[_Term]:
-    """Of one pass, in the order of the sum; none where their sum is not the loss."""
-    seed_generators(0)
-    calls = _Calls()
-    with calls:  # the model as well: it may give the loss itself
-        output = batches.call(model, batch[0])
-        loss = loss_fn(output, batch[1])
-    ends = {one.grad_fn for one in batches.leaves(output).values() if one.grad_fn is not None and one.numel() > 1}
-    if not loss.requires_grad or loss.grad_fn not in calls.made:
-        return []
-    constants: list[float] = []
-    nodes = list(dict.fromkeys(_split(loss.grad_fn, calls.made, ends, constants)))
-    if not 1 < len(nodes) + len(constants) <= _MOST_TERMS:
-        return []
-    tensors = [calls.made[node].tensor for node in nodes]
-    factors = torch.autograd.grad(loss, tensors, retain_graph=True)
-    found: list[_Term] = []
-    for node, tensor, factor in zip(nodes, tensors, factors, strict=True):
-        value = (factor * tensor).sum()
-        gradient = None
-        if weights:
-            parts = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True, materialize_grads=True)
-            gradient = torch.cat([part.detach().flatten().float() for part in parts])
-        found.append(_Term(_told(node, calls.made), float(value.detach()), gradient))
-    found += [_Term(calls.made[loss.grad_fn].name, value, is_constant=True) for value in constants]
-    total = sum(one.value for one in found)
-    size = max(abs(one.value) for one in found)
-    is_sum = math.isclose(total, float(loss.detach()), rel_tol=_SAME, abs_tol=_SAME * size)
-    return found if is_sum and math.isfinite(total) else []
-
-
-def _split(node: Any, made: dict[Any, _Made], ends: set[Any], constants: list[float]) -> list[Any]:
-    """The functions of autograd whose results are the terms of this one's; numbers that are added are kept apart."""
-    below = [one for one, _ in node.next_functions if one is not None]
-    name = type(node).__name__
-    if node in ends or not below or not all(one in made for one in below):
-        return [node]
-    if name in _SUMS:
-        if len(below) < 2:
-            if made[node].tensor.numel() > 1:
-                return [node]
-            sign = -1.0 if name == "SubBackward0" else 1.0
-            constants += [sign * one for one in made[node].constants[-1:]]
-        return [found for one in below for found in _split(one, made, ends, constants)]
-    if name in _LINEAR and (len(below) == 1 or name in {"StackBackward0", "CatBackward0"}):
-        inner: list[float] = []
-        found = [leaf for one in below for leaf in _split(one, made, ends, inner)]
-        return found if len(found) > 1 and not inner else [node]
-    return [node]
-
-
-def _told(node: Any, made: dict[Any, _Made]) -> str:
-    """The name of what a term comes from, without the factors and means around it."""
-    while type(node).__name__ in _LINEAR:
-        below = [one for one, _ in node.next_functions if one is not None]
-        if len(below) != 1 or below[0] not in made:
-            break
-        (node,) = below
-    return made[node].name

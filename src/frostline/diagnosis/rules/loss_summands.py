@@ -55,7 +55,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     is_well = evidence.skill is not None and evidence.skill > _WELL
     found = _cut(terms, is_well=is_well) or _rare(terms)
     if found is None and not is_well:
-        found = _opposed(terms) or _held(terms)
+        found = _opposed(terms) or _balanced(terms)
     found = found or _drowned(terms)
     return (found or ABOUT.passed(f"the loss is a sum of {len(terms)} terms, each of which counts."),)
 
@@ -92,10 +92,10 @@ def _opposed(terms: Sequence[Summand]) -> Finding | None:
     return None
 
 
-def _held(terms: Sequence[Summand]) -> Finding | None:
+def _balanced(terms: Sequence[Summand]) -> Finding | None:
     """Two terms that are at rest against each other, one of them where it began."""
     total = sum(abs(term.first) for term in terms)
-    held = [term for term in terms if _is_held(term) and term.first > _LARGE * total]
+    held = [term for term in terms if _is_kept_in_check(term) and term.first > _LARGE * total]
     others = [term for term in terms if term not in held and _pulls(term)]
     if not held or not others:
         return None
@@ -130,7 +130,7 @@ def _pulls(term: Summand) -> bool:
     return term.last_slope is not None and term.last_slope > _AS_LARGE and term.last_against < _OPPOSED_LATE
 
 
-def _is_held(term: Summand) -> bool:
+def _is_kept_in_check(term: Summand) -> bool:
     """Whether it is of the rows, and has hardly fallen, against others that are as large."""
     return _pulls(term) and term.is_of_rows and _STUCK * term.first < term.last < term.first / _STUCK
 
