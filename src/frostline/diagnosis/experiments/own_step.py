@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError
 from frostline.diagnosis.experiments.batches import check_given
+from frostline.diagnosis.rules.contract import BY_CHECKUP
 from frostline.diagnosis.rules.judge import all_of, diagnosis_of
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding
 
 _NAME = "model."
-# Rules say what would judge them, which is another call here.
-_TOLD_BY, _TOLD_BY_A_LOSS = "(run `checkup`)", "(pass loss_fn and batches of (inputs, target) in place of step)"
+_BY_LOSS = "(pass loss_fn and batches of (inputs, target) in place of step)"  # what would judge, where a step was given
 
 
 class SteppedModel(nn.Module):
@@ -71,7 +71,7 @@ def named_as_given(diagnosis: Diagnosis, model: nn.Module) -> Diagnosis:
     names = sorted((name for name, _ in model.named_modules() if name), key=len, reverse=True)
 
     def named(finding: Finding) -> Finding:
-        why, advice = finding.why.replace(_TOLD_BY, _TOLD_BY_A_LOSS), finding.advice
+        why, advice = finding.why.replace(BY_CHECKUP, _BY_LOSS), finding.advice
         for name in names:
             why, advice = (text.replace(f"'{_NAME}{name}", f"'{name}") for text in (why, advice))
         layer = None if finding.layer is None else finding.layer.removeprefix(_NAME)

@@ -34,7 +34,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """A loss that is far lower on the rows that were trained on; tips, since any network does it after a time."""
     facts = evidence.heart
     if facts is None:
-        return (ABOUT.not_judged("rows that were trained on were not compared with others (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("rows that were trained on were not compared with others"),)
     if facts.in_a_row >= _IN_A_ROW:
         why = f"each batch comes {facts.in_a_row:.0f} times in a row, before another one does."
         return (replace(ABOUT.tip(why, facts.in_a_row, 1.0), advice=f"{_REPEATED} {ABOUT.advice}", family="order"),)

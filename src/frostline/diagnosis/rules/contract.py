@@ -12,6 +12,8 @@ from typing import Protocol
 from frostline.core.records import Finding
 from frostline.diagnosis.rules.records import Evidence
 
+BY_CHECKUP = "(run `checkup`)"  # what would judge, in the text of a finding that a monitor cannot give
+
 
 class Rule(Protocol):
     """A module of this folder."""
@@ -60,6 +62,10 @@ class About:
     def not_judged(self, why: str) -> Finding:
         """Something to judge that could not be seen, and why."""
         return self._finding("not judged", why, None, None, None)
+
+    def left_to_checkup(self, why: str) -> Finding:
+        """As `not_judged`, of what a checkup with a loss looks at; `why` has no full stop."""
+        return self.not_judged(f"{why} {BY_CHECKUP}.")
 
     def _finding(
         self, outcome: str, why: str, measured: float | None, limit: float | None, layer: str | None

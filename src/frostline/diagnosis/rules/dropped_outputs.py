@@ -22,7 +22,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The share of the outputs that is set to zero in training; a loss that compares rows may ask for such noise."""
     modes = evidence.modes
     if modes is None:
-        return (ABOUT.not_judged("the end of the forward pass was not looked at (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("the end of the forward pass was not looked at"),)
     share = modes.dropped_outputs
     if not share:
         return (ABOUT.passed("no dropout stands behind the output layer."),)

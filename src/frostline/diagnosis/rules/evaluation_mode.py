@@ -32,7 +32,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         )
         return (ABOUT.issue(why, float(loop.evaluated), float(_FEWEST)),)
     if modes is None:
-        return (ABOUT.not_judged("the modes of the layers were not read (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("the modes of the layers were not read"),)
     count = len(modes.never_updated)
     if modes.never_updated:
         why = (

@@ -25,7 +25,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Reshapes to the same sizes in another order; in a network that learns, sizes may agree by chance."""
     facts = evidence.axes
     if facts is None:
-        return (ABOUT.not_judged("reshapes were not listened to (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("reshapes were not listened to"),)
     if facts.scattered:
         before, after = facts.scattered[0]
         why = (

@@ -79,7 +79,7 @@ _LOGARITHMS = (
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The loss of outputs that are right, wrong and confident."""
     facts = evidence.loss
-    silent = ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`).")
+    silent = ABOUT.left_to_checkup("the loss was not probed with other outputs than the model's")
     if facts is None:
         return (silent,)
     of_domain = _wrong_domain(facts.domain) or _wrong_terms(facts)

@@ -29,7 +29,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("the optimizer's steps do not depend on the size of the gradients."),)
     norms, plain = evidence.gradient_norms, evidence.plain_gradient
     if len(norms) < _FEWEST or plain is None:
-        return (ABOUT.not_judged("gradients were not compared with those of a plain backward pass (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("gradients were not compared with those of a plain backward pass"),)
     usual = median(norms)
     share = sum(abs(norm - usual) <= _LIKE * usual for norm in norms) / len(norms)
     if not usual or share < _SHARE:

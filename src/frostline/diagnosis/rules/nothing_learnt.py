@@ -55,7 +55,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
         return _collapse(evidence) or (
-            ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),
+            ABOUT.left_to_checkup("the loss of the constant-prediction baseline is not known"),
         )
     if skill > LEARNS:
         return (

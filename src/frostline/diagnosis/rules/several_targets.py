@@ -24,7 +24,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The share of rows whose very input has another target elsewhere; outcomes of chance do, so this is a tip."""
     facts = evidence.rows
     if facts is None or not facts.num_features:
-        return (ABOUT.not_judged("rows with one number or class as the target were not compared (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("rows with one number or class as the target were not compared"),)
     if facts.torn < _SHARE or facts.torn_targets is None:
         return (ABOUT.passed("rows with the same input have the same target.", facts.torn, _SHARE),)
     one, other = facts.torn_targets

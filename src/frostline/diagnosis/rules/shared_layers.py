@@ -23,7 +23,7 @@ _MOST = 3  # that are named
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Layers with weights under several names; recurrent use of one layer under one name is not seen."""
     if evidence.shared is None:
-        return (ABOUT.not_judged("names of layers were not compared (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("names of layers were not compared"),)
     if not evidence.shared:
         return (ABOUT.passed("no layer and no parameter has several names."),)
     listing = "; ".join(f"{listed(names)} are the same {what}" for names, what in evidence.shared[:_MOST])

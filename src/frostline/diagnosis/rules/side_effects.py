@@ -41,7 +41,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """What was different after a pass: an issue, unless the same values come of it when they are given again."""
     facts = evidence.effects
     if facts is None:
-        return (ABOUT.not_judged("passes were not compared with what they were given (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("passes were not compared with what they were given"),)
     found: list[Finding] = []
 
     def add(why: str, advice: str, family: str = ABOUT.family) -> None:

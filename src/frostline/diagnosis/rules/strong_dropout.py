@@ -24,7 +24,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The largest share that a layer drops."""
     modes = evidence.modes
     if modes is None:
-        return (ABOUT.not_judged("dropout was not looked at (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("dropout was not looked at"),)
     if not modes.dropout:
         return (ABOUT.not_applicable("no dropout layer is active."),)
     learns_nothing = evidence.skill is not None and evidence.skill <= LEARNS

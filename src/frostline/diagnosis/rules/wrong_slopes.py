@@ -31,7 +31,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """A wrong backward of a function is an issue; a gradient that is cut on one of several ways may be meant."""
     facts = evidence.slopes
     if facts is None:
-        return (ABOUT.not_judged("gradients were not compared with differences (run `checkup`)."),)
+        return (ABOUT.left_to_checkup("gradients were not compared with differences"),)
     if facts.functions:
         one = facts.functions[0]
         where = f" in layer {one.layer!r}" if one.layer else ""
