@@ -209,6 +209,26 @@ def test_a_buffer_of_a_trainable_layer_moves_with_the_head(is_rebound):
     assert model.high.calls == 1
 
 
+def test_a_table_that_is_made_in_the_first_pass_is_taken_after_one_as_the_error_says():
+    class Placed(nn.Linear):
+        def __init__(self):
+            super().__init__(D, D)
+            self.register_buffer("table", None, persistent=False)
+
+        def forward(self, batch):
+            if self.table is None:
+                self.table = torch.arange(D).float().cos()
+            return super().forward(batch) * self.table
+
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.low = Placed().requires_grad_(False)
+    with pytest.raises(fl.NotCacheable, match="'low.table' is replaced in forward") as error:
+        fl.split(model, x(4))
+    assert error.value.do.startswith("run the model on a batch once before")
+    model(x(4))
+    check(model, x(4), names=["low"])
+
+
 @pytest.mark.parametrize(("is_rebound", "how"), [(True, "is replaced in forward"), (False, "is written during")])
 def test_a_buffer_of_a_frozen_layer_must_stand_still(is_rebound, how):
     model = Net(lambda m, batch: m.high(m.low(batch)))

@@ -160,7 +160,8 @@ class MovedBuffers:
                     what=f"The frozen part changes its own state: the buffer {name!r} is replaced in forward.",
                     where=name,
                     received="another tensor under the same name after the forward pass",
-                    do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
+                    do="run the model on a batch once before, if the buffer is a table that is made in the first pass "
+                    "(positions, a mask); else remove that line.",
                 )
             self._recording.rebound[name] = self._ledger.nodes[id(now)]
 
