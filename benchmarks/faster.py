@@ -35,7 +35,7 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     import_torchvision()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    count, rounds = (96, 1) if is_quick else (1_000, 3)
+    count, rounds = (96, 1) if is_quick else (320, 3)
     try:
         figures: dict[str, Any] = {"images": count}
         for name, through in MODELS.items():

@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--again", nargs="+", default=[], help="judge models again that had these verdicts")
     parser.add_argument("--fresh", action="store_true", help="judge all models again, not only those without a verdict")
     parser.add_argument("--seconds", type=float, default=240.0, help="of the processor, for a model at one cut")
+    parser.add_argument("--gib", type=int, default=9, help="of memory, for a model")
     parser.add_argument("--jobs", type=int, default=1, help="models at the same time")
     parser.add_argument("--no-peers", action="store_true", help="without a trace and an export beside it")
     parser.add_argument("--page-only", action="store_true", help="write the page from the verdicts at hand")
@@ -66,7 +67,7 @@ def main() -> None:
         transformers.logging.set_verbosity_error()
         todo = [(case, names) for case in cases if (names := wanted(case, kept, options))]
         with ThreadPoolExecutor(options.jobs) as threads:
-            runs = {threads.submit(trial, case, names, options.seconds): case for case, names in todo}
+            runs = {threads.submit(trial, case, names, options.seconds, options.gib): case for case, names in todo}
             for run in as_completed(runs):
                 kept.keep(runs[run], run.result())
                 sys.stdout.write(page.line(runs[run], run.result()) + "\n")

@@ -135,7 +135,7 @@ class Ending(Net):
 
 
 def test_a_model_that_ends_its_process_is_a_verdict_and_the_other_cuts_are_judged():
-    found = trial(Case("switches", "net", "Net", lambda: build(Ending), example), [BORDER, RANDOM], 60.0)
+    found = trial(Case("switches", "net", "Net", lambda: build(Ending), example), [BORDER, RANDOM], 60.0, 9)
     assert found[BORDER] == {"outcome": CRASHED, "detail": "the process ended by SIGKILL"}
     assert found[RANDOM]["outcome"] in (EXACT, EQUAL)
 
@@ -148,7 +148,7 @@ class Endless(Net):
 
 def test_a_model_that_takes_too_long_is_a_verdict():
     started = time.process_time()
-    found = trial(Case("switches", "net", "Net", lambda: build(Endless), example), [BORDER], 1.0)
+    found = trial(Case("switches", "net", "Net", lambda: build(Endless), example), [BORDER], 1.0, 9)
     assert found[BORDER]["detail"] == "no result after 1 s of the processor"
     assert time.process_time() - started < 60
 
