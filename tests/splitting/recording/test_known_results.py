@@ -41,6 +41,15 @@ def test_the_same_call_of_equal_values_is_made_once_and_gives_memory_of_its_own(
     assert first.data_ptr() != second.data_ptr()
 
 
+def test_in_the_last_recording_a_result_is_recalled_once_and_none_is_held(function):
+    known, (x, weight) = KnownResults(), made()
+    known.call("here", function, (x, weight), {})
+    known.is_asked_last = True
+    for expected in (1, 2, 3):
+        known.call("here", function, (x, weight), {})
+        assert function.num_calls == expected
+
+
 def other_values(x, weight):
     return "here", (x + 1, weight), {}
 

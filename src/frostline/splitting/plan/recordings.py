@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.splitting.calls.addresses import Point
     from frostline.splitting.parts.frontier import Pair
     from frostline.splitting.python_state.sources import Source
     from frostline.splitting.recording.run_record import Recording
@@ -65,7 +66,11 @@ def record_modes(model: nn.Module, frost_line: FrostLine, example: Any, settings
     trained, settings = _record_trained(model, frost_line, sizes, settings, known)
     check_quiet_modules(settings.quiet, trained[1])
     model.eval()
-    evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), known, is_logging=True)
+    known.is_asked_last = True
+    crossed = frozenset(own.origin for recording in trained for own in recording.crossings)
+    evaluated = _record_pair(
+        model, frost_line, sizes, settings.in_mode(training=False), known, is_logging=True, crossed=crossed
+    )
     _refuse_unknown_constants((*evaluated, *trained))
     if any(recording.unknown_origins for recording in evaluated):
 
@@ -118,10 +123,11 @@ def _record_trained(
 
 def _record_pair(
     model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, known: KnownResults,
-    *, is_logging: bool = False,
+    *, is_logging: bool = False, crossed: frozenset[Point] = frozenset(),
 ) -> Pair:  # fmt: skip
     recorded = partial(record, model, frost_line, settings=settings, is_logging=is_logging, known=known)
-    return recorded(sizes[0]), recorded(sizes[1], has_lines=False)
+    small = recorded(sizes[0]).released(crossed)
+    return small, recorded(sizes[1], has_lines=False).released(crossed)
 
 
 def refuse_unknown_origins(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:

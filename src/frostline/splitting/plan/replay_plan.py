@@ -160,7 +160,7 @@ def record_blocks(model: nn.Module, frost_line: FrostLine, inputs: Any, settings
             recorder.run_once(batches.map_tensors(inputs, torch.clone))  # a model may write into its inputs
         except RECORDING_FAILS:
             recorder.recording.batch_size = batches.batch_size(inputs)
-    return recorder.recording
+    return recorder.recording.released()
 
 
 def replayed_log(model: nn.Module, plan: Plan) -> list[str]:

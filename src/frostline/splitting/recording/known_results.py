@@ -1,7 +1,7 @@
 """Results of costly frozen calls that an earlier recording has computed: one call of the same values is made once.
 
 A model is recorded in two modes on the same samples. What is frozen computes the same in both, as a rule; where it does
-not, an argument differs, and the call runs. Recordings hold their tensors anyway, so that this takes no memory.
+not, an argument differs, and the call runs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ class _Known:
 
 
 class KnownResults:
-    """Calls and their results, by their addresses; tensors are held, not copied."""
+    """Calls and their results, by their addresses; tensors are held, not copied.
+
+    Attributes:
+        is_asked_last: No recording comes after this one: what was recalled is let go, and nothing more is held.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Hashable, _Known] = {}
+        self.is_asked_last = False
 
     def call(self, place: Hashable, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the frozen call gives: recalled if it was made at this place, with arguments that are equal to the bit.
@@ -58,12 +63,14 @@ class KnownResults:
             template, tensors = template_of((args, kwargs))
             is_plain = all(map(_is_plain, tensors))
             known = self._known.get(place) if is_plain else None
+            if self.is_asked_last:
+                self._known.pop(place, None)
             if known is not None and _is_same(known, func, template, tensors):
                 copy = known.result.clone()
                 if copy.stride() == known.result.stride():
                     return copy
         result = func(*args, **kwargs)
-        if is_plain and isinstance(result, Tensor) and _is_plain(result):
+        if is_plain and not self.is_asked_last and isinstance(result, Tensor) and _is_plain(result):
             own = [(tensor, tensor._version) for tensor in tensors]
             self._known[place] = _Known(func, template, _ambient(), own, result, result._version)
         return result

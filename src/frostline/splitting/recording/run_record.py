@@ -6,12 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.python_state.sources import Source, catches
 from frostline.splitting.recording.changes import LeftValue
 from frostline.splitting.recording.guards import Guard, Handed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch import Tensor, fx, nn
 
     from frostline.splitting.calls.addresses import Frame, Point
@@ -101,6 +105,18 @@ class Recording:
     blocks: list[Block] = field(default_factory=list["Block"])
     sized_by_values: set[Point] = field(default_factory=set["Point"])
     is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
+
+    def released(self, kept: Collection[Point] = ()) -> Recording:
+        """Itself, without the values of frozen tensors that do not cross the frost line: their shapes stay.
+
+        Args:
+            kept: What crosses in another recording.
+        """
+        crossing = {own.origin for own in self.crossings}.union(kept)
+        for point, tensor in self.origins.items():
+            if point not in crossing:
+                self.origins[point] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        return self
 
     def note_sources(self, frame: Frame) -> None:
         """Remember the model's own code that is running now, in the call of a module."""
