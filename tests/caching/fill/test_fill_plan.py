@@ -58,7 +58,7 @@ def test_the_seconds_of_a_row_are_those_that_the_last_fill_has_measured(tmp_path
 
 
 def test_more_stored_rows_than_samples_leave_nothing_to_compute():
-    assert FillPlan(10, 30).num_missing == 0
+    assert FillPlan(10, 30, 0.0).num_missing == 0
 
 
 def test_a_sample_that_lacks_an_input_is_named(tmp_path):

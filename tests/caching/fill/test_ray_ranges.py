@@ -116,8 +116,15 @@ def test_what_a_dead_actor_had_goes_to_another_one_and_after_three_is_an_error()
     here, _, notes = run(cluster)
     assert here == []
     assert notes == ["a builder died, and its 2 samples went to another one"]
+    tried = []
+
+    def behave(number, indices):
+        tried.append((number, 4 in indices))
+        return GoneError("gone") if 4 in indices else indices
+
     with pytest.raises(fl.DataError, match="3 builders have died"):
-        run(Cluster(99, lambda number, indices: GoneError("gone") if 4 in indices else indices))
+        run(Cluster(99, behave))
+    assert len({number for number, has_died in tried if has_died}) == 3
 
 
 def test_actors_that_die_while_they_start_are_an_error_after_three():

@@ -1,6 +1,7 @@
 """Caches under URLs, on a store in memory."""
 
 import gc
+import pickle
 import shutil
 from datetime import timedelta
 
@@ -11,10 +12,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from torch.utils.data import Subset
 
 import frostline as fl
-from frostline.caching.store import collector, shard_writer
+from frostline.caching.reading.gather import Gatherer
+from frostline.caching.store import collector, opening, shard_writer
 from frostline.core import shelf
 from frostline.core.shelf import Shelf
-from helpers_caching import Masked, MaskedPart, N, Part, dataset
+from helpers_caching import Masked, MaskedPart, N, Part, dataset, opened_in
 
 
 @pytest.fixture
@@ -279,3 +281,14 @@ def test_secrets_are_on_no_disk_and_in_no_text(tmp_path, machine):
     texts += [own.encode() for own in (repr(cache), repr(data.figures), *data.notes)]
     assert not any(secret.encode() in text for text in texts)
     files.store.clear()
+
+
+def test_a_copy_for_another_process_has_all_shards_on_the_disk(url, machine, monkeypatch):
+    monkeypatch.setattr(opening, "_CHECKED_AT_ONCE", -1)  # shards are fetched at their first use
+    data = fill(url, machine(1))
+    rows = opened_in(fl.FeatureCache(url, local_folder=machine(2))).rows()
+    data._gatherer = Gatherer(rows, data._gatherer.keys.numpy(), Part().frontier, {}, {})
+    assert not any(shard.is_here for shard in rows.mapped)
+    copy = pickle.loads(pickle.dumps(data))
+    assert all(shard.is_here for shard in rows.mapped)
+    check_rows(copy)

@@ -8,6 +8,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.caching.fill import frozen_pass
+from frostline.caching.samples.dataset_reader import check_steady
 from helpers_caching import D, Items, Masked, MaskedPart, N, Offering, dataset, fill
 
 
@@ -38,6 +39,30 @@ def test_a_random_dataset_is_refused(tmp_path, name, workers):
     with pytest.raises(fl.DataError, match="The dataset is random") as error:
         fill(tmp_path, data=Random(DRAWS[name]), num_workers=workers)
     assert "cache=False" in error.value.do
+
+
+class Changing(TensorDataset):
+    """At the second read, one item has another part: its inputs or its target."""
+
+    def __init__(self, at, part):
+        super().__init__(*dataset().tensors)
+        self.at, self.part, self.is_read = at, part, False
+
+    def __getitem__(self, index):
+        inputs, target = super().__getitem__(index)
+        was_read, self.is_read = self.is_read, self.is_read or index == self.at
+        if index != self.at or not was_read:
+            return inputs, target
+        return (inputs + 1, target) if self.part == "inputs" else (inputs, target + 1)
+
+
+@pytest.mark.parametrize("at", [0, N // 2, N - 1])
+@pytest.mark.parametrize(("part", "said"), [("inputs", "other inputs"), ("target", "another target")])
+def test_the_first_middle_and_last_item_are_read_twice_and_what_differs_is_named(at, part, said):
+    with pytest.raises(fl.DataError, match="The dataset is random") as error:
+        check_steady(Changing(at, part))
+    assert error.value.where == f"dataset[{at}]"
+    assert error.value.received.startswith(f"{said} at the second read")
 
 
 BAD = {

@@ -310,3 +310,29 @@ def test_a_generator_in_a_tuple_among_numbers_is_found():
     held = HeldGenerators(Rows(table={at: ((at, "text"), b"bytes") for at in range(9)}, kept=((1, (2, [OTHER])),)))
     OTHER.random()
     assert held.drawn() is not None
+
+
+class Held:
+    """An object that holds a list under a name that code reads, or none does."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+
+def test_what_is_met_first_under_a_name_that_no_code_reads_is_met_again_under_one_that_code_reads():
+    shifts = [1.0, 2.0]
+
+    def shifted(index):
+        return plain(index) + shifts[0]
+
+    data = Rows(lambda own, index: own.used.rows(index), unused=shifted, used=Held(shifted))
+    state = DatasetState(data, has_identity=False)
+    assert not state.moved(only_own=True)
+    shifts[0] = 5.0
+    assert state.moved(only_own=True)
+
+
+def test_a_ring_of_objects_that_no_code_reads_is_walked_once():
+    first, second = Held(None), Held(None)
+    first.rows, second.rows = second, first
+    assert not DatasetState(Rows(unused=first), has_identity=False).moved(only_own=True)

@@ -102,6 +102,9 @@ def test_a_number_of_views_is_a_whole_number_of_one_or_more(tmp_path, name):
 def test_a_number_of_views_is_one_that_epochs_could_show(tmp_path):
     with pytest.raises(fl.DataError, match="No run shows so many views"):
         fill(tmp_path, data=Random(), views=2**80)
+    with pytest.raises(fl.DataError, match="No run shows so many views"):
+        viewed(Random(), "fill", 1_000_001)
+    assert viewed(Random(), "fill", 1_000_000).count == 1_000_000
 
 
 def test_streams_have_no_views(tmp_path):

@@ -45,7 +45,7 @@ class Earlier:
         for index in range(len(samples.targets)) if has_passed else ():
             passed = {name: gatherer.passed[name][index] for name in samples.names}
             samples.recall(index, _at(targets, index), passed)
-        return FillPlan(len(samples.targets), len(rows), known, known if has_passed else (), row_s)
+        return FillPlan(len(samples.targets), len(rows), row_s, known, known if has_passed else ())
 
     def climb(self, part: FrozenPart) -> Climb | None:
         """What computes rows of this part from those of the earlier line; None where it cannot."""

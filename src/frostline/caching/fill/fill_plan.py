@@ -36,18 +36,18 @@ class FillPlan:
     Attributes:
         num_samples: Samples of the dataset.
         num_rows: Rows that are stored, those of other datasets with the same frozen part included.
+        row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
         known: Positions of samples whose rows are stored, a range where they follow on each other. None where keys
             follow from the items, which are not read.
         recalled: Positions of known samples that need not be read: their targets and inputs are known without items.
-        row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
         views: Of each sample; every view counts as a sample here.
     """
 
     num_samples: int
     num_rows: int
+    row_s: float
     known: Sequence[int] | None = None
     recalled: Sequence[int] = ()
-    row_s: float = 0.0
     views: int = 1
 
     def read(self, folder: Path | None = None) -> Sequence[int]:
@@ -185,7 +185,7 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     """
     row_s = opened.manifest.row_s
     if not hasattr(dataset, "sample_key"):
-        return FillPlan(len(samples.targets), len(rows), row_s=row_s)
+        return FillPlan(len(samples.targets), len(rows), row_s)
     for first, keys in offered_keys(dataset):
         samples.keys[first : first + len(keys)] = keys
     folder, target_of = opened.folder, getattr(dataset, "target", None)
@@ -198,7 +198,7 @@ def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> Fil
     else:
         for index in known:
             samples.recall(index, target_of(index), {})
-    return FillPlan(len(samples.targets), len(rows), known, recalled, row_s)
+    return FillPlan(len(samples.targets), len(rows), row_s, known, recalled)
 
 
 def _recall_passed(
