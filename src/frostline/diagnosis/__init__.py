@@ -12,6 +12,7 @@ from frostline.diagnosis.probes.loss import probe_loss as probe_loss
 from frostline.diagnosis.rules.judge import all_of as all_of
 from frostline.diagnosis.rules.judge import diagnosis_of as diagnosis_of
 from frostline.diagnosis.rules.judge import judge as judge
+from frostline.diagnosis.rules.judge import judge_loop as judge_loop
 from frostline.diagnosis.rules.records import Evidence as Evidence
 from frostline.diagnosis.rules.records import InputFacts as InputFacts
 from frostline.diagnosis.rules.records import LossFacts as LossFacts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core.io import make_folder
-from frostline.diagnosis import JsonLines, Monitor, all_of, diagnosis_of, judge, probe_loss
+from frostline.diagnosis import JsonLines, Monitor, all_of, diagnosis_of, judge_loop, probe_loss
 from frostline.diagnosis.rules import input_scale
 from frostline.training import log_figures, not_finite
 
@@ -88,7 +88,7 @@ class Watching:
         evidence = replace(self._monitor.evidence, loss=self._facts, validation=odd)
         if not self._holds_strangers:  # layers below the head, or of a later phase, are none
             evidence = replace(evidence, holds_strangers=False)
-        found = judge(evidence)
+        found = judge_loop(evidence)
         if ready.figures is None:
             return found
         others = [f for f in all_of(found) if f.family != "input_scale"]

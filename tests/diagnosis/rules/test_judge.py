@@ -1,6 +1,8 @@
 from dataclasses import replace
 
-from frostline.diagnosis import all_of, diagnosis_of, judge
+import pytest
+
+from frostline.diagnosis import all_of, diagnosis_of, judge, judge_loop
 from frostline.diagnosis.rules import (
     RULES,
     dead_units,
@@ -12,7 +14,7 @@ from frostline.diagnosis.rules import (
     vanishing,
 )
 from frostline.diagnosis.rules.records import Evidence
-from helpers_health import activations, by_layer, chain, records
+from helpers_health import activations, by_layer, chain, falling, losses, records
 
 VANISHING = vanishing.ABOUT.issue("small.", 0.0, 1.0, "fc0")
 DEAD = dead_units.ABOUT.issue("silent.", 1.0, 0.5, "act0")
@@ -119,3 +121,20 @@ def test_that_nothing_is_learnt_comes_behind_the_tips_that_say_of_what():
     assert [one.code for one in diagnosis_of([tips[0], tips[2]], None).findings] == ["FL404", "FL103"]
     issue = nothing_learnt.ABOUT.issue("nothing.", 0.0, 0.1)
     assert [one.code for one in diagnosis_of([tips[1], issue], None).findings] == ["FL404", "FL519"]
+
+
+@pytest.mark.parametrize(("seen", "outcome"), [(falling(), "tip"), (losses(*[1.0] * 40), "issue"), ((), "issue")])
+def test_dead_units_are_an_issue_of_a_loop_only_where_its_loss_has_not_fallen(seen, outcome):
+    evidence = Evidence(activations("relu"), records(act0={"dead": 0.9}), losses=seen)
+    (finding,) = [own for own in judge_loop(evidence).findings if own.code == "FL201"]
+    assert finding.outcome == outcome
+    assert finding.why.endswith("all the same.") == (outcome == "tip")
+    (finding,) = [own for own in judge(evidence).findings if own.code == "FL201"]
+    assert finding.outcome == "issue"  # a checkup tries the cure
+
+
+def test_a_loss_below_zero_that_falls_says_nothing():
+    evidence = Evidence(
+        activations("relu"), records(act0={"dead": 0.9}), losses=losses(*[-float(k) for k in range(40)])
+    )
+    assert "FL201" in {own.code for own in judge_loop(evidence).findings if own.outcome == "issue"}

@@ -28,6 +28,11 @@ def test_it_stays_quiet():
     assert outcomes(vanishing, of("gradient_norm", 1.0, 0.4, 1e-9)) == ["passed"]  # that is not vanishing
 
 
+def test_one_layer_of_many_that_gets_little_beside_others_that_get_all_is_no_loss_of_gradients():
+    assert outcomes(vanishing, of("gradient_norm", 1e-5, 0.2, *[0.5] * 5, 1.0)) == ["passed"]  # query, key
+    assert outcomes(vanishing, of("gradient_norm", 1e-6, 1e-5, *[1e-3] * 5, 1.0)) == ["issue"]
+
+
 def test_the_first_sample_of_a_zero_output_layer_does_not_count():
     zero = record(0, **by_layer("gradient_norm", 0.0, 0.0, 1.0))
     later = records(6, **by_layer("gradient_norm", 0.3, 0.4, 1.0))

@@ -27,7 +27,7 @@ from frostline.diagnosis.monitor.streaming import JsonLines
 from frostline.diagnosis.probes.symmetry import copies
 from frostline.diagnosis.probes.unheld_parameters import Unheld
 from frostline.diagnosis.probes.zero_starts import ZeroStarts, zero_starts
-from frostline.diagnosis.rules.judge import judge
+from frostline.diagnosis.rules.judge import judge_loop
 from frostline.diagnosis.rules.records import Evidence, StepRecord
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class Monitor:
     @property
     def diagnosis(self) -> Diagnosis:
         """What the rules say about it; causes are not tried here (`frostline.checkup` does)."""
-        return judge(self.evidence)
+        return judge_loop(self.evidence)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

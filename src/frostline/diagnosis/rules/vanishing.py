@@ -36,14 +36,16 @@ ABOUT = About(
 _GRADIENT = 1e-3
 _OUTPUT = 0.03  # over He or Glorot layers outputs shrink by less than a factor of 4 in ten layers
 _MILD = 6.0
+_LOWEST = 4  # a quarter of the layers: queries and keys get little where a layer beside them gets all that comes
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """What reaches the far end in the first steps: gradients of the first layers, outputs of the last hidden ones.
 
-    The gradient of the first trainable layer is compared with the largest of all; the first sample is left out where
-    there are more, because a zero output layer (Fixup) passes nothing down, once. The outputs of the last hidden layer
-    are compared with those of the first: small weights shrink the signal on its way up, and every gradient with it.
+    The largest gradient of the lowest quarter of the trainable layers is compared with the largest of all; the first
+    sample is left out where there are more, because a zero output layer (Fixup) passes nothing down, once. The outputs
+    of the last hidden layer are compared with those of the first: small weights shrink the signal on its way up, and
+    every gradient with it.
 
     Layers that a factor holds back that started at zero (LoRA, ReZero, zero layers) are compared with each other alone:
     their gradients grow with that factor. The outputs of layers that start at zero say nothing.
@@ -78,13 +80,14 @@ def _gradients(layers: list[str], records: Sequence[StepRecord]) -> Judged | Non
     largest = max(known.values(), default=0.0)
     if largest == 0.0:
         return None
-    first, last = next(iter(known)), max(known, key=lambda name: known[name])
-    if known[first] == 0.0:
+    lowest = list(known)[: max(1, len(known) // _LOWEST)]
+    if known[lowest[0]] == 0.0:
         return None  # nothing at all comes through dead units or zero weights: other rules name those
+    first, last = (max(names, key=lambda name: known[name]) for names in (lowest, known))
     share = known[first] / largest
     norms = f"({known[first]:.1e} against {largest:.1e})"
-    why = f"the gradient norm of layer {first!r} is {share:.0e} of that of layer {last!r} {norms}."
-    return share, _GRADIENT, why, first
+    which = f"layer {first!r} is" if len(lowest) == 1 else f"layers {lowest[0]!r} to {lowest[-1]!r} is at most"
+    return share, _GRADIENT, f"the gradient norm of {which} {share:.0e} of that of layer {last!r} {norms}.", lowest[0]
 
 
 def _outputs(evidence: Evidence, part: AbstractSet[str], records: Sequence[StepRecord]) -> Judged | None:
