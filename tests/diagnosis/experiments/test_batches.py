@@ -50,6 +50,16 @@ def test_of_rows_that_come_again_a_fifth_is_held_out():
     assert sum(len(inputs) for inputs, _ in judged) == len(rows[1])
 
 
+def test_few_held_rows_that_would_be_batches_of_their_own_are_spared():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 3, generator=generator)
+    data = [(inputs[torch.randperm(200, generator=generator)[:60]], torch.zeros(60)) for _ in range(30)]
+    _, judged = held_out(data)
+    assert min(len(own) for own, _ in judged) > 1
+    alone = [(one, one[:, 0]) for _ in range(4) for one in inputs.split(1)]
+    assert {len(own) for own, _ in held_out(alone)[1]} == {1}
+
+
 def test_nobody_is_judged_by_rows_that_are_not_finite():
     data = task(3)
     data[1][0][2, 0] = math.nan

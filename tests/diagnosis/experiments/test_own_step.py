@@ -44,3 +44,28 @@ def test_a_loss_or_a_step_is_asked_for(options):
 def test_what_is_no_step_is_refused():
     with pytest.raises(DataError, match="step cannot be called"):
         fl.checkup(mlp(), task(4), step=3)
+
+
+def test_a_step_with_a_gradient_of_its_own_is_examined():
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Linear(12, 16), nn.LeakyReLU(), nn.Linear(16, 1))
+
+    def step(own, batch):
+        real, _ = batch
+        middle = (real + 0.1).requires_grad_()
+        (slope,) = torch.autograd.grad(own(middle).sum(), middle, create_graph=True)
+        return own(real).mean() - own(-real).mean() + (slope.norm(dim=1) - 1).square().mean()
+
+    diagnosis = fl.checkup(critic, task(40), step=step, optimizer=sgd(critic), progress=False)
+    assert not [one for one in diagnosis.findings if one.outcome == "issue"]
+
+
+def test_a_layer_outside_of_the_model_that_takes_no_single_row_is_no_obstacle():
+    torch.manual_seed(0)
+    model, target = mlp(), nn.Sequential(nn.Linear(12, 3), nn.BatchNorm1d(3))  # it trains elsewhere
+
+    def step(own, batch):
+        return F.mse_loss(own(batch[0]), target(batch[0]).detach())
+
+    diagnosis = fl.checkup(model, task(10) * 4, step=step, optimizer=sgd(model), progress=False)
+    assert not [one for one in diagnosis.findings if one.outcome == "issue"]

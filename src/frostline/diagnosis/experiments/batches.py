@@ -25,6 +25,7 @@ Batch = tuple[Any, Any]
 _FEW = 64  # distinct inputs: the truth table of six
 _VERDICT = 10, 4  # one in so many rows is for the verdict: of rows that come again in each epoch, and of new ones
 _SOON = 2.0  # times as many passes as there would be if every input came once in each: they were drawn one by one
+_FEW_SINGLE = 0.05  # of the rows that are held out, each in a batch of its own: they are spared
 _AT_ONCE = 2**20  # values of inputs that are scored in one go
 
 
@@ -163,7 +164,8 @@ def held_out(
         judged += [_rows(inputs, target, new)] if new else []
     if not rest or not judged:
         return list(data[:-count]), _without(data[-count:], odd[-count:])
-    return rest, judged
+    several = [batch for batch in judged if batches.batch_size(batch[0]) > 1]  # BatchNorm takes no single row
+    return rest, several if len(judged) - len(several) <= _FEW_SINGLE * len(taken) else judged
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from frostline.core.arguments import check_callable
@@ -36,8 +37,10 @@ class SteppedModel(nn.Module):
         self.training = model.training
 
     def forward(self, batch: Any) -> Tensor:
-        """The loss of a batch."""
-        return self.step(self.model, batch)
+        """The loss of a batch; the step may ask for gradients on its way, also where the caller wants none."""
+        with torch.enable_grad():
+            loss = self.step(self.model, batch)
+        return loss if torch.is_grad_enabled() or not isinstance(loss, Tensor) else loss.detach()
 
 
 def the_loss(output: Tensor, _: object) -> Tensor:
