@@ -39,7 +39,7 @@ class SteppedModel(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """The loss of a batch; the step may ask for gradients on its way, also where the caller wants none."""
         with torch.enable_grad():
-            loss = self.step(self.model, batch)
+            loss: Any = self.step(self.model, batch)
         return loss if torch.is_grad_enabled() or not isinstance(loss, Tensor) else loss.detach()
 
 
