@@ -35,6 +35,27 @@ def test_outputs_that_no_longer_follow_the_inputs_are_an_issue_where_no_baseline
     assert ("divergence of an autoencoder" in finding.advice) is (outcome == "issue")
 
 
+@pytest.mark.parametrize(
+    ("directions", "outcome"),
+    [((0.14, 0.016), "issue"), ((0.14, 0.06), "not judged"), ((0.06, 0.04), "not judged"), (None, "not judged")],
+)
+def test_outputs_that_point_the_same_way_are_an_issue_where_they_did_not_before(directions, outcome):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, directions=directions))
+    assert finding.outcome == outcome
+    assert ("detach the targets" in finding.advice) is (outcome == "issue")
+
+
+@pytest.mark.parametrize(
+    ("told", "still", "outcome"),
+    [(LONG, False, "tip"), (LONG, None, "not judged"), (FALLING, False, "not judged"), (LONG[:40], False, "not judged"),
+     (losses(*[-1.0] * 60), False, "not judged")],
+)  # fmt: skip
+def test_of_a_checkup_that_knows_the_loss_alone_one_that_stays_is_a_tip(told, still, outcome):
+    (finding,) = nothing_learnt.check(Evidence(losses=told, stands_still=still))
+    assert finding.outcome == outcome
+    assert ("the loss went from 1 to 1" in finding.why) is (outcome == "tip")
+
+
 def test_a_loss_that_fell_to_its_floor_is_no_symptom():
     (finding,) = nothing_learnt.check(Evidence(losses=FALLING, skill=0.07))
     assert finding.outcome == "passed"

@@ -15,6 +15,7 @@ from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.diagnosis.experiments.batches import finite_rows
 from frostline.diagnosis.experiments.batchnorm_probe import COMPARED, compare_norms, running_statistics
+from frostline.diagnosis.experiments.collapse import directions_apart
 from frostline.diagnosis.experiments.input_statistics import facts_of_inputs, may_stand_out
 from frostline.diagnosis.experiments.learnt_rows import facts_of_heart
 from frostline.diagnosis.experiments.nonfinite_rows import with_nonfinite_rows
@@ -215,6 +216,7 @@ def observe(
     probes, first = Probes(), finite_rows(data[:1])[0]
     mixes = probes.run(("FL506",), lambda: mixes_samples(patient.model, *first), None)
     before = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
+    apart = directions_apart(patient.model, first, loss_fn)
     late = finite_rows(data[-1:])[0]  # which no step has changed yet
     copies = copies_at_first(patient.model)
     climbs = probes.run(("FL517",), lambda: climb_of_step(patient.copy(), first, loss_fn), None)
@@ -229,9 +231,11 @@ def observe(
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
     after = probes.run(("FL404",), lambda: follows_inputs(patient.model, first[0]), None)
+    still = directions_apart(patient.model, first, loss_fn)
     evidence = replace(
         observer.evidence,
         follows=(before, after) if before is not None and after is not None else None,
+        directions=(apart, still) if apart is not None and still is not None else None,
         skill=skill,
         right=_right_of(reached),
         level=reached.loss / (1 - reached.skill) if reached.skill is not None and reached.skill < 1 else None,

@@ -49,7 +49,7 @@ def the_loss(output: Tensor, _: object) -> Tensor:
 
 
 def as_stepped(
-    model: Any, batches: Any, loss_fn: Any, step: Any
+    model: Any, given: Any, loss_fn: Any, step: Any
 ) -> tuple[Any, Iterable[Any], Callable[[Any, Any], Tensor]]:  # fmt: skip
     """(model, batches, loss_fn) of a loop that is given by its step; as they are where there is none.
 
@@ -57,7 +57,7 @@ def as_stepped(
         DataError: If both a loss and a step are given, or neither is.
     """
     if step is None and loss_fn is not None:
-        return model, batches, loss_fn
+        return model, given, loss_fn
     if step is None or loss_fn is not None:
         raise DataError(
             what="A checkup takes a loss, or a step of your own loop.", where="checkup(model, batches, ...)",
@@ -65,8 +65,8 @@ def as_stepped(
             do="pass loss_fn=callable(output, target), or step=callable(model, batch) that returns the loss.",
         )  # fmt: skip
     check_callable("checkup", "step", step, takes="(model, batch)")
-    check_given(model, batches, the_loss, "checkup")
-    return SteppedModel(model, step), (({"batch": batch}, None) for batch in batches), the_loss
+    check_given(model, given, the_loss, "checkup")
+    return SteppedModel(model, step), (({"batch": batch}, None) for batch in given), the_loss
 
 
 def named_as_given(diagnosis: Diagnosis, model: nn.Module) -> Diagnosis:

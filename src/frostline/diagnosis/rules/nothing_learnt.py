@@ -42,11 +42,19 @@ _COLLAPSED = (
     "look for the term of the loss that pulls all outputs to one, and take a hundredth of it: the weight of the "
     "divergence of an autoencoder, a penalty on outputs. If there is none, divide the learning rate by 10."
 )
+_ALIKE = (
+    "a loss that pulls outputs together and pushes none apart is least where all are the same: detach the targets that "
+    "the network makes itself (z.detach(), a copy under torch.no_grad()), add negatives, or a term for the variance. "
+    "If the loss has these, divide the learning rate by 10."
+)
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _LITTLE, _SOME = 0.005, 0.02, 0.05
 # Of a variational autoencoder 0.47 after training, and 0.11 before; at ten times the weight of its divergence 0.003.
 _FOLLOWS, _FOLLOWED = 0.01, 10.0
+# Of BYOL, SimCLR, prototypes and classifiers 0.55 to 0.97 after training; of a twin without a stopped gradient 0.016.
+_APART_AT_LEAST, _APART_BEFORE = 0.05, 4.0
+_STAYS = 0.95  # of the first loss is left
 _FAR = 4.0  # times what the last losses scatter
 
 
@@ -54,8 +62,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How much better the model is than the constant-prediction baseline, on samples that it was not trained on."""
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
-        return _collapse(evidence) or (
-            ABOUT.left_to_checkup("the loss of the constant-prediction baseline is not known"),
+        return (
+            _collapse(evidence)
+            or _stays(evidence)
+            or (ABOUT.left_to_checkup("the loss of the constant-prediction baseline is not known"),)
         )
     if skill > LEARNS:
         return (
@@ -117,15 +127,40 @@ def _of_data(evidence: Evidence, why: str, skill: float) -> Finding | None:
 
 
 def _collapse(evidence: Evidence) -> tuple[Finding, ...]:
-    """Outputs that followed the inputs before training, and hardly do now; none where that is not so, or not known."""
-    steps, (before, after) = len(evidence.losses), evidence.follows or (0.0, 1.0)
-    if steps < STEPS_TO_LEARN or not after < _FOLLOWS or not before > _FOLLOWED * after:
+    """Outputs that differed before training, and hardly do now; none where that is not so, or not known."""
+    steps = len(evidence.losses)
+    if steps < STEPS_TO_LEARN:
+        return ()
+    before, after = evidence.follows or (0.0, 1.0)
+    if after < _FOLLOWS and before > _FOLLOWED * after:
+        why = (
+            f"after {steps} steps, the outputs hardly change with the inputs: by {after:.2g} of their spread, "
+            f"{before:.2g} before the first step."
+        )
+        return (replace(ABOUT.issue(why, after, _FOLLOWS), advice=_COLLAPSED),)
+    before, after = evidence.directions or (0.0, 1.0)
+    if after < _APART_AT_LEAST and before > _APART_BEFORE * after:
+        why = (
+            f"after {steps} steps, what the model gives for different rows points the same way: its unit vectors lie "
+            f"{after:.2g} apart, {before:.2g} before the first step."
+        )
+        return (replace(ABOUT.issue(why, after, _APART_AT_LEAST), advice=_ALIKE),)
+    return ()
+
+
+def _stays(evidence: Evidence) -> tuple[Finding, ...]:
+    """A loss that has not fallen in a checkup, where nothing else is known of what is learnt."""
+    levels, steps = loss_levels(evidence), len(evidence.losses)
+    if evidence.stands_still is not False or levels is None or steps < STEPS_TO_LEARN:
+        return ()
+    first, best, last, _ = levels
+    if first <= 0 or last < _STAYS * first or best < _STAYS * first:
         return ()
     why = (
-        f"after {steps} steps, the outputs hardly change with the inputs: by {after:.2g} of their spread, {before:.2g} "
-        "before the first step."
+        f"in {steps} steps the loss went from {first:.3g} to {last:.3g}, and no better was seen: nothing seems to be "
+        "learnt. (The losses of agents and of adversaries need not fall.)"
     )
-    return (replace(ABOUT.issue(why, after, _FOLLOWS), advice=_COLLAPSED),)
+    return (ABOUT.tip(why, last / first, _STAYS),)
 
 
 def _fall(evidence: Evidence) -> tuple[float, float] | None:

@@ -243,6 +243,8 @@ class Evidence:
         rows: What the rows say without a model; None if nobody looked.
         follows: How far outputs change with the inputs, over their spread at the same noise: before training, after it;
             None if nobody looked.
+        directions: How far outputs of different rows point apart, 0 to 1: before training, after it. None where the
+            loss sees more of them than their directions, or nobody looked.
         inputs_vary: False if all inputs of a batch are the same; None if nobody looked, or the batch is small.
         loss: How the loss behaves, or None if it was not probed.
         bound: An output that is held at a bound; None without one.
@@ -314,6 +316,7 @@ class Evidence:
     numbers: NumberFacts | None = None
     rows: RowFacts | None = None
     follows: tuple[float, float] | None = None
+    directions: tuple[float, float] | None = None
     inputs_vary: bool | None = None
     loss: LossFacts | None = None
     bound: OutputBound | None = None
