@@ -158,6 +158,16 @@ def test_a_damaged_copy_is_fetched_anew_and_the_object_stays(url, machine, monke
     assert set(before) <= set(objects(url))
 
 
+def test_a_copy_that_cannot_be_opened_is_fetched_anew(url, machine, monkeypatch):
+    fill(url, machine(1))
+    aged(monkeypatch, 7200)
+    (copy,) = machine(1).glob("*/shards/*")
+    copy.write_bytes(copy.read_bytes()[:4])
+    rows = opened_in(fl.FeatureCache(url, local_folder=machine(1))).rows()
+    assert sum(rows.find(fill(url, machine(2))._gatherer.keys.numpy()) >= 0) == N
+    assert copy.stat().st_size > 4
+
+
 def test_a_manifest_that_is_half_there_is_passed_over(url, machine):
     fill(url, machine(1))
     files, root = files_of(url)
@@ -269,6 +279,7 @@ def test_a_file_url_is_a_store_as_well(tmp_path, machine):
     assert fill(url, machine(1)).figures.computed == N
     assert fill(url, machine(2)).figures.computed == 0
     assert fl.FeatureCache(url, local_folder=machine(2)).purge() > 0
+    assert list(machine(2).rglob("*.safetensors")) == []  # the copies too
 
 
 def test_secrets_are_on_no_disk_and_in_no_text(tmp_path, machine):

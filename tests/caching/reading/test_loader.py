@@ -32,6 +32,8 @@ def test_loader_resumes_in_the_middle_of_an_epoch(tmp_path):
     data = fill(tmp_path)
     whole = [f[0] for f, _ in data.loader(7, shuffle=True, seed=4)]
     loader = data.loader(7, shuffle=True, seed=4)
+    assert loader.state_dict() == {"seed": 4, "epoch": 0, "batch": 0, "batch_size": 7}
+    assert loader.epoch == 0
     iterator = iter(loader)
     for _ in range(2):
         next(iterator)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+from frostline.caching.keys import recipe_key
 from frostline.caching.location.use import USE_LOCK
 from frostline.caching.store import shard_writer
 from frostline.caching.store.manifest import Manifest, read_newest
@@ -172,6 +173,15 @@ def test_links_and_pipes_in_place_of_a_shard_are_damage(tmp_path):
     shard.symlink_to(kept)
     assert fill(tmp_path).figures.computed == N
     assert kept.exists()
+
+
+def test_tensors_that_all_samples_share_are_remembered(tmp_path):
+    part = Part()
+    part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)
+    part.extract = lambda inputs: (inputs * 2, torch.tensor([1.0, 2.0]))
+    fill(tmp_path, part)
+    opened = fl.FeatureCache(tmp_path).location.opened(recipe_key(part), part.frontier)
+    assert opened.shared()["table"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("part", [Part, MaskedPart])

@@ -45,5 +45,7 @@ def test_rows_of_several_shards_are_gathered_and_padded():
 def test_targets_are_cut_to_the_longest_of_a_batch():
     targets, sizes = torch.tensor([[1, 2, -100], [3, -100, -100], [4, 5, 6]]), torch.tensor([[2], [1], [3]])
     own = TargetSizes({"0": sizes}, is_left=False)
+    assert own.of("0") is sizes
+    assert own.of("1") is None
     assert own.cut(targets[:2], torch.tensor([0, 1])).tolist() == [[1, 2], [3, -100]]
     assert own.part(torch.tensor([1, 2])).cut(targets[1:2], torch.tensor([0])).tolist() == [[3]]
