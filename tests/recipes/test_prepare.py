@@ -392,3 +392,50 @@ def test_a_collate_function_whose_targets_are_no_table_of_rows_trains_without_a_
     options = {"loss": lambda output, target: output, "collate_fn": collated, "batch_size": 4, "progress": False}
     result = fl.fit(model, items, epochs=1, cache=False, **options)
     assert result.history[0].train_loss > 0
+
+
+MEMO = {}
+
+
+class Placed(nn.Module):
+    """A frozen layer with a buffer, which `fit` looks at before it splits the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.ones(D))
+
+    def forward(self, batch):
+        return batch * self.table
+
+
+class Remembering(nn.Module):
+    """Its head adds the mean of the first batch, which it keeps in a global."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.low, self.layer, self.high = nn.Linear(D, D), layer, nn.Linear(D, D)
+
+    def forward(self, batch):
+        low = self.layer(self.low(batch))
+        if "first" not in MEMO:
+            MEMO["first"] = low.detach()
+        return self.high(low + MEMO["first"].mean())
+
+
+LAYERS = [Placed, lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(D, D))]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_look_at_frozen_layers_leaves_nothing_in_python(tmp_path, layer, is_cached):
+    """Else the first batch of the look would be remembered in place of that of the training."""
+    MEMO.clear()
+    model = Remembering(layer())
+    fl.freeze(model, modules=[model.low, model.layer])
+    dataset = TensorDataset(torch.randn(24, D), torch.arange(24) % D)
+    if is_cached:
+        with pytest.raises(fl.NotCacheable, match=r"the global MEMO\['first'\]"):
+            fit(model, dataset, epochs=1, batch_size=8, cache=tmp_path)
+    else:
+        fit(model, dataset, epochs=1, batch_size=8, cache=False)
+        assert len(MEMO["first"]) == 8

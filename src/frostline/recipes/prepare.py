@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -91,11 +91,18 @@ def prepare(
     if places.iterators:
         sys.stderr.write(f"model: not run before it trains, since that would move {places.iterators[0]!r} on.\n")
         return Ready(setup.model, setup.plain, setup.plain_val)
-    with places.kept(), kept_if_written(moving_parameters(setup.model)):
+    with _look(setup.model, places):
         if is_frozen:
             return _uncached(setup)
         setup.first.check_dataset(setup.model, setup.plain, setup.plain_val)
     return Ready(setup.model, setup.plain, setup.plain_val)
+
+
+@contextmanager
+def _look(model: nn.Module, places: KeptPlaces | None = None) -> Generator[None]:
+    """Inside, the model runs to be looked at; afterwards it keeps what it kept anywhere in Python, and its weights."""
+    with (places or KeptPlaces(model)).kept(), kept_if_written(moving_parameters(model)):
+        yield
 
 
 def frozen_epoch_at_most_s(setup: TrainingSetup) -> float:
@@ -105,7 +112,7 @@ def frozen_epoch_at_most_s(setup: TrainingSetup) -> float:
     started = time.perf_counter()
     first = setup.first.inputs(setup.plain, _PROVEN)
     read_s = time.perf_counter() - started
-    with setup.fabric.autocast(), told_mismatch(setup.model, first):
+    with _look(setup.model), setup.fabric.autocast(), told_mismatch(setup.model, first):
         first_outputs(setup.model, first)  # the first run may load kernels
         started = time.perf_counter()
         first_outputs(setup.model, first)
@@ -182,7 +189,8 @@ def _cached(setup: TrainingSetup, num_epochs: int, earlier: Ready | None) -> Rea
             planned = _planned(setup, made, store, proofs, own, num_epochs, faster)
             sys.stderr.write("".join(f"cache: {note}\n" for note in planned.notes))
             if planned.split is None:
-                return replace(_uncached(setup), plan=planned.plan, split_s=time.perf_counter() - started)
+                with _look(setup.model):
+                    return replace(_uncached(setup), plan=planned.plan, split_s=time.perf_counter() - started)
             made, plan = planned.split, planned.plan
         split_s = time.perf_counter() - started
         started = time.perf_counter()
@@ -248,9 +256,10 @@ def _read_s(plain: DatasetBatches, size: int) -> float:
 
 def _proven_split(setup: TrainingSetup, proofs: Proofs) -> tuple[Split, Any, float, float]:
     """(the split, the first samples that it was proven on, seconds to read a sample, seconds of its frozen part)."""
-    started = time.perf_counter()
-    first, shown = _shown(setup)
-    read_s = (time.perf_counter() - started) / min(_PROVEN, setup.plain.num_items)
+    with _look(setup.model):  # what the split leaves anywhere is compared with what was there before
+        started = time.perf_counter()
+        first, shown = _shown(setup)
+        read_s = (time.perf_counter() - started) / min(_PROVEN, setup.plain.num_items)
     refuse_texts(first, setup.model.forward)
     plain, size = setup.plain, setup.batch_size
     with told_mismatch(setup.model, shown):

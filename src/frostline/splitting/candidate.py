@@ -175,7 +175,7 @@ class Candidate:
             verification = self._compared(example, sample)
             if plan.decides_by_size or plan.has_batch_numbers:
                 self._prove_far()
-            company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
+            company = Company(self._run_frozen, self._holds, self.frontier)
             company.prove(sample, is_steered=plan.is_steered)
             features = self.extract(sample)  # extreme samples may have left values elsewhere
             head_s = seconds_of(self.head, features, self.model)

@@ -1,6 +1,7 @@
 """Which frozen calls a head answers, what is stored for it, and what is refused all the same."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -108,3 +109,22 @@ def test_an_error_of_the_model_itself_is_not_tried_again():
 
     with pytest.raises(fl.SplitError, match="KeyError"):
         fl.split(Net(forward), x(4))
+
+
+def test_a_frozen_layer_that_gets_chance_of_python_in_training_is_not_answered_with_what_it_gave_without():
+    def forward(m, batch):
+        low = m.low(batch)
+        shaken = low * random.choice([0.9, 1.1]) if m.training else low
+        return m.high(low + m.second(shaken).round().unique(return_inverse=True)[1].float())
+
+    model = Net(forward, second=nn.Linear(D, D).requires_grad_(False))
+    split = fl.split(model, x(4))
+    assert [tensor.name for tensor in split.frontier] == ["low"]
+    batch = 20 * x(4)
+    for is_training in (True, False):
+        for part in (model, split.head):
+            part.train(is_training)
+        random.seed(3)
+        expected = model(batch)
+        random.seed(3)
+        assert torch.equal(split.head(*split.extract(batch)), expected)

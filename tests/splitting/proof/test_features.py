@@ -87,7 +87,7 @@ def test_whole_numbers_and_masks_go_to_their_ends():
 
     def run(batch):
         seen.append(batch)
-        return (batch["ids"].float(),)
+        return (batch["ids"].float(),), []
 
     frontier = fl.split(Net(SOUND["each sample for itself"]), x(4)).frontier
     sample = {"ids": torch.tensor([[1, 2], [3, 4]]), "mask": torch.tensor([[1.0], [0.0]])}
@@ -99,6 +99,32 @@ def test_whole_numbers_and_masks_go_to_their_ends():
     assert first["ids"].tolist() == [[4, 4], [1, 2], [3, 4], [1, 1]]
     assert first["mask"].tolist() == [[1.0], [1.0], [0.0], [0.0]]
     assert second["ids"].tolist() == [[1, 1], [3, 4], [1, 2], [4, 4]]
+
+
+class Listed(nn.Module):
+    """A frozen layer whose result reaches Python, as an iterator."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(D, D)
+
+    def forward(self, batch):
+        return iter([self.inner(batch)])
+
+
+def _clamped_in_training(m, batch):
+    next(m.listed(batch))
+    low = m.low(batch)
+    return m.high(low + (low.clamp(-5, 5) if m.training else low))
+
+
+def test_a_branch_on_the_mode_that_changes_large_values_is_seen_where_values_steer_the_model_too():
+    model = Net(_clamped_in_training, listed=Listed().requires_grad_(False))
+    split = check(model, x(4), is_graph=False)
+    far = 100 * x(5)
+    model.train()
+    split.head.train()
+    torch.testing.assert_close(split.head(*split.extract(far)), model(far))
 
 
 def test_half_precision_is_not_driven_to_infinity():

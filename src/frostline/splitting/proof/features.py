@@ -20,6 +20,8 @@ from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.calls.containers import is_same
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.core.records import FrontierTensor
 
 Features = tuple[Tensor, ...]
@@ -38,13 +40,14 @@ class Company:
     """What the proof runs.
 
     Attributes:
-        run: The frozen part: (B, *shape) by frontier entry, or None if one was not made as it was recorded. What it
-            raises at extreme samples says nothing of it: a check of the inputs, perhaps.
+        run: The frozen part: (B, *shape) by frontier entry, or None if one was not made as it was recorded; and what
+            reached Python in another way. What it raises at extreme samples says nothing of it: a check of the inputs,
+            perhaps.
         holds: Whether the head is the model on a batch with these features.
         frontier: What `run` gives.
     """
 
-    run: Callable[[Any], Features | None]
+    run: Callable[[Any], tuple[Features | None, Sequence[Any]]]
     holds: Callable[[Any, Features], bool]
     frontier: tuple[FrontierTensor, ...]
 
@@ -54,13 +57,14 @@ class Company:
         Args:
             sample: Two samples.
             is_steered: True if values of the frozen part reach Python: then extreme samples may take a path of their
-                own, which is proven when it is met, and which no place may choose.
+                own, which is proven when it is met, and which no place may choose. Where they take the recorded one,
+                the head must be the model.
 
         Raises:
             NotCacheable: If extreme samples change others, or decide by their place.
             SplitError: If the head is not the model on them.
         """
-        plain = self.run(sample)
+        plain, _ = self.run(sample)
         if plain is None:
             return
         pool = batches.joined(sample, batches.joined(_extreme(sample, 1), _extreme(sample, -1)))
@@ -78,12 +82,14 @@ class Company:
         """Whether the head is the model on the samples at these places; None if the model does not take them."""
         batch = batches.rows(pool, torch.tensor(places, device=plain[0].device))
         try:
-            features = self.run(batch)
+            features, differing = self.run(batch)
             is_model = features is not None and self.holds(batch, features)
         except Exception:  # the model checks its inputs, or cannot compute with these
             return None
         if features is not None:
             _compare(features, places, plain, self.frontier)
+            if not is_model and not differing:  # no batch of a fill would show it
+                raise _another_far_out()
         return is_model
 
 
