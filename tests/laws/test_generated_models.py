@@ -105,7 +105,7 @@ def test_the_fit_law_sees_a_cache_that_is_not_the_model(monkeypatch: pytest.Monk
     trained = laws._trained
     monkeypatch.setattr(
         laws, "_trained",
-        lambda *given: {name: value + 0.1 * bool(given[-1]) for name, value in trained(*given).items()},
+        lambda *given, **more: {name: value + 0.1 * bool(given[-1]) for name, value in trained(*given, **more).items()},
     )  # fmt: skip
     assert laws.judge(program).where == "fit"
 

@@ -6,7 +6,6 @@ candidate becomes a `Split`.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from frostline.splitting.parts.extraction import extract_features
 from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.proof.features import Company, check_repeatable
 from frostline.splitting.proof.sequence import SequenceProof
-from frostline.splitting.proof.verification import Verification, verify_head
+from frostline.splitting.proof.verification import HeadFailsError, Verification, verify_head
 from frostline.splitting.recording.guards import Guard
 from frostline.splitting.recording.omitted_noise import quieted
 
@@ -273,11 +272,14 @@ class Candidate:
                     do="freeze the layers below it; or train with frostline.fit(..., cache=False).",
                 )  # fmt: skip
 
-    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
-        with suppress(SplitError):
+    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool | None:
+        try:
             self.verify(inputs, features, has_backward=False)
-            return True
-        return False
+        except HeadFailsError:
+            return None
+        except SplitError:
+            return False
+        return True
 
 
 def _other_path_error(inputs: Any, differing: Sequence[tuple[Guard, Any]], failure: SplitError | None) -> SplitError:

@@ -43,12 +43,12 @@ class Company:
         run: The frozen part: (B, *shape) by frontier entry, or None if one was not made as it was recorded; and what
             reached Python in another way. What it raises at extreme samples says nothing of it: a check of the inputs,
             perhaps.
-        holds: Whether the head is the model on a batch with these features.
+        holds: Whether the head is the model on a batch with these features; None if it fails, as it says itself then.
         frontier: What `run` gives.
     """
 
     run: Callable[[Any], tuple[Features | None, Sequence[Any]]]
-    holds: Callable[[Any, Features], bool]
+    holds: Callable[[Any, Features], bool | None]
     frontier: tuple[FrontierTensor, ...]
 
     def prove(self, sample: Any, *, is_steered: bool) -> None:
@@ -88,9 +88,9 @@ class Company:
             return None
         if features is not None:
             _compare(features, places, plain, self.frontier)
-            if not is_model and not differing:  # no batch of a fill would show it
+            if is_model is False and not differing:  # no batch of a fill would show it
                 raise _another_far_out()
-        return is_model
+        return bool(is_model)
 
 
 def _decides_by_place() -> NotCacheable:

@@ -192,7 +192,7 @@ def compare_outcomes(
         raise _differ(mode, "the head", reason) from expected
     if isinstance(found, Exception):
         reason = found.received if isinstance(found, SplitError) else f"{type(found).__name__}: {found}"
-        raise _differ(mode, "the head", reason) from found
+        raise _differ(mode, "the head", reason, HeadFailsError) from found
     return _compare(expected, found, mode, least_gradient)
 
 
@@ -316,8 +316,12 @@ def _bits(tensor: Tensor) -> Tensor:
     return torch.nan_to_num(tensor) if tensor.is_floating_point() else tensor
 
 
-def _differ(mode: str, what: str, received: str) -> SplitError:
-    return SplitError(
+class HeadFailsError(SplitError):
+    """The head raises an error where the model gives an output: a training ends with it, and learns nothing wrong."""
+
+
+def _differ(mode: str, what: str, received: str, kind: type[SplitError] = SplitError) -> SplitError:
+    return kind(
         what="The head does not equal the model after the trainable weights moved.",
         where=f"{what}, in {mode} mode",
         received=received,
