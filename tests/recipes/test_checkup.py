@@ -392,3 +392,25 @@ def test_dropout_that_never_ends_is_told():
     diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model))
     assert [one.outcome for one in diagnosis.findings if one.code == "FL605"] == ["tip"]
     assert diagnosis.is_healthy
+
+
+MEMO = {}
+
+
+class Remembering(nn.Module):
+    """It adds the mean of the first batch, which it keeps in a global."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, inputs):
+        if "first" not in MEMO:
+            MEMO["first"] = inputs.mean()
+        return self.body(inputs + MEMO["first"])
+
+
+def test_what_a_model_keeps_in_a_global_is_not_that_of_a_checkup():
+    MEMO.clear()
+    fl.checkup(Remembering(), task(20), F.cross_entropy, progress=False)
+    assert MEMO == {}

@@ -265,3 +265,26 @@ def test_options_of_rows_are_checked_first(model, tmp_path, option):
     with pytest.raises(fl.DataError) as error:
         choose(model, TensorDataset(*images(30)), tmp_path, **option)
     assert "choose_depth(" in error.value.where
+
+
+MEMO = {}
+
+
+class Remembering(nn.Module):
+    """It adds the mean of the first batch, which it keeps in a global."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.middle, self.high = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        if "first" not in MEMO:
+            MEMO["first"] = inputs.mean()
+        return self.high(self.middle(self.low(inputs).relu()).relu() + MEMO["first"])
+
+
+def test_what_a_model_keeps_in_a_global_is_not_that_of_a_measurement():
+    MEMO.clear()
+    dataset = TensorDataset(torch.randn(60, 6), torch.arange(60) % 3)
+    fl.choose_depth(Remembering(), dataset, progress=False)
+    assert MEMO == {}

@@ -30,6 +30,7 @@ from frostline.diagnosis.experiments import (
     takes_fewer_rows,
     usual_optimizer,
 )
+from frostline.splitting import KeptPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,7 +99,8 @@ def checkup(
     steps = as_count("checkup", "steps", steps) if steps is not None else None
     budget = as_number("checkup", "budget", budget, above=0) if budget is not None else None
     tell = _tell if check_flag("checkup", "progress", progress) else None
-    found = _found(model, batches, loss_fn, optimizer, steps, epochs, accumulation, scaler, budget, tell)
+    with KeptPlaces(model).kept():  # a copy of the model shares what it keeps in globals and classes
+        found = _found(model, batches, loss_fn, optimizer, steps, epochs, accumulation, scaler, budget, tell)
     return found if step is None else named_as_given(found, given)
 
 

@@ -61,7 +61,7 @@ from frostline.selection import (
     step_times,
     targets_from,
 )
-from frostline.splitting import remembered_split
+from frostline.splitting import KeptPlaces, remembered_split
 from frostline.training import compares_numbers, in_dtype
 from frostline.transfer import freeze, passing_freeze, thaw
 
@@ -228,7 +228,10 @@ def measured(
     has_numbers = compares_numbers(loss)
     labels = None if has_numbers else labels_of(train)
     part = Part(train, sample_rows(len(train), samples, None if labels is None else labels.numpy(), seed).tolist())
-    with plain_ambient(default_dtype_of(model)), plain_calls(model), kept_generators(), kept_modes(model):
+    with (
+        plain_ambient(default_dtype_of(model)), plain_calls(model), kept_generators(), kept_modes(model),
+        KeptPlaces(model).kept(),
+    ):  # fmt: skip
         example, read_s = _example(model, part, made)
         with passing_freeze(model), told_mismatch(model, example):
             thaw(model)
