@@ -439,3 +439,23 @@ def test_a_look_at_frozen_layers_leaves_nothing_in_python(tmp_path, layer, is_ca
     else:
         fit(model, dataset, epochs=1, batch_size=8, cache=False)
         assert len(MEMO["first"]) == 8
+
+
+class Looked(nn.Module):
+    """An embedding that trains, and that shortens the rows which a batch reads; whole batches read others."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.table = nn.Linear(D, D), nn.Embedding(4, D, max_norm=0.1)
+
+    def forward(self, batch):
+        rows = torch.full((len(batch),), int(len(batch) == 8))
+        return self.low(batch) + self.table(rows)
+
+
+def test_a_look_writes_into_no_weight_that_trains():
+    model = Looked()
+    fl.freeze(model, modules=[model.low])
+    fit(model, TensorDataset(torch.randn(24, D), torch.arange(24) % D), epochs=1, batch_size=8, cache=False)
+    assert model.table.weight[1].norm() < 0.2
+    assert model.table.weight[0].norm() > 0.5  # batches of eight have not read it

@@ -45,7 +45,7 @@ from frostline.recipes.training_setup import Ready, TrainingSetup
 from frostline.recipes.viewed_data import steady_validation
 from frostline.splitting import KeptPlaces, frozen_side_in_inference_mode, remembered_split, verify_once, wrapped
 from frostline.training import DatasetBatches, first_outputs, in_dtype
-from frostline.transfer import check_still, moving_parameters
+from frostline.transfer import check_still
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -101,7 +101,7 @@ def prepare(
 @contextmanager
 def _look(model: nn.Module, places: KeptPlaces | None = None) -> Generator[None]:
     """Inside, the model runs to be looked at; afterwards it keeps what it kept anywhere in Python, and its weights."""
-    with (places or KeptPlaces(model)).kept(), kept_if_written(moving_parameters(model)):
+    with (places or KeptPlaces(model)).kept(), kept_if_written([*model.parameters()]):
         yield
 
 

@@ -9,6 +9,5 @@ from frostline.transfer.promise import check_places as check_places
 from frostline.transfer.promise import check_promise as check_promise
 from frostline.transfer.promise import check_still as check_still
 from frostline.transfer.promise import kept_freeze as kept_freeze
-from frostline.transfer.promise import moving_parameters as moving_parameters
 from frostline.transfer.promise import passing_freeze as passing_freeze
 from frostline.transfer.reusing import reuse as reuse

@@ -202,12 +202,6 @@ def _freeze_of(model: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def moving_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Parameters without a gradient that `freeze` does not hold: forward may write them, in a momentum encoder."""
-    promised = _promised(model)
-    return [own for name, own in model.named_parameters() if not own.requires_grad and name not in promised]
-
-
 def _promised(model: nn.Module) -> set[str]:
     """Names of the parameters that `freeze` froze or holds."""
     held, found = _held(model), set[str]()
